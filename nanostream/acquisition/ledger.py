@@ -1,0 +1,171 @@
+"""Durable state of every section the agent has seen; survives any kill of it.
+
+::
+
+    found ──▶ stored            the sink has committed its result
+          └─▶ quarantined       given up, with the reason
+
+What is found and neither stored nor quarantined is sent again after a restart; its pixels are
+read again from the file. Losing the last few entries in a power cut costs a repeated computation,
+never a section, so the database need not wait for the disk at each (synchronous NORMAL).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from nanostream.acquisition.readiness import FileStat, KnownFile
+from nanostream.errors import SessionError
+from nanostream.records import SectionId
+
+__all__ = ["Ledger"]
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE files (
+    path TEXT PRIMARY KEY, generation INTEGER NOT NULL, published INTEGER NOT NULL,
+    size INTEGER, mtime_ns INTEGER, inode TEXT, title TEXT NOT NULL
+) STRICT;
+CREATE TABLE sections (
+    section TEXT PRIMARY KEY, state TEXT NOT NULL CHECK (state IN ('found', 'stored', 'quarantined')),
+    reason TEXT, attempts INTEGER NOT NULL DEFAULT 0, found_s REAL NOT NULL, settled_s REAL
+) STRICT;
+CREATE INDEX unfinished ON sections (state) WHERE state = 'found';
+"""
+
+
+class Ledger:
+    """The agent's memory, one SQLite file.
+
+    Parameters
+    ----------
+    path : Path
+        Made if it does not exist.
+
+    Raises
+    ------
+    SessionError
+        If the file is no ledger, is damaged, or cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+            if version == 0:
+                self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT")
+        except (OSError, sqlite3.Error) as error:
+            msg = f"ledger {path} cannot be used: {error}; choose another [watch] ledger"
+            raise SessionError(msg) from error
+        if version not in (0, _VERSION):
+            self._db.close()
+            msg = f"ledger {path} is of version {version}, this nanostream knows {_VERSION}"
+            raise SessionError(msg)
+        rows = self._db.execute("SELECT state, count(*) FROM sections GROUP BY state")
+        self._counts: dict[str, int] = dict(rows.fetchall())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._db.close()
+
+    def known_files(self) -> dict[str, KnownFile]:
+        """What `Readiness` needs to go on where it stopped."""
+        rows = self._db.execute(
+            "SELECT path, generation, published, size, mtime_ns, inode, title FROM files"
+        )
+        return {
+            path: KnownFile(
+                generation,
+                published,
+                None if size is None else FileStat(size, mtime_ns, int(inode)),
+                title,
+            )
+            for path, generation, published, size, mtime_ns, inode, title in rows
+        }
+
+    def unfinished(self) -> list[SectionId]:
+        """Sections that were found and have no end yet, in the order they were found."""
+        rows = self._db.execute("SELECT section FROM sections WHERE state = 'found' ORDER BY rowid")
+        return [SectionId.parse(section) for (section,) in rows]
+
+    def found(self, path: str, file: KnownFile, sections: Iterable[SectionId]) -> None:
+        """Remember a look at a file and the sections it brought; all or nothing."""
+        stat = file.stat
+        self._db.execute("BEGIN")
+        self._db.execute(
+            "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                path,
+                file.generation,
+                file.published,
+                stat and stat.size,
+                stat and stat.mtime_ns,
+                # Windows file ids are unsigned 64-bit or larger: too large for SQLite's integer.
+                None if stat is None else str(stat.inode),
+                file.title,
+            ),
+        )
+        now_s = time.time()
+        added = self._db.executemany(
+            "INSERT OR IGNORE INTO sections (section, state, found_s) VALUES (?, 'found', ?)",
+            [(str(section), now_s) for section in sections],
+        ).rowcount
+        self._db.execute("COMMIT")
+        self._count("found", max(added, 0))
+
+    def stored(self, section: SectionId) -> None:
+        """The sink has committed it."""
+        self._settle(section, "stored", None, 0)
+
+    def quarantined(self, section: SectionId, reason: str, attempts: int) -> None:
+        """Nothing more is tried until somebody asks for it."""
+        self._settle(section, "quarantined", reason, attempts)
+
+    def given_up(self) -> list[tuple[SectionId, str, int]]:
+        """Quarantined sections with reason and number of attempts."""
+        rows = self._db.execute(
+            "SELECT section, reason, attempts FROM sections WHERE state = 'quarantined'"
+        )
+        return [(SectionId.parse(section), reason, attempts) for section, reason, attempts in rows]
+
+    @property
+    def seen(self) -> int:
+        """All sections ever found."""
+        return sum(self._counts.values())
+
+    def count(self, state: str) -> int:
+        """Number of sections in a state: found, stored or quarantined."""
+        return self._counts.get(state, 0)
+
+    def _settle(self, section: SectionId, state: str, reason: str | None, attempts: int) -> None:
+        before = self._db.execute(
+            "SELECT state FROM sections WHERE section = ?", (str(section),)
+        ).fetchone()
+        if before is None or before[0] in (state, "stored"):
+            return  # a stored section stays stored, whoever says something else later
+        self._db.execute(
+            "UPDATE sections SET state = ?, reason = ?, attempts = ?, settled_s = ?"
+            " WHERE section = ?",
+            (state, reason, attempts, time.time(), str(section)),
+        )
+        self._count(before[0], -1)
+        self._count(state, 1)
+
+    def _count(self, state: str, by: int) -> None:
+        self._counts[state] = self._counts.get(state, 0) + by

@@ -1,0 +1,213 @@
+"""SerialEM's metadata sidecar: ``gold.mrc.mdoc`` beside ``gold.mrc``.
+
+An mdoc is written after the pixels and the header of its section, appended for a later section and
+rewritten as a whole for the first one; it may be absent (SerialEM writes none by default). Of a
+file that is being written only what is complete counts.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanostream.records import Metadata
+
+__all__ = ["MONTHS", "Mdoc", "metadata_of", "parse_mdoc", "read_metadata"]
+
+#: SerialEM writes English names whatever the locale (about_formats.htm).
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+_DATE = re.compile(r"\s*(\d{1,2})-([A-Za-z]{3})-(\d{4}|\d{2})\s+(\d{1,2}):(\d\d):(\d\d)\s*")
+
+
+@dataclass(frozen=True)
+class Mdoc:
+    """What an mdoc says, values as text.
+
+    Attributes
+    ----------
+    globals : dict of str
+        Keys before the first section.
+    titles : tuple of str
+        ``[T = ...]`` sections, or ``T``, ``T1``, ... of a frame mdoc.
+    sections : dict of int to dict
+        ``[ZValue = z]``: one section of the stack each.
+    frame_sets : dict of int to dict
+        ``[FrameSet = n]``: one exposure each, all its frames.
+    """
+
+    globals: Mapping[str, str]
+    titles: tuple[str, ...]
+    sections: Mapping[int, Mapping[str, str]]
+    frame_sets: Mapping[int, Mapping[str, str]]
+
+    def section(self, z: int) -> Mapping[str, str] | None:
+        """Keys that describe section `z`; None if it is not in the mdoc (yet)."""
+        return self.sections.get(z, self.frame_sets.get(0))
+
+
+def parse_mdoc(text: str | bytes) -> Mdoc:
+    """Complete sections of an mdoc.
+
+    Parameters
+    ----------
+    text : str or bytes
+        The whole file. Bytes are Windows-1252, the code page of SerialEM's build.
+
+    Returns
+    -------
+    Mdoc
+        A section whose last line lacks its end is being written and is left out; so is a last
+        section without ``DateTime`` where the others have one. Of two sections with one number
+        the later counts.
+
+    Notes
+    -----
+    SerialEM writes the blank line before a section, not after it (autodoc.c, ``writeFile``), so
+    nothing marks the end of the last one.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("cp1252", errors="replace")
+    lines = text.replace("\r\n", "\n").split("\n")
+    torn = lines.pop() != ""
+    top: dict[str, str] = {}
+    titles: list[str] = []
+    found: list[tuple[str, int, dict[str, str]]] = []
+    current: dict[str, str] | None = top
+    for line in lines:
+        key, equals, value = line.partition(" = ")
+        if line.startswith("[") and line.endswith("]") and equals:
+            kind, name = key[1:], value[:-1]
+            current = None
+            if kind == "T":
+                titles.append(name)
+            elif kind in ("ZValue", "FrameSet") and name.strip().isdecimal():
+                current = {}
+                found.append((kind, int(name), current))
+        elif equals and current is not None:
+            current[key.strip()] = value
+    if found and current is found[-1][2]:
+        dated = any(kind == found[-1][0] and "DateTime" in keys for kind, _, keys in found[:-1])
+        if torn or (dated and "DateTime" not in current):
+            found.pop()
+    titles.extend(top[key] for key in top if re.fullmatch(r"T\d*", key))
+    return Mdoc(
+        globals=top,
+        titles=tuple(titles),
+        sections={n: keys for kind, n, keys in found if kind == "ZValue"},
+        frame_sets={n: keys for kind, n, keys in found if kind == "FrameSet"},
+    )
+
+
+def metadata_of(mdoc: Mdoc, z: int) -> tuple[float | None, Metadata]:
+    """Pixel size and metadata of one section.
+
+    Parameters
+    ----------
+    mdoc : Mdoc
+        From `parse_mdoc`.
+    z : int
+        0-based section. A frame mdoc describes every frame.
+
+    Returns
+    -------
+    pixel_size_nm : float or None
+        Refined before nominal, of the section before that of the file.
+    metadata : Metadata
+        A key that is absent or cannot be read is None.
+
+    Raises
+    ------
+    KeyError
+        The mdoc has no such section.
+    """
+    keys = mdoc.section(z)
+    if keys is None:
+        raise KeyError(z)
+    refined = _positive(keys.get("RefinedPixelSpacing"))
+    spacing = (
+        refined
+        or _positive(keys.get("PixelSpacing"))
+        or _positive(mdoc.globals.get("PixelSpacing"))
+    )
+    source = "mdoc refined" if refined else "mdoc" if spacing else None
+    stage = _numbers(keys.get("StagePosition"), 2)
+    counts = _numbers(keys.get("MinMaxMean"), 3)
+    return spacing and spacing / 10, Metadata(
+        pixel_size_source=source,
+        stage_x_um=stage[0] if stage else None,
+        stage_y_um=stage[1] if stage else None,
+        stage_z_um=_number(keys.get("StageZ")),
+        tilt_deg=_number(keys.get("TiltAngle")),
+        defocus_um=_number(keys.get("Defocus")),
+        # SerialEM writes 0 where the beam is not calibrated.
+        dose_e_per_a2=_positive(keys.get("ExposureDose")),
+        exposure_s=_number(keys.get("ExposureTime")),
+        magnification=_number(keys.get("Magnification")),
+        voltage_kv=_number(keys.get("Voltage", mdoc.globals.get("Voltage"))),
+        binning=_number(keys.get("Binning")),
+        acquired=_iso_date(keys.get("DateTime", "")),
+        navigator_label=keys.get("NavigatorLabel", "").strip() or None,
+        min_max_mean=(counts[0], counts[1], counts[2]) if counts else None,
+    )
+
+
+def read_metadata(path: Path, z: int) -> tuple[float | None, Metadata] | None:
+    """Pixel size and metadata of one section of a file on disk.
+
+    Parameters
+    ----------
+    path : Path
+        The micrograph; its mdoc is ``<name>.mdoc`` beside it.
+    z : int
+        0-based section.
+
+    Returns
+    -------
+    tuple or None
+        As `metadata_of`; None if there is no mdoc or it has no such section yet.
+    """
+    try:
+        # One gulp: SerialEM must be able to open it for writing at any moment.
+        data = path.with_name(path.name + ".mdoc").read_bytes()
+    except (FileNotFoundError, PermissionError):  # absent, or held by its writer
+        return None
+    mdoc = parse_mdoc(data)
+    return None if mdoc.section(z) is None else metadata_of(mdoc, z)
+
+
+def _numbers(text: str | None, count: int) -> tuple[float, ...] | None:
+    """Exactly `count` finite numbers, or None."""
+    try:
+        # float() also takes the 3-digit exponents of old builds and refuses everything else but
+        # inf, nan and underscores.
+        values = tuple(float(word) for word in (text or "").replace("_", "?").split())
+    except ValueError:
+        return None
+    return values if len(values) == count and all(map(math.isfinite, values)) else None
+
+
+def _number(text: str | None) -> float | None:
+    values = _numbers(text, 1)
+    return values[0] if values else None
+
+
+def _positive(text: str | None) -> float | None:
+    value = _number(text)
+    return value if value is not None and value > 0 else None
+
+
+def _iso_date(text: str) -> str | None:
+    """ISO 8601 from ``22-Feb-18  09:36:56``, or with a 4-digit year (since SerialEM 4.1)."""
+    match = _DATE.fullmatch(text)
+    if match is None or match[2].capitalize() not in MONTHS:
+        return None
+    day, hour, minute, second = (int(match[i]) for i in (1, 4, 5, 6))
+    if not (1 <= day <= 31 and hour < 24 and minute < 60 and second < 60):
+        return None
+    year = int(match[3]) + (2000 if len(match[3]) == 2 else 0)
+    month = MONTHS.index(match[2].capitalize()) + 1
+    return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"

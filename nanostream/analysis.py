@@ -1,0 +1,142 @@
+"""One micrograph from pixels to numbers: the worker, ``nanostream segment`` and notebooks.
+
+Filter, scale, predict, label, measure: everything live and offline shares, so that both give the
+same masks and tables.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanostream.config import Worker
+from nanostream.particles.measures import measure_particles, summarize
+from nanostream.records import Frame, Segmentation
+from nanostream.segmentation.masks import label_mask
+from nanostream.segmentation.models import ModelCard, find_model, load_network
+from nanostream.segmentation.normalization import median_filter, normalize
+from nanostream.segmentation.tiles import predict_tiled
+
+__all__ = ["Analyzer", "cached_analyzer", "versions"]
+
+logger = logging.getLogger(__name__)
+
+
+class Analyzer:
+    """A loaded model; call it with a frame.
+
+    Parameters
+    ----------
+    settings : Worker
+        Model, threshold, tiles, device.
+    normalization_maximum : float, optional
+        For models scaled by the data set's maximum: what the session has seen so far.
+
+    Raises
+    ------
+    ModelError, ConfigError
+        If the model or the device cannot be used.
+    """
+
+    def __init__(self, settings: Worker, *, normalization_maximum: float | None = None) -> None:
+        self.settings = settings
+        card, weights = find_model(settings.model)
+        self.card: ModelCard = card
+        self.threshold = settings.threshold or card.threshold
+        self._network = load_network(
+            card, weights, device=settings.device, mixed=settings.precision == "mixed"
+        )
+        self._running_maximum = normalization_maximum
+
+    def raise_maximum(self, maximum: float | None) -> None:
+        """Take over what other workers of the session have seen."""
+        if maximum is not None:
+            self._running_maximum = max(maximum, self._running_maximum or maximum)
+
+    def warm_up(self, shape: tuple[int, int] = (512, 512)) -> None:
+        """Compile the network before the first frame is waited for."""
+        self._predict(np.zeros(shape, np.float32))
+
+    def __call__(self, frame: Frame) -> Segmentation:
+        """Segment one micrograph."""
+        timings: dict[str, float] = {}
+        with _timed(timings, "filter_s"):
+            filtered = median_filter(frame.pixels)
+            maximum = self._maximum(filtered)
+            image = normalize(filtered, self.card.normalization, maximum=maximum)
+        with _timed(timings, "predict_s"):
+            probability = self._predict(image)
+        with _timed(timings, "label_s"):
+            labels = label_mask(probability, self.threshold, min_area_px=self.settings.min_area_px)
+        with _timed(timings, "measure_s"):
+            particles = measure_particles(
+                labels,
+                frame.pixels,
+                probability,
+                pixel_size_nm=frame.pixel_size_nm,
+                frame=frame.section.z,
+            )
+            summary = summarize(particles, shape=(labels.shape[0], labels.shape[1]))
+        return Segmentation(
+            labels=labels,
+            probability=probability,
+            particles=particles,
+            summary=summary,
+            model=self.card.name,
+            model_sha256=self.card.weights_sha256,
+            threshold=self.threshold,
+            pixel_size_nm=frame.pixel_size_nm,
+            normalization_maximum=maximum,
+            timings_s=timings,
+        )
+
+    def _predict(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        return predict_tiled(
+            image,
+            self._network,
+            tile_px=self.settings.tile_px,
+            margin_px=self._network.margin_px,
+            step_px=self._network.step_px,
+            batch=self.settings.batch,
+        )
+
+    def _maximum(self, filtered: NDArray[np.generic]) -> float | None:
+        if self.card.normalization != "dataset-max":
+            return None
+        if self.card.normalization_maximum is not None:
+            return self.card.normalization_maximum
+        self.raise_maximum(float(filtered.max()))
+        return self._running_maximum
+
+
+@lru_cache(maxsize=2)
+def cached_analyzer(model: str, threshold: float | None) -> Analyzer:
+    """An analyzer kept between calls, for notebooks."""
+    return Analyzer(Worker(model=model, threshold=threshold))
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Versions of what computes a result, for its provenance."""
+    found = {"python": platform.python_version()}
+    for name in ("nanostream", "numpy", "opencv-python-headless", "tensorflow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@contextmanager
+def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+    start = perf_counter()
+    yield
+    timings[stage] = perf_counter() - start

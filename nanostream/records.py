@@ -1,0 +1,349 @@
+"""What travels: section ids, frames, segmentations and the dashboard's snapshot.
+
+Arrays are (y, x). Positions are 0-based pixel centres in file order (SerialEM shows file row 0 at
+the bottom of its display). Lengths in nm carry ``_nm``, times ``_s``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import zlib
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from msgspec import Struct
+from numpy.typing import NDArray
+
+__all__ = [
+    "PARTICLE_DTYPE",
+    "Frame",
+    "Health",
+    "Metadata",
+    "Result",
+    "SectionId",
+    "Segmentation",
+    "Snapshot",
+    "Summary",
+]
+
+#: One row per particle. ``frame, particle, x, y`` come first: trackpy, napari and pandas users
+#: find what they expect. ``particle`` is the label in the section's mask until a stream's tracker
+#: gives it an identity that lasts. A length in nm is NaN where the pixel size is not known.
+PARTICLE_DTYPE = np.dtype(
+    [
+        ("frame", np.int64),
+        ("particle", np.int64),
+        ("x", np.float64),
+        ("y", np.float64),
+        ("x_nm", np.float64),
+        ("y_nm", np.float64),
+        ("label", np.int64),
+        ("area_px", np.int64),
+        ("area_nm2", np.float64),
+        ("diameter_px", np.float64),
+        ("diameter_nm", np.float64),
+        ("left_px", np.int64),
+        ("top_px", np.int64),
+        ("right_px", np.int64),
+        ("bottom_px", np.int64),
+        ("left_nm", np.float64),
+        ("top_nm", np.float64),
+        ("right_nm", np.float64),
+        ("bottom_nm", np.float64),
+        ("mean_probability", np.float64),
+        ("mean_intensity", np.float64),
+        ("touches_edge", np.bool_),
+    ]
+)
+
+_SECTION = re.compile(r"(?P<path>.+?)(?:~(?P<generation>\d{1,9}))?#(?P<z>\d{1,9})", re.DOTALL)
+
+
+class SectionId(Struct, frozen=True, order=True):
+    """Name of one section: ``relative/path.mrc#z``, or ``relative/path.mrc~2#z`` when the file
+    name was used again or the section was overwritten.
+
+    Attributes
+    ----------
+    path : str
+        POSIX path relative to the watched folder; never absolute, never above it.
+    z : int
+        0-based index in the file.
+    generation : int
+        1 for the first file of that name, then 2, 3, ...
+
+    Raises
+    ------
+    ValueError
+        If the path is empty, absolute, leaves its folder or has control characters, or if an
+        index is out of range. Ids also come from the network, so every one is checked.
+
+    Examples
+    --------
+    >>> str(SectionId("gold/a.mrc", 3))
+    'gold/a.mrc#3'
+    >>> SectionId.parse("gold/a.mrc~2#3").generation
+    2
+    """
+
+    path: str
+    z: int
+    generation: int = 1
+
+    def __post_init__(self) -> None:
+        pure = PurePosixPath(self.path)
+        if (
+            not self.path
+            or len(self.path) > 1024
+            or pure.is_absolute()
+            or str(pure) != self.path
+            or ".." in pure.parts
+            or "\\" in self.path
+            or ":" in self.path
+            or any(ord(c) < 32 or ord(c) == 127 for c in self.path)
+        ):
+            msg = f"section path {self.path!r} is not a plain path inside the watched folder"
+            raise ValueError(msg)
+        if not (0 <= self.z < 10**9 and 1 <= self.generation < 10**9):
+            msg = f"section {self.path!r}: z {self.z}, generation {self.generation} out of range"
+            raise ValueError(msg)
+
+    def __str__(self) -> str:
+        # A path that itself ends in ~digits says its generation, so that parse() is unambiguous.
+        explicit = self.generation != 1 or re.search(r"~\d{1,9}$", self.path)
+        return f"{self.path}{f'~{self.generation}' if explicit else ''}#{self.z}"
+
+    @property
+    def file(self) -> str:
+        """The file and its generation, without the section."""
+        return str(self).rpartition("#")[0]
+
+    @classmethod
+    def parse(cls, text: str) -> SectionId:
+        """Read what ``str()`` of an id gave; ValueError for anything else."""
+        match = _SECTION.fullmatch(text)
+        if match is None:
+            msg = f"{text!r} is not a section id; expected relative/path.mrc#z"
+            raise ValueError(msg)
+        return cls(match["path"], int(match["z"]), int(match["generation"] or 1))
+
+
+class Metadata(Struct, frozen=True, omit_defaults=True):
+    """What the microscope said about a section; None where it said nothing.
+
+    Positions on the stage in µm, tilt in degrees, defocus in µm (negative is underfocus, as
+    SerialEM writes it), dose in e/Å², voltage in kV. ``acquired`` is ISO 8601 without a zone: the
+    camera PC's clock.
+    """
+
+    pixel_size_source: str | None = None
+    stage_x_um: float | None = None
+    stage_y_um: float | None = None
+    stage_z_um: float | None = None
+    tilt_deg: float | None = None
+    defocus_um: float | None = None
+    dose_e_per_a2: float | None = None
+    exposure_s: float | None = None
+    magnification: float | None = None
+    voltage_kv: float | None = None
+    binning: float | None = None
+    acquired: str | None = None
+    navigator_label: str | None = None
+    min_max_mean: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One micrograph and what is known of it.
+
+    Attributes
+    ----------
+    section : SectionId
+        Its name.
+    pixels : (H, W) int8, uint8, int16, uint16, float16 or float32
+        In file order, as stored.
+    pixel_size_nm : float or None
+        None if neither header nor metadata give one.
+    metadata : Metadata
+        From the mdoc or the format's own header.
+    stream : bool
+        The file is a movie: its particles get identities that last.
+    written_s : float or None
+        POSIX time at which the file was last written, by the camera PC's clock.
+    """
+
+    section: SectionId
+    pixels: NDArray[Any]
+    pixel_size_nm: float | None = None
+    metadata: Metadata = field(default_factory=Metadata)
+    stream: bool = False
+    written_s: float | None = None
+
+
+class Summary(Struct, frozen=True):
+    """Numbers of one section.
+
+    Diameters are equivalent circular diameters of the particles that do not touch the edge
+    (ISO 21363 counts whole particles only); NaN where there is none. ``area_fraction`` counts
+    every particle pixel.
+    """
+
+    count: int
+    count_edge: int
+    area_fraction: float
+    mean_diameter_px: float
+    median_diameter_px: float
+    mean_diameter_nm: float
+    median_diameter_nm: float
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What the network made of one micrograph.
+
+    Attributes
+    ----------
+    labels : (H, W) int32
+        0 is background; each particle has its own number.
+    probability : (H, W) float32
+        Of the particle class, 0 to 1.
+    particles : DataFrame
+        One row per particle, columns of `PARTICLE_DTYPE`.
+    summary : Summary
+        Numbers of the section.
+    model : str
+        Name of the model.
+    model_sha256 : str
+        Of its weights.
+    threshold : float
+        Probability above which a pixel is particle.
+    pixel_size_nm : float or None
+        Of the micrograph.
+    normalization_maximum : float or None
+        For models scaled by the data set's maximum: the value used.
+    timings_s : dict
+        Seconds by stage.
+    """
+
+    labels: NDArray[np.int32]
+    probability: NDArray[np.float32]
+    particles: pd.DataFrame
+    summary: Summary
+    model: str
+    model_sha256: str
+    threshold: float
+    pixel_size_nm: float | None = None
+    normalization_maximum: float | None = None
+    timings_s: dict[str, float] = field(default_factory=dict)
+
+
+class Health(Struct, frozen=True):
+    """A process of the pipeline as the dashboard shows it."""
+
+    name: str
+    state: str
+    age_s: float
+    detail: str = ""
+
+
+class Snapshot(Struct, frozen=True):
+    """All that a screen needs, at one moment.
+
+    ``mask`` is a picture of the last section's labels for a terminal, ``mask_shape`` rows by
+    columns of one byte each: 0 background, 1 particle. ``diameter_counts`` is the running size
+    histogram between ``diameter_edges`` (nm, or px if no pixel size is known).
+    """
+
+    session: str
+    time_s: float
+    seen: int = 0
+    waiting: int = 0
+    in_work: int = 0
+    stored: int = 0
+    failed: int = 0
+    sections_per_minute: float = 0.0
+    latency_s: float = math.nan
+    last_section: str = ""
+    last_summary: Summary | None = None
+    last_timings_s: dict[str, float] = {}
+    mask: bytes = b""
+    mask_shape: tuple[int, int] = (0, 0)
+    diameter_edges: tuple[float, ...] = ()
+    diameter_counts: tuple[int, ...] = ()
+    diameter_unit: str = "nm"
+    particles_total: int = 0
+    tracks_total: int = 0
+    health: tuple[Health, ...] = ()
+    messages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A segmentation as it travels to the sink and is stored.
+
+    Attributes
+    ----------
+    labels : (H, W) uint16 or uint32
+        The narrowest type that holds the number of particles.
+    probability : (H, W) uint8
+        0 to 255 for 0 to 1.
+    particles : (N,) structured array of `PARTICLE_DTYPE`
+    pixels_crc32 : int
+        Checksum of the micrograph's bytes, to tell later whether the file is still the same.
+    versions : dict
+        Of the software that made it.
+
+    The other attributes are those of `Frame` and `Segmentation`.
+    """
+
+    section: SectionId
+    stream: bool
+    pixel_size_nm: float | None
+    metadata: Metadata
+    written_s: float | None
+    labels: NDArray[np.uint16] | NDArray[np.uint32]
+    probability: NDArray[np.uint8]
+    particles: NDArray[np.void]
+    summary: Summary
+    model: str
+    model_sha256: str
+    threshold: float
+    normalization_maximum: float | None
+    timings_s: dict[str, float]
+    pixels_crc32: int
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, frame: Frame, segmentation: Segmentation, *, versions: dict[str, str] | None = None
+    ) -> Result:
+        """Compact form of a segmentation; live and offline results are stored through it."""
+        table = np.empty(len(segmentation.particles), PARTICLE_DTYPE)
+        for name in PARTICLE_DTYPE.names or ():
+            table[name] = segmentation.particles[name].to_numpy()
+        scaled = segmentation.probability * np.float32(255)
+        np.rint(scaled, out=scaled)
+        return cls(
+            section=frame.section,
+            stream=frame.stream,
+            pixel_size_nm=frame.pixel_size_nm,
+            metadata=frame.metadata,
+            written_s=frame.written_s,
+            labels=segmentation.labels.astype(np.uint16)
+            if segmentation.summary.count < 2**16
+            else segmentation.labels.astype(np.uint32),
+            probability=scaled.astype(np.uint8),
+            particles=table,
+            summary=segmentation.summary,
+            model=segmentation.model,
+            model_sha256=segmentation.model_sha256,
+            threshold=segmentation.threshold,
+            normalization_maximum=segmentation.normalization_maximum,
+            timings_s=segmentation.timings_s,
+            pixels_crc32=zlib.crc32(np.ascontiguousarray(frame.pixels).data),
+            versions=versions or {},
+        )

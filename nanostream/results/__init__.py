@@ -1,0 +1,1 @@
+"""What is kept: `store` (write), `session` (read), `exports`, `verification`."""

@@ -1,0 +1,140 @@
+"""A session read back as tables and masks, also while it is being written."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import h5py
+import msgspec
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nanostream.errors import SessionError
+from nanostream.records import PARTICLE_DTYPE, SectionId
+from nanostream.results.store import DATABASE, SESSION_VERSION, mask_path
+
+__all__ = ["Session"]
+
+
+class Session:
+    """Tables and masks of a session folder; each access reads what is committed by then.
+
+    Parameters
+    ----------
+    folder : Path
+        Made by ``nanostream run``, ``demo`` or ``segment``.
+
+    Raises
+    ------
+    SessionError
+        If the folder is no session, or of another version.
+
+    Examples
+    --------
+    ::
+
+        session = ns.open_session("SESSION")
+        sizes = session.particles.query("not touches_edge").diameter_nm
+        mask = session.labels("gold.mrc#3")
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if not (folder / DATABASE).is_file():
+            msg = f"{folder} is no nanostream session: it has no {DATABASE}"
+            raise SessionError(msg)
+        try:
+            with closing(self._connect()) as db:
+                version = db.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.Error as error:
+            msg = f"{folder / DATABASE} cannot be read: {error}"
+            raise SessionError(msg) from error
+        if version != SESSION_VERSION:
+            msg = (
+                f"session {folder} is of version {version}, this nanostream reads {SESSION_VERSION}"
+            )
+            raise SessionError(msg)
+
+    @property
+    def sections(self) -> pd.DataFrame:
+        """One row per stored section: numbers, timings (``*_s``), metadata, provenance."""
+        table = self._read("SELECT * FROM sections ORDER BY path, generation, z")
+        for column in ("timings", "metadata", "versions"):
+            parsed = [msgspec.json.decode(text) for text in table.pop(column)]
+            table = table.join(pd.DataFrame(parsed, index=table.index), rsuffix=f"_{column}")
+        return table
+
+    @property
+    def particles(self) -> pd.DataFrame:
+        """One row per particle; ``frame, particle, x, y`` first.
+
+        In a stream ``particle`` is the identity that lasts, elsewhere the label in the mask.
+        """
+        names = [name for name in PARTICLE_DTYPE.names or () if name not in ("frame", "particle")]
+        columns = ", ".join(f"p.{name}" for name in names)
+        table = self._read(
+            "SELECT p.frame, coalesce(t.particle, p.particle) AS particle,"
+            f" {columns}, t.x_corr, t.y_corr, p.section"
+            " FROM particles p JOIN sections s ON s.section = p.section"
+            " LEFT JOIN tracks t ON t.section = p.section AND t.label = p.label"
+            " ORDER BY s.path, s.generation, s.z, p.label"
+        )
+        types = {name: PARTICLE_DTYPE[name] for name in PARTICLE_DTYPE.names or ()}
+        return table.astype(types | {"x_corr": np.float64, "y_corr": np.float64})
+
+    @property
+    def tracks(self) -> pd.DataFrame:
+        """Particles of streams that have an identity: ``frame, particle, x, y, x_corr, y_corr``.
+
+        Positions in px; ``x_corr, y_corr`` have the drift of the specimen taken off.
+        """
+        return self._read(
+            "SELECT t.frame, t.particle, p.x, p.y, t.x_corr, t.y_corr, p.diameter_px,"
+            " p.diameter_nm, t.stream, t.section, t.label FROM tracks t"
+            " JOIN particles p ON p.section = t.section AND p.label = t.label"
+            " ORDER BY t.stream, t.frame, t.particle"
+        )
+
+    @property
+    def drift(self) -> pd.DataFrame:
+        """Drift of the specimen in each section of a stream, and its sum, in px."""
+        return self._read("SELECT * FROM drift ORDER BY stream, frame")
+
+    @property
+    def events(self) -> pd.DataFrame:
+        """What happened, in order of time (POSIX seconds)."""
+        return self._read("SELECT * FROM events ORDER BY rowid")
+
+    @property
+    def quarantine(self) -> pd.DataFrame:
+        """Sections that were given up, with the reason."""
+        return self._read("SELECT * FROM quarantine ORDER BY section")
+
+    def labels(self, section: str | SectionId) -> NDArray[np.int32]:
+        """(H, W) mask of a section: 0 is background, each particle has its own number."""
+        return self._mask(section, "labels").astype(np.int32)
+
+    def probability(self, section: str | SectionId) -> NDArray[np.float32]:
+        """(H, W) probability of the particle class, 0 to 1 in steps of 1/255."""
+        return self._mask(section, "probability").astype(np.float32) / np.float32(255)
+
+    def _mask(self, section: str | SectionId, name: str) -> NDArray[np.generic]:
+        try:
+            known = SectionId.parse(section) if isinstance(section, str) else section
+            with h5py.File(self.folder / mask_path(known), "r") as file:
+                array: NDArray[np.generic] = file[name][...]
+        except (OSError, ValueError, KeyError) as error:
+            msg = f"no mask of {section} in {self.folder}: {error}"
+            raise SessionError(msg) from error
+        return array
+
+    def _read(self, query: str) -> pd.DataFrame:
+        with closing(self._connect()) as db:
+            return pd.read_sql_query(query, db)
+
+    def _connect(self) -> sqlite3.Connection:
+        uri = (self.folder / DATABASE).resolve().as_uri()
+        return sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=10)

@@ -1,0 +1,414 @@
+"""Masks (HDF5) and tables (SQLite) of a session, committed together.
+
+The mask of a section is one HDF5 file, written under a temporary name, flushed to the disk and
+renamed; then one SQLite transaction adds the section, its particles, the tracks that it makes
+possible and the tracker's memory. A kill between the two leaves a mask without a row, which the
+next try replaces; there is never a row without its mask. docs/formats.md describes both.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import msgspec
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nanostream.config import Config, Stream
+from nanostream.errors import SessionError
+from nanostream.particles.tracks import Tracker, TrackerSettings
+from nanostream.records import PARTICLE_DTYPE, Result, SectionId
+
+__all__ = ["DATABASE", "SESSION_VERSION", "Store", "is_stream", "mask_path"]
+
+DATABASE = "session.db"
+#: Raised with every change of tables or masks; another version is refused by name.
+SESSION_VERSION = 1
+
+_SQL_TYPES = {"i": "INTEGER", "f": "REAL", "b": "INTEGER"}
+_PARTICLE_NAMES = PARTICLE_DTYPE.names or ()
+_PARTICLE_COLUMNS = ", ".join(
+    f"{name} {_SQL_TYPES[PARTICLE_DTYPE[name].kind]}" for name in _PARTICLE_NAMES
+)
+
+_SCHEMA = f"""
+CREATE TABLE provenance (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE sections (
+    section TEXT PRIMARY KEY, path TEXT NOT NULL, generation INTEGER NOT NULL, z INTEGER NOT NULL,
+    stream TEXT, count INTEGER NOT NULL, count_edge INTEGER NOT NULL, area_fraction REAL NOT NULL,
+    mean_diameter_px REAL, median_diameter_px REAL, mean_diameter_nm REAL, median_diameter_nm REAL,
+    height_px INTEGER NOT NULL, width_px INTEGER NOT NULL, pixel_size_nm REAL,
+    model TEXT NOT NULL, model_sha256 TEXT NOT NULL, threshold REAL NOT NULL,
+    normalization_maximum REAL, mask TEXT NOT NULL, pixels_crc32 INTEGER NOT NULL,
+    labels_crc32 INTEGER NOT NULL, written_s REAL, stored_s REAL NOT NULL,
+    timings TEXT NOT NULL, metadata TEXT NOT NULL, versions TEXT NOT NULL
+);
+CREATE INDEX sections_of_stream ON sections (stream, z);
+CREATE TABLE particles (
+    section TEXT NOT NULL REFERENCES sections (section), {_PARTICLE_COLUMNS},
+    PRIMARY KEY (section, label)
+);
+CREATE TABLE tracks (
+    stream TEXT NOT NULL, frame INTEGER NOT NULL, particle INTEGER NOT NULL,
+    section TEXT NOT NULL REFERENCES sections (section), label INTEGER NOT NULL,
+    x_corr REAL NOT NULL, y_corr REAL NOT NULL,
+    PRIMARY KEY (section, label), UNIQUE (stream, frame, particle)
+);
+CREATE TABLE drift (
+    stream TEXT NOT NULL, frame INTEGER NOT NULL, dx_px REAL NOT NULL, dy_px REAL NOT NULL,
+    total_x_px REAL NOT NULL, total_y_px REAL NOT NULL, votes INTEGER NOT NULL, gate_px REAL,
+    PRIMARY KEY (stream, frame)
+);
+CREATE TABLE trackers (
+    stream TEXT PRIMARY KEY, next_frame INTEGER NOT NULL, state BLOB NOT NULL
+);
+CREATE TABLE quarantine (
+    section TEXT PRIMARY KEY, reason TEXT NOT NULL, attempts INTEGER NOT NULL, time_s REAL NOT NULL
+);
+CREATE TABLE events (time_s REAL NOT NULL, source TEXT NOT NULL, text TEXT NOT NULL);
+"""
+
+
+def is_stream(path: str, streams: Sequence[Stream]) -> bool:
+    """Whether a file is a movie by the configuration's patterns."""
+    return _stream_of(path, streams) is not None
+
+
+def _stream_of(path: str, streams: Sequence[Stream]) -> Stream | None:
+    return next((s for s in streams if fnmatch.fnmatchcase(path, s.pattern)), None)
+
+
+def mask_path(section: SectionId) -> str:
+    """Where a section's mask is, relative to the session folder."""
+    return f"masks/{section.file}/z{section.z:05d}.h5"
+
+
+class Store:
+    """A session being written; one writer at a time.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it does not exist; a folder with other things in it is refused.
+    config : Config
+        Its streams are used, and all of it is kept as provenance.
+
+    Raises
+    ------
+    SessionError
+        If the folder is foreign, of another version, in use by another writer, or cannot be
+        written.
+    """
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        self.folder = folder
+        self._streams = config.streams
+        self._config_json = msgspec.json.encode(config)
+        try:
+            _check_folder(folder)
+            for name in ("masks", "logs"):
+                (folder / name).mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(folder / DATABASE, isolation_level=None, timeout=10)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            # A commit that was acknowledged must survive a power cut.
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._prepare()
+        except (OSError, sqlite3.Error) as error:
+            msg = f"session {folder} cannot be written: {error}"
+            raise SessionError(msg) from error
+
+    def _prepare(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            self._db.executescript(
+                f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SESSION_VERSION}; COMMIT"
+            )
+            self._provenance("created_s", str(time.time()))
+        elif version != SESSION_VERSION:
+            msg = (
+                f"session {self.folder} is of version {version}, this nanostream writes "
+                f"{SESSION_VERSION}; choose another --out"
+            )
+            raise SessionError(msg)
+        digest = hashlib.sha256(self._config_json).hexdigest()
+        self._provenance(f"config {digest}", self._config_json.decode())
+        self._config_sha256 = digest
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._db.close()
+
+    def has(self, section: SectionId) -> bool:
+        """Whether the section's result is committed."""
+        row = self._db.execute("SELECT 1 FROM sections WHERE section = ?", (str(section),))
+        return row.fetchone() is not None
+
+    def commit(self, result: Result) -> bool:
+        """Keep a result for good: mask, rows and tracks, or nothing.
+
+        Returns
+        -------
+        bool
+            False if the section was already stored: a result that comes twice changes nothing.
+
+        Raises
+        ------
+        SessionError
+            If the disk is full or the folder cannot be written; the result can be committed
+            again later.
+        """
+        if self.has(result.section):
+            return False
+        try:
+            labels_crc32 = _write_mask(self.folder / mask_path(result.section), result)
+        except OSError as error:
+            msg = f"mask of {result.section} cannot be written in {self.folder}: {error}"
+            raise SessionError(msg) from error
+        with self._transaction(f"rows of {result.section}"):
+            self._insert_section(result, labels_crc32)
+            if result.stream:
+                self._advance_tracks(result.section)
+        return True
+
+    def quarantine(
+        self, section: SectionId, reason: str, *, attempts: int, stream: bool = False
+    ) -> None:
+        """List a section as given up; tracks go on without it."""
+        if self.has(section):
+            return
+        with self._transaction(f"quarantine of {section}"):
+            self._db.execute(
+                "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?)",
+                (str(section), reason, attempts, time.time()),
+            )
+            if stream:
+                self._advance_tracks(section)
+
+    def event(self, source: str, text: str) -> None:
+        """Keep a word about what happened."""
+        with self._transaction("event"):
+            self._db.execute("INSERT INTO events VALUES (?, ?, ?)", (time.time(), source, text))
+
+    def counts(self) -> dict[str, int]:
+        """Number of rows: sections, particles, quarantine, tracks (identities)."""
+        one = "SELECT (SELECT count(*) FROM sections), (SELECT count(*) FROM particles),"
+        two = " (SELECT count(*) FROM quarantine),"
+        three = " (SELECT count(*) FROM (SELECT DISTINCT stream, particle FROM tracks))"
+        row = self._db.execute(one + two + three).fetchone()
+        return dict(zip(("sections", "particles", "quarantine", "tracks"), row, strict=True))
+
+    def normalization_maximum(self) -> float | None:
+        """Largest value the session was scaled by, for models that need the data set's maximum."""
+        row = self._db.execute("SELECT max(normalization_maximum) FROM sections").fetchone()
+        return None if row[0] is None else float(row[0])
+
+    def diameters(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Diameters in px and nm of all whole particles, for the running histogram."""
+        rows = self._db.execute(
+            "SELECT diameter_px, diameter_nm FROM particles WHERE NOT touches_edge"
+        ).fetchall()
+        table = np.array(rows, np.float64).reshape(-1, 2)
+        return table[:, 0], table[:, 1]
+
+    @contextmanager
+    def _transaction(self, what: str) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # a full disk has rolled back by itself
+                    self._db.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            msg = f"{what} cannot be written to {self.folder / DATABASE}: {error}"
+            raise SessionError(msg) from error
+
+    def _provenance(self, key: str, value: str) -> None:
+        self._db.execute("INSERT OR IGNORE INTO provenance VALUES (?, ?)", (key, value))
+
+    def _insert_section(self, result: Result, labels_crc32: int) -> None:
+        section, summary = result.section, result.summary
+        row: dict[str, Any] = {
+            "section": str(section),
+            "path": section.path,
+            "generation": section.generation,
+            "z": section.z,
+            "stream": section.file if result.stream else None,
+            **msgspec.structs.asdict(summary),
+            "height_px": result.labels.shape[0],
+            "width_px": result.labels.shape[1],
+            "pixel_size_nm": result.pixel_size_nm,
+            "model": result.model,
+            "model_sha256": result.model_sha256,
+            "threshold": result.threshold,
+            "normalization_maximum": result.normalization_maximum,
+            "mask": mask_path(section),
+            "pixels_crc32": result.pixels_crc32,
+            "labels_crc32": labels_crc32,
+            "written_s": result.written_s,
+            "stored_s": time.time(),
+            "timings": msgspec.json.encode(result.timings_s).decode(),
+            "metadata": msgspec.json.encode(result.metadata).decode(),
+            "versions": msgspec.json.encode(
+                result.versions | {"config_sha256": self._config_sha256}
+            ).decode(),
+        }
+        self._db.execute(
+            f"INSERT INTO sections ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",
+            list(row.values()),
+        )
+        self._db.executemany(
+            f"INSERT INTO particles VALUES ({', '.join('?' * (len(_PARTICLE_NAMES) + 1))})",
+            [(str(section), *particle) for particle in result.particles.tolist()],
+        )
+        self._db.execute("DELETE FROM quarantine WHERE section = ?", (str(section),))
+
+    def _advance_tracks(self, section: SectionId) -> None:
+        """Link all sections of a stream that have become consecutive."""
+        stream = section.file
+        row = self._db.execute(
+            "SELECT next_frame, state FROM trackers WHERE stream = ?", (stream,)
+        ).fetchone()
+        if row:
+            frame, tracker = int(row[0]), Tracker.from_bytes(row[1])
+        else:
+            frame, tracker = 0, Tracker(_tracker_settings(section.path, self._streams))
+        first = frame
+        while (end := self._end_of(stream, frame)) is not None:
+            if end == "stored":
+                self._link(stream, frame, tracker)
+            frame += 1
+        if frame > first:
+            self._db.execute(
+                "INSERT OR REPLACE INTO trackers VALUES (?, ?, ?)",
+                (stream, frame, tracker.to_bytes()),
+            )
+
+    def _end_of(self, stream: str, frame: int) -> str | None:
+        section = f"{stream}#{frame}"
+        row = self._db.execute(
+            "SELECT 'stored' FROM sections WHERE section = ?1"
+            " UNION ALL SELECT 'quarantined' FROM quarantine WHERE section = ?1",
+            (section,),
+        ).fetchone()
+        return row and str(row[0])
+
+    def _link(self, stream: str, frame: int, tracker: Tracker) -> None:
+        section = f"{stream}#{frame}"
+        rows = self._db.execute(
+            "SELECT label, x, y, diameter_px, touches_edge FROM particles WHERE section = ?"
+            " ORDER BY label",
+            (section,),
+        ).fetchall()
+        table = pd.DataFrame(
+            np.array(rows, np.float64).reshape(-1, 5),
+            columns=["label", "x", "y", "diameter_px", "touches_edge"],
+        ).astype({"label": np.int64, "touches_edge": np.bool_})
+        step = tracker.step(frame, table)
+        total_y, total_x = step.cumulative_drift_px
+        self._db.executemany(
+            "INSERT INTO tracks VALUES (?, ?, ?, ?, ?, ?, ?)",
+            zip(
+                [stream] * len(table),
+                [frame] * len(table),
+                step.particle.tolist(),
+                [section] * len(table),
+                table["label"].tolist(),
+                (table["x"] - total_x).tolist(),
+                (table["y"] - total_y).tolist(),
+                strict=True,
+            ),
+        )
+        dy, dx = step.drift_px
+        self._db.execute(
+            "INSERT INTO drift VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (stream, frame, dx, dy, total_x, total_y, step.drift_votes, step.gate_px),
+        )
+
+
+def _tracker_settings(path: str, streams: Sequence[Stream]) -> TrackerSettings:
+    stream = _stream_of(path, streams)
+    if stream is None:
+        return TrackerSettings()
+    return TrackerSettings(
+        max_step_px=stream.max_step_px or None, memory_frames=stream.memory_frames
+    )
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse to write into anything that is not a session."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        msg = f"{folder} is a file; give a folder for the session"
+        raise SessionError(msg)
+    ours = {DATABASE, "logs", "ledger.db", "config.json"}
+    names = {path.name for path in folder.iterdir()}
+    if names and not names & ours:
+        msg = f"{folder} has other things in it and no session; choose an empty or new folder"
+        raise SessionError(msg)
+
+
+def _write_mask(path: Path, result: Result) -> int:
+    """Write one section's mask so that it exists whole or not at all; its labels' checksum."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    with h5py.File(temporary, "w") as file:
+        file.attrs["nanostream_mask"] = SESSION_VERSION
+        file.attrs["section"] = str(result.section)
+        file.attrs["model"] = result.model
+        file.attrs["model_sha256"] = result.model_sha256
+        file.attrs["threshold"] = result.threshold
+        if result.pixel_size_nm is not None:
+            file.attrs["pixel_size_nm"] = result.pixel_size_nm
+        for name, array in (("labels", result.labels), ("probability", result.probability)):
+            file.create_dataset(
+                name,
+                data=array,
+                chunks=tuple(min(512, side) for side in array.shape),
+                compression="gzip",
+                compression_opts=1,
+                shuffle=array.itemsize > 1,
+                fletcher32=True,
+            )
+        file.flush()
+    _to_disk(temporary)
+    temporary.replace(path)
+    _to_disk(path.parent)
+    return _crc32(result.labels)
+
+
+def _crc32(array: NDArray[Any]) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).data)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or on POSIX a folder's list of names, is on the disk."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,301 @@
+"""Fit of a network to a folder of simulated scenes.
+
+What the shipped model needs and no more: the scenes are read into memory, every batch is drawn
+and augmented from its own seed, so a run is the same whether or not it was interrupted (up to
+the order of additions in a multithreaded convolution).
+
+References
+----------
+Loshchilov, I. & Hutter, F. Decoupled weight decay regularization (2019).
+https://arxiv.org/abs/1711.05101
+
+Milletari, F., Navab, N. & Ahmadi, S.-A. V-Net (2016), the Dice loss.
+https://arxiv.org/abs/1606.04797
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from nanostream.segmentation.normalization import Method, median_filter, normalize
+from nanostream.segmentation.unet import PARTICLE_CLASS
+
+ZOOM = (0.7, 1.5)
+"""Least and greatest magnification by :func:`augment`."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; the defaults are those of the shipped model."""
+
+    steps: int = 3000
+    batch: int = 8
+    crop_px: int = 384
+    normalization: Method = "standardize"
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-4
+    averaging: float = 0.998
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Micrographs with their truth.
+
+    Attributes
+    ----------
+    images
+        (N, H, W) int16, after the 3x3 median.
+    labels
+        (M, H, W) bool, one per scene.
+    scene_of
+        (N,) index of each image's scene in ``labels``.
+    materials
+        (M,) materials of each scene, joined by "+", "" for a bare support.
+    """
+
+    images: NDArray[np.int16]
+    labels: NDArray[np.bool_]
+    scene_of: NDArray[np.int64]
+    materials: tuple[str, ...]
+
+
+def read_examples(paths: Sequence[Path]) -> Examples:
+    """Scene files of ``nanostream.training.simulation.save_micrographs``, in the order given."""
+    images, labels, scene_of, materials = [], [], [], []
+    for number, path in enumerate(paths):
+        with np.load(path) as scene:
+            filtered = [median_filter(pixels) for pixels in scene["pixels"]]
+            images.extend(filtered)
+            labels.append(scene["instances"] > 0)
+            particles = json.loads(str(scene["scene"]))["particles"]
+        scene_of.extend([number] * len(filtered))
+        materials.append("+".join(sorted({particle["material"] for particle in particles})))
+    return Examples(np.stack(images), np.stack(labels), np.array(scene_of), tuple(materials))
+
+
+def augment(
+    image: NDArray[np.int16],
+    label: NDArray[np.bool_],
+    rng: np.random.Generator,
+    *,
+    crop_px: int,
+    normalization: Method,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Random view of a micrograph and its label, each (crop_px, crop_px) float32.
+
+    Turned, mirrored, magnified 0.7 to 1.5 times; blurred, given more noise, an uneven background
+    and another contrast; scaled as the network expects it.
+    """
+    height, width = image.shape
+    angle, zoom = 90.0 * int(rng.integers(4)), 1.0
+    if rng.random() < 0.7:  # the others keep their noise as it was
+        angle, zoom = rng.uniform(0.0, 360.0), float(np.exp(rng.uniform(*np.log(ZOOM))))
+    reach = 0.5 * max(0.0, min(height, width) - crop_px / zoom)
+    centre_x, centre_y = (
+        0.5 * np.array([width, height]) - 0.5 + np.rint(rng.uniform(-reach, reach, 2))
+    )
+    view = cv2.getRotationMatrix2D((centre_x, centre_y), angle, zoom)
+    view[0, 2] += 0.5 * (crop_px - 1) - centre_x
+    view[1, 2] += 0.5 * (crop_px - 1) - centre_y
+    if rng.random() < 0.5:
+        view[0] = -view[0]
+        view[0, 2] += crop_px - 1
+
+    def seen(array: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(
+            cv2.warpAffine(array, view, (crop_px, crop_px), borderMode=cv2.BORDER_REFLECT_101)
+        )
+
+    crop: Any = normalize(seen(image.astype(np.float32)), "standardize")
+    if rng.random() < 0.3:
+        crop = cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.4, 1.5))
+    if rng.random() < 0.4:
+        noise: Any = rng.standard_normal(crop.shape, np.float32)
+        if rng.random() < 0.5:  # grain of a scintillator
+            noise = cv2.GaussianBlur(noise, (0, 0), rng.uniform(0.4, 1.5))
+        crop = median_filter(crop + np.float32(rng.uniform(0.1, 1.0)) / noise.std() * noise)
+    if rng.random() < 0.4:
+        knots = rng.standard_normal((4, 4), np.float32) * np.float32(rng.uniform(0.05, 0.6))
+        crop = crop + cv2.resize(knots, (crop_px, crop_px), interpolation=cv2.INTER_CUBIC)
+    if rng.random() < 0.3:  # grey values stretched for display
+        low, high = np.percentile(crop, [rng.uniform(0.0, 2.0), rng.uniform(98.0, 100.0)])
+        crop = np.clip((crop - low) / max(high - low, 1e-6), 0.0, 1.0) ** rng.uniform(0.6, 1.6)
+    if normalization == "standardize":
+        # The mean and deviation of a large frame are not those of the crop.
+        crop = normalize(crop, "standardize")
+        crop = crop * rng.uniform(0.85, 1.2) + rng.normal(0.0, 0.15)
+    else:
+        crop = normalize(crop - crop.min(), normalization, maximum=float(np.ptp(crop)) or 1.0)
+    return np.asarray(crop, np.float32), (seen(label.astype(np.float32)) > 0.5).astype(np.float32)
+
+
+def draw_batch(
+    examples: Examples, recipe: Recipe, step: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Images and labels of one step, (N, H, W, 1) each; the same for the same seed and step."""
+    rng = np.random.default_rng(np.random.SeedSequence(recipe.seed, spawn_key=(step,)))
+    views = [
+        augment(
+            examples.images[index],
+            examples.labels[examples.scene_of[index]],
+            rng,
+            crop_px=recipe.crop_px,
+            normalization=recipe.normalization,
+        )
+        for index in rng.integers(len(examples.images), size=recipe.batch)
+    ]
+    images, labels = (np.stack(arrays)[..., None] for arrays in zip(*views, strict=True))
+    return images, labels
+
+
+def segmentation_loss(labels: Any, outputs: Any) -> Any:
+    """Cross entropy plus half a Dice loss over the batch, of the particle class."""
+    truth = labels[..., 0]
+    particle = keras.ops.clip(outputs[..., PARTICLE_CLASS], 1e-6, 1.0 - 1e-6)
+    entropy = -keras.ops.mean(
+        truth * keras.ops.log(particle) + (1.0 - truth) * keras.ops.log(1.0 - particle)
+    )
+    overlap = 2.0 * keras.ops.sum(truth * particle) + 1.0
+    dice = overlap / (keras.ops.sum(truth) + keras.ops.sum(particle) + 1.0)
+    return entropy + 0.5 * (1.0 - dice)
+
+
+def fit(
+    model: keras.Model,
+    examples: Examples,
+    recipe: Recipe,
+    *,
+    checkpoints: Path | None = None,
+    on_step: Callable[[int, float], None] | None = None,
+) -> list[float]:
+    """Train a network in place; its weights end as their running average.
+
+    Parameters
+    ----------
+    model
+        Made by ``nanostream.segmentation.unet.build_unet``.
+    checkpoints
+        Folder from which an interrupted run goes on, saved to every 200 steps.
+    on_step
+        Called with the number of steps done and the loss of the last.
+
+    Returns
+    -------
+    list of float
+        Loss of each step of this run.
+    """
+    optimizer = keras.optimizers.AdamW(
+        keras.optimizers.schedules.CosineDecay(recipe.learning_rate, recipe.steps),
+        weight_decay=recipe.weight_decay,
+        use_ema=True,
+        ema_momentum=recipe.averaging,
+    )
+    optimizer.build(model.trainable_variables)
+    done = tf.Variable(0, trainable=False, dtype=tf.int64)
+    manager = None
+    if checkpoints is not None:
+        state = tf.train.Checkpoint(model=model, optimizer=optimizer, done=done)
+        manager = tf.train.CheckpointManager(state, str(checkpoints), max_to_keep=1)
+        manager.restore_or_initialize()
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def train(images: Any, labels: Any) -> Any:
+        with tf.GradientTape() as tape:
+            loss = segmentation_loss(labels, model(images, training=True))
+        optimizer.apply_gradients(
+            zip(
+                tape.gradient(loss, model.trainable_variables),
+                model.trainable_variables,
+                strict=True,
+            )
+        )
+        return loss
+
+    losses: list[float] = []
+    with ThreadPoolExecutor(1) as pool:
+        start = int(done.numpy())
+        upcoming = pool.submit(draw_batch, examples, recipe, start)
+        for step in range(start, recipe.steps):
+            images, labels = upcoming.result()
+            upcoming = pool.submit(draw_batch, examples, recipe, step + 1)
+            losses.append(float(train(images, labels)))
+            done.assign_add(1)
+            if manager is not None and ((step + 1) % 200 == 0 or step + 1 == recipe.steps):
+                manager.save()
+            if on_step is not None:
+                on_step(step + 1, losses[-1])
+        upcoming.cancel()
+    optimizer.finalize_variable_values(model.trainable_variables)
+    _settle_batch_norm(model, examples, recipe)
+    return losses
+
+
+def _settle_batch_norm(model: keras.Model, examples: Examples, recipe: Recipe) -> None:
+    """Let the moving moments follow the averaged weights, which they were not taken with."""
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    passes = min(100, recipe.steps)
+    momenta = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.momentum = 0.97
+    forward = tf.function(lambda images: model(images, training=True))
+    for step in range(passes):
+        forward(draw_batch(examples, recipe, recipe.steps + step)[0])
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.momentum = momentum
+
+
+def predict(model: keras.Model, examples: Examples, normalization: Method) -> NDArray[np.float32]:
+    """Probability of a particle (N, H, W) for every image."""
+    forward = tf.function(lambda image: model(image, training=False)[..., PARTICLE_CLASS])
+    return np.concatenate(
+        [
+            forward(normalize(image, normalization)[None, ..., None]).numpy()
+            for image in examples.images
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Agreement of masks with the truth, over all pixels of a set."""
+
+    dice: float
+    pixel_accuracy: float
+    images: int
+
+
+def score(
+    probabilities: NDArray[np.float32], labels: NDArray[np.bool_], threshold: float
+) -> Scores:
+    """Dice coefficient and pixel accuracy of the thresholded probabilities; arrays (N, H, W)."""
+    masks = probabilities > threshold
+    both = int(np.count_nonzero(masks & labels))
+    total = int(np.count_nonzero(masks)) + int(np.count_nonzero(labels))
+    return Scores(
+        dice=2.0 * both / total if total else 1.0,
+        pixel_accuracy=float(np.mean(masks == labels)),
+        images=len(masks),
+    )
+
+
+def choose_threshold(probabilities: NDArray[np.float32], labels: NDArray[np.bool_]) -> float:
+    """Threshold with the greatest Dice coefficient plus pixel accuracy, in steps of 0.05."""
+    candidates = [round(0.05 * k, 2) for k in range(4, 17)]
+
+    def merit(threshold: float) -> float:
+        scores = score(probabilities, labels, threshold)
+        return scores.dice + scores.pixel_accuracy
+
+    return max(candidates, key=merit)

@@ -1,0 +1,1 @@
+"""How records travel: `messages` (bytes), `dispatch` (who gets what, pure), `sockets` (ZeroMQ)."""

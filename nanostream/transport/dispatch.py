@@ -1,0 +1,296 @@
+"""Who gets which section: credits, acknowledgements, retries, lost workers. Pure.
+
+``Dispatch.handle(event, now_s)`` takes what happened and returns what to do; it knows no socket,
+file or clock. Every section is in exactly one place::
+
+    SectionFound ──▶ waiting ──Send──▶ in work ──SectionDone──▶ (Store)
+                        ▲                 │ SectionFailed, WorkerGone, WorkerBeat without it
+                        └─────────────────┤
+                                          └─ too many attempts ──▶ (Quarantine)
+
+Rules:
+
+- A worker's credit is its number of slots less what it has in work, so credit cannot leak.
+- What a worker says it holds is the truth: a section sent long ago that it does not hold was lost
+  on the way and is sent again; a section it holds though nobody sent it (the agent was restarted)
+  is in work.
+- A worker that stays silent, or comes back as another process, has lost its sections. Only the
+  one it was computing counts an attempt: the others were innocent bystanders.
+- What comes back goes to the front of the queue, so order is disturbed as little as possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from nanostream.config import Delivery
+from nanostream.records import Health, SectionId
+
+__all__ = [
+    "Action",
+    "Dispatch",
+    "Event",
+    "Note",
+    "Quarantine",
+    "SectionDone",
+    "SectionFailed",
+    "SectionFound",
+    "Send",
+    "Store",
+    "Tick",
+    "WorkerBeat",
+    "WorkerGone",
+]
+
+
+@dataclass(frozen=True)
+class SectionFound:
+    """A section is complete on disk."""
+
+    section: SectionId
+
+
+@dataclass(frozen=True)
+class WorkerBeat:
+    """A worker lives; what it holds and computes."""
+
+    worker: str
+    slots: int
+    holding: tuple[SectionId, ...] = ()
+    computing: SectionId | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class WorkerGone:
+    """A worker leaves; it still finishes ``finishing``, or cannot be reached any more."""
+
+    worker: str
+    finishing: tuple[SectionId, ...] = ()
+    reason: str = "said goodbye"
+
+
+@dataclass(frozen=True)
+class SectionDone:
+    """The sink has committed the section."""
+
+    section: SectionId
+
+
+@dataclass(frozen=True)
+class SectionFailed:
+    """The section could not be read or segmented; ``final`` if trying again is no use."""
+
+    section: SectionId
+    reason: str
+    final: bool = False
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time has passed."""
+
+
+@dataclass(frozen=True)
+class Send:
+    """Read the section's pixels and send them to the worker."""
+
+    worker: str
+    section: SectionId
+
+
+@dataclass(frozen=True)
+class Store:
+    """Remember for good that the section is stored."""
+
+    section: SectionId
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """Give the section up, with the reason of every attempt."""
+
+    section: SectionId
+    reason: str
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something the operator should read."""
+
+    text: str
+
+
+Event = SectionFound | WorkerBeat | WorkerGone | SectionDone | SectionFailed | Tick
+Action = Send | Store | Quarantine | Note
+
+
+@dataclass
+class _Worker:
+    slots: int
+    seen_s: float
+    computing: SectionId | None = None
+    detail: str = ""
+    leaving: bool = False
+    sent: dict[SectionId, float] = field(default_factory=dict)
+
+
+class Dispatch:
+    """State of the delivery; see the module's docstring.
+
+    Parameters
+    ----------
+    settings : Delivery
+        Attempts and time limits.
+    """
+
+    def __init__(self, settings: Delivery) -> None:
+        self._settings = settings
+        self._waiting: dict[SectionId, None] = {}
+        self._workers: dict[str, _Worker] = {}
+        self._failures: dict[SectionId, list[str]] = {}
+        self._not_before: dict[SectionId, float] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Sections that no worker has yet."""
+        return len(self._waiting)
+
+    @property
+    def in_work(self) -> int:
+        """Sections that are with a worker."""
+        return sum(len(worker.sent) for worker in self._workers.values())
+
+    def health(self, now_s: float) -> tuple[Health, ...]:
+        """Each worker's state, for the dashboard."""
+        return tuple(
+            Health(
+                name=name,
+                state="leaving" if w.leaving else "computing" if w.computing else "ready",
+                age_s=now_s - w.seen_s,
+                detail=w.detail,
+            )
+            for name, w in sorted(self._workers.items())
+        )
+
+    def handle(self, event: Event, now_s: float) -> list[Action]:
+        """What to do about an event, at POSIX or monotonic time ``now_s`` (seconds)."""
+        actions: list[Action] = []
+        match event:
+            case SectionFound(section):
+                if self._holder(section) is None:
+                    self._waiting.setdefault(section)
+            case WorkerBeat():
+                actions += self._beat(event, now_s)
+            case WorkerGone(name, finishing, reason):
+                actions += self._gone(name, finishing, reason, now_s)
+            case SectionDone(section):
+                self._forget(section)
+                self._failures.pop(section, None)
+                self._not_before.pop(section, None)
+                actions.append(Store(section))
+            case SectionFailed(section, reason, final):
+                self._forget(section)
+                actions += self._failed(section, reason, now_s, final=final)
+            case Tick():
+                pass
+        for name, worker in list(self._workers.items()):
+            if now_s - worker.seen_s > self._settings.silent_s:
+                silence = f"was silent for {now_s - worker.seen_s:.0f} s"
+                actions += self._gone(name, (), silence, now_s)
+        return actions + self._send(now_s)
+
+    def _beat(self, beat: WorkerBeat, now_s: float) -> list[Action]:
+        actions: list[Action] = []
+        worker = self._workers.get(beat.worker)
+        if worker is None:
+            worker = self._workers[beat.worker] = _Worker(beat.slots, now_s)
+            actions.append(Note(f"worker {beat.worker} is here: {beat.detail}"))
+        worker.slots, worker.seen_s, worker.detail = beat.slots, now_s, beat.detail
+        worker.computing = beat.computing
+        for section in beat.holding:
+            holder = self._holder(section)
+            if holder is None:
+                self._waiting.pop(section, None)
+                worker.sent[section] = now_s
+        lost = [
+            section
+            for section, sent_s in worker.sent.items()
+            if section not in beat.holding and now_s - sent_s > self._settings.resend_s
+        ]
+        for section in lost:
+            del worker.sent[section]
+        self._requeue(lost)
+        actions += [Note(f"{section} was lost on the way; sending it again") for section in lost]
+        return actions
+
+    def _gone(
+        self, name: str, finishing: tuple[SectionId, ...], reason: str, now_s: float
+    ) -> list[Action]:
+        worker = self._workers.get(name)
+        if worker is None:
+            return []
+        back = [section for section in worker.sent if section not in finishing]
+        for section in back:
+            del worker.sent[section]
+        if finishing:
+            worker.leaving = True
+        else:
+            del self._workers[name]
+        actions: list[Action] = [Note(f"worker {name} {reason}; {len(back)} sections go back")]
+        culprit = worker.computing
+        if culprit in back and reason != "said goodbye":
+            back.remove(culprit)
+            actions += self._failed(culprit, f"worker {name} {reason} while computing it", now_s)
+        self._requeue(back)
+        return actions
+
+    def _failed(
+        self, section: SectionId, reason: str, now_s: float, *, final: bool = False
+    ) -> list[Action]:
+        reasons = self._failures.setdefault(section, [])
+        reasons.append(reason)
+        if not final and len(reasons) < self._settings.attempts:
+            self._requeue([section])
+            self._not_before[section] = now_s + self._settings.retry_s * len(reasons)
+            return [Note(f"{section}: attempt {len(reasons)} failed: {reason}")]
+        del self._failures[section]
+        self._not_before.pop(section, None)
+        self._waiting.pop(section, None)
+        different = list(dict.fromkeys(reasons))
+        return [Quarantine(section, "; ".join(different), len(reasons))]
+
+    def _send(self, now_s: float) -> list[Action]:
+        actions: list[Action] = []
+        free = {
+            name: worker.slots - len(worker.sent)
+            for name, worker in self._workers.items()
+            if not worker.leaving and len(worker.sent) < worker.slots
+        }
+        if not free:
+            return actions
+        due = (s for s in list(self._waiting) if self._not_before.get(s, now_s) <= now_s)
+        while free and (section := next(due, None)) is not None:
+            name = max(free, key=lambda worker: free[worker])
+            free[name] -= 1
+            if not free[name]:
+                del free[name]
+            del self._waiting[section]
+            self._workers[name].sent[section] = now_s
+            actions.append(Send(name, section))
+        return actions
+
+    def _holder(self, section: SectionId) -> _Worker | None:
+        return next((w for w in self._workers.values() if section in w.sent), None)
+
+    def _forget(self, section: SectionId) -> None:
+        self._waiting.pop(section, None)
+        for worker in self._workers.values():
+            worker.sent.pop(section, None)
+
+    def _requeue(self, sections: Iterable[SectionId]) -> None:
+        front = dict.fromkeys(sections)
+        if front:
+            self._waiting = front | {s: None for s in self._waiting if s not in front}

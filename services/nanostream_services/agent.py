@@ -1,0 +1,372 @@
+"""The watch agent: notices complete sections and hands them to workers. Never writes there.
+
+Notices of the operating system are hints to look at a file at once; a full look at the folder
+every ``poll_s`` is the truth, since notices get lost and network shares send none.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from msgspec.structs import replace
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+
+from nanostream.acquisition.ledger import Ledger
+from nanostream.acquisition.mdoc import read_metadata
+from nanostream.acquisition.mrc import read_header, read_section
+from nanostream.acquisition.readiness import FileStat, Readiness
+from nanostream.config import Config, Watch
+from nanostream.errors import ConfigError, MessageError, MicrographError, NotReadyError
+from nanostream.records import Frame, Metadata, SectionId
+from nanostream.results.store import is_stream
+from nanostream.transport import dispatch as d
+from nanostream.transport import messages as m
+from nanostream.transport.sockets import Client, Server, Waker, wait
+from nanostream_services.loop import LONGEST_WAIT_S, Stop
+
+__all__ = ["run_agent", "watched_files"]
+
+logger = logging.getLogger(__name__)
+
+#: While a section waits for its metadata, look for it this often.
+_METADATA_LOOK_S = 0.02
+#: A worker sends words only.
+_LARGEST_FROM_WORKER_BYTES = 2**20
+_EVENTS = ("created", "modified", "moved", "closed")
+
+
+def run_agent(config: Config, stop: Stop) -> None:
+    """Watch a folder until told to stop.
+
+    Raises
+    ------
+    ConfigError
+        If the folder to watch does not exist, or a port cannot be bound.
+    SessionError
+        If the ledger cannot be used.
+    """
+    root = Path(config.watch.directory)
+    if not root.is_dir():
+        msg = f"[watch] directory: {root} is not a folder; give the one SerialEM saves into"
+        raise ConfigError(msg)
+    ledger = config.watch.ledger or str(Path(config.sink.session or ".") / "ledger.db")
+    with Ledger(Path(ledger)) as memory:
+        agent = _Agent(config, root, memory)
+        try:
+            while not stop.is_set():
+                agent.step()
+        finally:
+            agent.close()
+
+
+def watched_files(root: Path, watch: Watch) -> dict[str, FileStat]:
+    """Files below a folder that the patterns take, by POSIX path; one stat each."""
+    found: dict[str, FileStat] = {}
+    for path in _walk(root):
+        relative = path.relative_to(root).as_posix()
+        if _wanted(relative, watch):
+            try:
+                found[relative] = FileStat.of(path.stat())
+            except OSError:
+                continue  # deleted meanwhile; the next look will tell
+    return found
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            listed = list(entries)
+    except OSError as error:
+        logger.warning("folder %s cannot be listed now: %s", folder, error)
+        return
+    for entry in listed:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(Path(entry.path))
+        elif entry.is_file():
+            yield Path(entry.path)
+
+
+def _wanted(relative: str, watch: Watch) -> bool:
+    name = PurePosixPath(relative).name
+
+    def matches(patterns: tuple[str, ...]) -> bool:
+        return any(fnmatch.fnmatch(name, p) or fnmatch.fnmatch(relative, p) for p in patterns)
+
+    if name.endswith("~") or not matches(watch.include) or matches(watch.exclude):
+        return False
+    try:
+        SectionId(relative, 0)
+    except ValueError as error:
+        logger.warning("not watched: %s; rename the file", error)
+        return False
+    return True
+
+
+class _Hints(FileSystemEventHandler):
+    """Paths that the operating system says have changed; filled by watchdog's thread."""
+
+    def __init__(self, root: Path, waker: Waker) -> None:
+        self._root = root.resolve()
+        self._waker = waker
+        self._lock = threading.Lock()
+        self._paths: set[str] = set()
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Take a note; our own reading of a file is no news."""
+        if event.is_directory or event.event_type not in _EVENTS:
+            return
+        with self._lock:
+            for path in (event.src_path, event.dest_path):
+                if path:
+                    self._paths.add(os.fsdecode(path))
+        self._waker.wake()
+
+    def take(self) -> set[str]:
+        """Relative POSIX paths since the last call."""
+        with self._lock:
+            paths, self._paths = self._paths, set()
+        relative = set()
+        for path in map(Path, paths):
+            # The mdoc of a stack is news of the stack: its section may wait for it.
+            named = path.with_suffix("") if path.suffix == ".mdoc" else path
+            if named.is_relative_to(self._root):
+                relative.add(named.relative_to(self._root).as_posix())
+        return relative
+
+
+class _Agent:
+    def __init__(self, config: Config, root: Path, ledger: Ledger) -> None:
+        self._config, self._root, self._ledger = config, root.resolve(), ledger
+        self._readiness = Readiness(ledger.known_files())
+        self._dispatch = d.Dispatch(config.delivery)
+        self._held: dict[SectionId, float] = {}
+        self._written_s: dict[SectionId, float] = {}
+        self._metadata: dict[SectionId, tuple[float | None, Metadata] | None] = {}
+        self._to_report: dict[SectionId, m.Quarantine] = {}
+        self._messages: deque[str] = deque(maxlen=8)
+        self._refused: set[str] = set()
+        self._next_scan_s = self._next_report_s = 0.0
+        network = config.network
+        self._server = Server(
+            network.host,
+            network.frames_port,
+            what="frames",
+            largest_bytes=_LARGEST_FROM_WORKER_BYTES,
+        )
+        self._sink = Client(
+            network.host,
+            network.results_port,
+            name=f"agent-{self._server.instance[:8]}",
+            largest_bytes=_LARGEST_FROM_WORKER_BYTES,
+        )
+        self._waker = Waker()
+        self._hints = _Hints(self._root, self._waker)
+        self._observer = self._observe()
+        again = ledger.unfinished()
+        if again:
+            self._note(f"{len(again)} sections of an earlier run go on")
+        for section in again:
+            self._decide(d.SectionFound(section))
+        for section, reason, attempts in ledger.given_up():
+            self._to_report[section] = m.Quarantine(section, reason, attempts, self._movie(section))
+
+    def step(self) -> None:
+        """One turn of the loop: wait for something, then handle all of it."""
+        now_s = time.monotonic()
+        until_s = min(self._next_scan_s, self._next_report_s) - now_s
+        longest_s = _METADATA_LOOK_S if self._held else LONGEST_WAIT_S
+        wait([self._server, self._sink, self._waker], min(until_s, longest_s))
+        self._waker.clear()
+        for worker, message in self._server.receive():
+            self._hear(worker, message)
+        for answer in self._sink.receive():
+            if isinstance(answer, m.Ack):
+                self._to_report.pop(answer.section, None)
+        self._look()
+        self._release()
+        self._decide(d.Tick())
+        self._report()
+
+    def close(self) -> None:
+        """Tell the sink the last counts and let go of everything."""
+        self._next_report_s = 0.0
+        self._report()
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join()
+        self._waker.close()
+        self._sink.close(linger_s=1.0)
+        self._server.close()
+
+    def _observe(self) -> Observer | None:  # type: ignore[valid-type]
+        observer = Observer()
+        try:
+            observer.schedule(self._hints, str(self._root), recursive=True)
+            observer.start()
+        except OSError as error:
+            self._note(
+                f"no notices for {self._root} ({error}); "
+                f"looking every {self._config.watch.poll_s} s instead"
+            )
+            return None
+        return observer
+
+    def _hear(self, worker: str, message: m.Message | MessageError) -> None:
+        match message:
+            case m.Beat(slots, holding, computing, detail):
+                self._decide(d.WorkerBeat(worker, slots, holding, computing, detail))
+                self._server.send(worker, m.Pong(self._server.instance))
+            case m.Done(section):
+                self._decide(d.SectionDone(section))
+            case m.Failed(section, reason):
+                self._decide(d.SectionFailed(section, reason))
+            case m.Goodbye(finishing):
+                self._decide(d.WorkerGone(worker, finishing))
+            case MessageError():
+                self._note(f"refused from {worker}: {message}")
+            case _:
+                self._note(f"refused from {worker}: {type(message).__name__} is not for the agent")
+
+    def _look(self) -> None:
+        now_s = time.monotonic()
+        if now_s >= self._next_scan_s:
+            self._hints.take()
+            listing = watched_files(self._root, self._config.watch)
+            self._next_scan_s = time.monotonic() + self._config.watch.poll_s
+        else:
+            listing = {}
+            for path in self._hints.take():
+                if _wanted(path, self._config.watch):
+                    try:
+                        listing[path] = FileStat.of((self._root / path).stat())
+                    except OSError:
+                        continue
+        for path in self._readiness.to_inspect(listing, now_s):
+            self._inspect(path, listing[path])
+
+    def _inspect(self, path: str, listed: FileStat) -> None:
+        try:
+            header, status = read_header(self._root / path)
+        except NotReadyError:
+            self._readiness.not_ready(path, listed)
+            return
+        except MicrographError as error:
+            self._readiness.refused(path, listed)
+            if path not in self._refused:
+                self._refused.add(path)
+                self._note(f"not a micrograph: {error}")
+            return
+        except OSError as error:
+            logger.warning("%s cannot be read now: %s", path, error)
+            return
+        sections = self._readiness.inspected(path, FileStat.of(status), header)
+        if sections:
+            self._ledger.found(path, self._readiness.known_file(path), sections)
+        wait_s = self._config.watch.mdoc_wait_s
+        for section in sections:
+            self._written_s[section] = status.st_mtime
+            # Without an mdoc beside the first section, SerialEM was not told to write one.
+            expected = section.z == 0 or (self._root / f"{path}.mdoc").exists()
+            self._held[section] = time.monotonic() + (wait_s if expected else 0.0)
+
+    def _release(self) -> None:
+        """Let sections go whose metadata is there, or has been waited for long enough."""
+        for section, deadline_s in list(self._held.items()):
+            metadata = read_metadata(self._root / section.path, section.z)
+            if metadata is not None or time.monotonic() >= deadline_s:
+                del self._held[section]
+                self._metadata[section] = metadata
+                self._decide(d.SectionFound(section))
+
+    def _decide(self, event: d.Event) -> None:
+        events = deque([event])
+        while events:
+            for action in self._dispatch.handle(events.popleft(), time.monotonic()):
+                follow_up = self._perform(action)
+                if follow_up is not None:
+                    events.append(follow_up)
+
+    def _perform(self, action: d.Action) -> d.Event | None:
+        match action:
+            case d.Send(worker, section):
+                return self._send(worker, section)
+            case d.Store(section):
+                self._ledger.stored(section)
+                self._forget(section)
+            case d.Quarantine(section, reason, attempts):
+                self._ledger.quarantined(section, reason, attempts)
+                self._to_report[section] = m.Quarantine(
+                    section, reason, attempts, self._movie(section)
+                )
+                self._next_report_s = 0.0
+                self._forget(section)
+                self._note(f"{section} is quarantined: {reason}")
+            case d.Note(text):
+                self._note(text)
+        return None
+
+    def _send(self, worker: str, section: SectionId) -> d.Event | None:
+        path = self._root / section.path
+        if self._readiness.generation(section.path) != section.generation:
+            reason = "the file was written anew before this section was read"
+            return d.SectionFailed(section, reason, final=True)
+        try:
+            header, pixels = read_section(path, section.z)
+        except (MicrographError, OSError) as error:
+            return d.SectionFailed(section, f"cannot be read: {error}")
+        if section not in self._metadata:
+            self._metadata[section] = read_metadata(path, section.z)
+        pixel_size_nm, metadata = self._metadata[section] or (None, Metadata())
+        if pixel_size_nm is None:
+            pixel_size_nm = header.pixel_size_nm
+            metadata = replace(metadata, pixel_size_source="header" if pixel_size_nm else None)
+        frame = Frame(
+            section=section,
+            pixels=pixels,
+            pixel_size_nm=pixel_size_nm,
+            metadata=metadata,
+            stream=self._movie(section),
+            written_s=self._written_s.get(section),
+        )
+        if not self._server.send(worker, frame):
+            return d.WorkerGone(worker, reason="cannot be reached")
+        logger.debug("%s sent to %s", section, worker)
+        return None
+
+    def _movie(self, section: SectionId) -> bool:
+        return is_stream(section.path, self._config.streams)
+
+    def _forget(self, section: SectionId) -> None:
+        self._written_s.pop(section, None)
+        self._metadata.pop(section, None)
+
+    def _report(self) -> None:
+        now_s = time.monotonic()
+        if now_s < self._next_report_s:
+            return
+        self._next_report_s = now_s + self._config.delivery.heartbeat_s / 2
+        for notice in self._to_report.values():
+            self._sink.send(notice)
+        self._sink.send(
+            m.Report(
+                seen=self._ledger.seen,
+                waiting=self._dispatch.waiting + len(self._held),
+                in_work=self._dispatch.in_work,
+                stored=self._ledger.count("stored"),
+                quarantined=self._ledger.count("quarantined"),
+                workers=self._dispatch.health(now_s),
+                messages=tuple(self._messages),
+            )
+        )
+
+    def _note(self, text: str) -> None:
+        logger.info("%s", text)
+        self._messages.append(f"{time.strftime('%H:%M:%S')} {text}")

@@ -1,0 +1,420 @@
+"""The command line. Exit codes: 0 fine, 1 something was quarantined or failed, 2 wrong use,
+130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from nanostream.config import Config, Stream, load_config, override
+from nanostream.errors import ConfigError, NanostreamError
+from nanostream.records import Snapshot
+from nanostream_services.loop import Stop, log_to_stderr, stopping
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Live segmentation of HRTEM micrographs beside SerialEM.",
+)
+models_app = typer.Typer(no_args_is_help=True, help="Networks and their cards.")
+app.add_typer(models_app, name="models")
+
+_INTERRUPTED = 130
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="TOML file; configs/microscope.toml shows all keys.")
+]
+Out = Annotated[Path, typer.Option("--out", help="Session folder; made if absent.")]
+ModelName = Annotated[str | None, typer.Option("--model", help="See: nanostream models list.")]
+Threshold = Annotated[float | None, typer.Option(help="Instead of the model card's.")]
+Streams = Annotated[
+    list[str] | None,
+    typer.Option("--stream", help="Stacks (pattern) that are movies: particles keep their ids."),
+]
+Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of the dashboard.")]
+WithParent = Annotated[bool, typer.Option("--with-parent", hidden=True)]
+Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+class Kind(StrEnum):
+    """How the stand-in saves."""
+
+    stack = "stack"
+    single = "single"
+
+
+class Scaling(StrEnum):
+    """How a model wants its micrographs scaled after the median filter."""
+
+    image_max = "image-max"
+    image_minmax = "image-minmax"
+    dataset_max = "dataset-max"
+    standardize = "standardize"
+
+
+def main() -> None:
+    """Entry point; a user's mistake gives one line, not a traceback."""
+    try:
+        app()
+    except NanostreamError as error:
+        sys.stderr.write(f"nanostream: {error}\n")
+        sys.exit(2)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path | None, typer.Option(help="Folder; made if absent.")] = None,
+    plain: Plain = False,
+) -> None:
+    """Play a simulated SerialEM session through the real pipeline."""
+    from nanostream_services.demo import run_demo
+
+    log_to_stderr(logging.WARNING)
+    folder = out or Path(f"nanostream-demo-{datetime.now():%Y%m%d-%H%M%S}")
+    with stopping() as stop:
+        result = run_demo(folder, stop, plain=plain)
+    if result is None:
+        raise typer.Exit(_INTERRUPTED)
+    console = Console()
+    _summary(console, folder / "session")
+    console.print(
+        f"Dice coefficient with the simulated atoms: {result.dice:.3f}\n"
+        f"Micrographs, as SerialEM would write them:  {folder / 'microscope'}\n"
+        f"Masks and tables:                           {folder / 'session'}\n"
+        f"Next: nanostream export {folder / 'session'} --format csv --out tables",
+        soft_wrap=True,
+        highlight=False,
+    )
+    _exit_with(folder / "session", result.sections)
+
+
+@app.command()
+def run(
+    watch_dir: Annotated[Path, typer.Argument(help="The folder SerialEM saves into.")],
+    out: Out,
+    config: ConfigFile = None,
+    model: ModelName = None,
+    threshold: Threshold = None,
+    stream: Streams = None,
+    stop_when_idle: Annotated[
+        float | None, typer.Option(help="Stop after so many seconds without anything new.")
+    ] = None,
+    plain: Plain = False,
+) -> None:
+    """Segment what SerialEM writes, until Ctrl-C."""
+    from nanostream_services.session import run_session
+
+    log_to_stderr(logging.WARNING)
+    settings = _settings(config, model=model, threshold=threshold, stream=stream, out=out)
+    settings = override(settings, watch={"directory": str(watch_dir.resolve())})
+    if not watch_dir.is_dir():
+        msg = f"{watch_dir} is not a folder; give the one SerialEM saves into"
+        raise ConfigError(msg)
+    done = _idle_for(stop_when_idle) if stop_when_idle is not None else None
+    with stopping() as stop:
+        run_session(settings, stop, plain=plain, done=done)
+        interrupted = stop.is_set()
+    _summary(Console(), out)
+    if interrupted:
+        raise typer.Exit(_INTERRUPTED)
+    _exit_with(out)
+
+
+@app.command()
+def segment(
+    files: Annotated[list[Path], typer.Argument(help="MRC, dm3, dm4, ser, emd, TIFF, PNG, NPY.")],
+    out: Out,
+    config: ConfigFile = None,
+    model: ModelName = None,
+    threshold: Threshold = None,
+    stream: Streams = None,
+) -> None:
+    """Segment files; the same results as live."""
+    from nanostream_services.offline import segment_files
+
+    log_to_stderr(logging.WARNING)
+    settings = _settings(config, model=model, threshold=threshold, stream=stream, out=out)
+    console = Console()
+    with stopping() as stop, Progress(console=console) as bar:
+        task = bar.add_task("segmenting", total=None)
+
+        def progress(done: int, total: int, name: str) -> None:
+            bar.update(task, completed=done, total=total, description=name or "done")
+
+        result = segment_files(files, settings, stop, progress=progress)
+        interrupted = stop.is_set()
+    if result.known:
+        console.print(f"{result.known} sections were in the session already")
+    for reason in result.failed:
+        sys.stderr.write(f"nanostream: {reason}\n")
+    _summary(console, out)
+    if interrupted:
+        raise typer.Exit(_INTERRUPTED)
+    if result.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def verify(
+    session: Annotated[Path, typer.Argument(help="Session folder.")],
+    watch: Annotated[Path | None, typer.Option(help="The watched folder.")] = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Check that what was acquired is stored or quarantined, once, with a whole mask."""
+    from nanostream.results.session import Session
+    from nanostream.results.verification import acquired_sections
+    from nanostream.results.verification import verify as hold_against
+    from nanostream_services.agent import watched_files
+
+    settings = load_config(config) if config else Config()
+    acquired: list[tuple[str, int]] | None = None
+    unreadable: tuple[str, ...] = ()
+    if watch is not None:
+        if not watch.is_dir():
+            msg = f"{watch} is not a folder; give the one that was watched"
+            raise ConfigError(msg)
+        acquired, unreadable = acquired_sections(watch, watched_files(watch, settings.watch))
+    found = hold_against(Session(session), acquired)
+    found = msgspec.structs.replace(found, unreadable=unreadable)
+    if as_json:
+        tree = msgspec.to_builtins(found) | {"complete": found.complete}
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(tree)).decode() + "\n")
+    else:
+        table = Table("", "sections", "which", title=str(session))
+        table.add_row("acquired", "-" if found.acquired is None else str(found.acquired), "")
+        table.add_row("stored", str(found.stored), "")
+        for name in ("quarantined", "missing", "doubled", "damaged", "unreadable"):
+            names: tuple[str, ...] = getattr(found, name)
+            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            table.add_row(name, str(len(names)), shown)
+        Console().print(table, markup=False)
+    if not found.complete:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    session: Annotated[Path, typer.Argument(help="Session folder.")],
+    out: Annotated[Path, typer.Option(help="Folder for the files.")],
+    format: Annotated[str, typer.Option(help="csv")] = "csv",
+) -> None:
+    """Write a session's tables for other programs."""
+    from nanostream.results.exports import export as write
+    from nanostream.results.session import Session
+
+    for path in write(Session(session), format, out):
+        sys.stdout.write(f"{path}\n")
+
+
+@app.command()
+def simulate(
+    dest: Annotated[Path, typer.Argument(help="Folder to write into.")],
+    images: Annotated[
+        list[Path] | None, typer.Argument(help="PNG, TIFF, NPY, MRC; the package's own if none.")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Sections per second.")] = 1.0,
+    sections: Annotated[int | None, typer.Option(help="How many; images repeat.")] = None,
+    kind: Annotated[Kind, typer.Option(help="One growing stack, or a file each.")] = Kind.stack,
+    name: Annotated[str, typer.Option(help="Of the files.")] = "session",
+    pixel_size: Annotated[float | None, typer.Option(help="nm, for images without one.")] = None,
+    as_demo: Annotated[bool, typer.Option("--demo", hidden=True)] = False,
+) -> None:
+    """Write micrographs in exactly SerialEM's order, as a stand-in for it."""
+    from nanostream.acquisition.simulator import DemoMicrograph, demo_movie, load_images, play
+    from nanostream_services.demo import DEMO_SEED, play_demo
+
+    if as_demo:
+        play_demo(dest)
+        return
+    if rate <= 0 or (sections is not None and sections < 1):
+        msg = f"--rate {rate}, --sections {sections}: give positive numbers"
+        raise ConfigError(msg)
+    if images:
+        pixels = load_images(images, count=sections)
+    else:
+        pixel_size = pixel_size or DemoMicrograph.load().pixel_size_nm
+        pixels = (frame for frame, _ in demo_movie(sections or 20, seed=DEMO_SEED))
+    for path in play(
+        pixels, dest, kind=kind.value, interval_s=1 / rate, name=name, pixel_size_nm=pixel_size
+    ):
+        sys.stdout.write(f"{path}\n")
+
+
+@app.command()
+def agent(config: ConfigFile = None, with_parent: WithParent = False) -> None:
+    """Watch a folder and hand out complete sections."""
+    from nanostream_services.agent import run_agent
+
+    _serve(run_agent, config, with_parent)
+
+
+@app.command()
+def worker(config: ConfigFile = None, with_parent: WithParent = False) -> None:
+    """Segment what the agent hands out."""
+    from nanostream_services.worker import run_worker
+
+    _serve(run_worker, config, with_parent)
+
+
+@app.command()
+def sink(config: ConfigFile = None, with_parent: WithParent = False) -> None:
+    """Keep results and tell the dashboard."""
+    from nanostream_services.sink import run_sink
+
+    _serve(run_sink, config, with_parent)
+
+
+@app.command()
+def dashboard(
+    config: ConfigFile = None, plain: Plain = False, with_parent: WithParent = False
+) -> None:
+    """Show a running session."""
+    from nanostream_services.dashboard import run_dashboard
+
+    _serve(lambda c, s: run_dashboard(c, s, plain=plain), config, with_parent)
+
+
+@models_app.command("list")
+def models_list(as_json: Json = False) -> None:
+    """Models that can be used."""
+    from nanostream.segmentation.models import list_models
+
+    cards = list_models()
+    if as_json:
+        sys.stdout.write(msgspec.json.encode(cards).decode() + "\n")
+        return
+    table = Table("model", "normalization", "threshold", "pixel size (nm)", "materials")
+    for card in cards:
+        low_high = card.pixel_size_nm
+        table.add_row(
+            card.name,
+            card.normalization,
+            f"{card.threshold:g}",
+            f"{low_high[0]:g} to {low_high[1]:g}" if low_high else "?",
+            ", ".join(card.materials),
+        )
+    Console().print(table, markup=False)
+
+
+@models_app.command("show")
+def models_show(name: str) -> None:
+    """Show the whole card of a model."""
+    from nanostream.segmentation.models import find_model
+
+    card, weights = find_model(name)
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(card), indent=2).decode() + "\n")
+    sys.stdout.write(f"{weights}\n")
+
+
+@models_app.command("import")
+def models_import(
+    file: Annotated[Path, typer.Argument(help="Keras weights of the paper's U-Net.")],
+    name: Annotated[str, typer.Option(help="To be known by.")],
+    normalization: Annotated[Scaling, typer.Option(help="As the network was trained.")],
+    threshold: Annotated[float, typer.Option(help="Above which a pixel is particle.")],
+    maximum: Annotated[
+        float | None,
+        typer.Option(help="For dataset-max: a fixed value; else the session's running maximum."),
+    ] = None,
+) -> None:
+    """Take weights, such as those published with the paper, into use."""
+    from nanostream.segmentation.models import import_model
+
+    card = import_model(
+        file,
+        name=name,
+        normalization=normalization.value,
+        threshold=threshold,
+        normalization_maximum=maximum,
+    )
+    sys.stdout.write(f"model {card.name}: {card.weights_sha256[:12]}\n")
+
+
+def _settings(
+    file: Path | None,
+    *,
+    out: Path,
+    model: str | None,
+    threshold: float | None,
+    stream: list[str] | None,
+) -> Config:
+    config = load_config(file) if file else Config()
+    config = override(
+        config,
+        worker={"model": model, "threshold": threshold},
+        sink={"session": str(out.resolve())},
+    )
+    more = tuple(Stream(pattern=pattern) for pattern in stream or ())
+    return msgspec.structs.replace(config, streams=(*config.streams, *more))
+
+
+def _serve(service: Callable[[Config, Stop], None], config: Path | None, with_parent: bool) -> None:
+    log_to_stderr()
+    with stopping(with_parent=with_parent) as stop:
+        service(load_config(config) if config else Config(), stop)
+
+
+def _idle_for(seconds: float) -> Callable[[Snapshot], bool]:
+    """Whether everything seen has ended and nothing new came for so long."""
+    last = (-1, -1)
+    since_s = 0.0
+
+    def done(snapshot: Snapshot) -> bool:
+        nonlocal last, since_s
+        now = (snapshot.seen, snapshot.stored + snapshot.failed)
+        if now != last:
+            last, since_s = now, snapshot.time_s
+        agent_is_here = any(health.name == "agent" for health in snapshot.health)
+        ended = now[0] == now[1] and not snapshot.waiting and not snapshot.in_work
+        return agent_is_here and ended and snapshot.time_s - since_s >= seconds
+
+    return done
+
+
+def _summary(console: Console, folder: Path) -> None:
+    from nanostream.results.session import Session
+
+    session = Session(folder)
+    sections, particles = session.sections, session.particles
+    whole = particles[~particles["touches_edge"]]
+    unit = "nm" if whole["diameter_nm"].notna().any() else "px"
+    size = whole[f"diameter_{unit}"]
+    tracks = session.tracks
+    table = Table(title="Session", show_header=False)
+    table.add_row("sections stored", str(len(sections)))
+    table.add_row("sections quarantined", str(len(session.quarantine)))
+    table.add_row("particles", f"{len(particles)} ({len(whole)} whole)")
+    if len(whole):
+        table.add_row(
+            "equivalent circular diameter",
+            f"mean {size.mean():.2f} {unit}, median {size.median():.2f} {unit}",
+        )
+    if len(tracks):
+        identities = tracks.groupby("stream")["particle"].nunique().sum()
+        table.add_row("tracks", str(identities))
+    console.print(table)
+
+
+def _exit_with(folder: Path, expected: int | None = None) -> None:
+    """Exit 1 if something was quarantined or is missing."""
+    from nanostream.results.session import Session
+
+    session = Session(folder)
+    if len(session.quarantine) or (expected is not None and len(session.sections) != expected):
+        raise typer.Exit(1)

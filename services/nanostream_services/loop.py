@@ -1,0 +1,69 @@
+"""What every process shares: how it is stopped and how its log looks."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["LONGEST_WAIT_S", "Stop", "log_to_stderr", "stopping"]
+
+#: A loop looks at its stop flag at least this often.
+LONGEST_WAIT_S = 0.2
+
+Stop = threading.Event
+
+
+@contextmanager
+def stopping(*, with_parent: bool = False) -> Iterator[Stop]:
+    """A flag that is set by Ctrl-C or SIGTERM; a second one ends the process the hard way.
+
+    Parameters
+    ----------
+    with_parent : bool
+        The process also stops when its standard input ends. A supervisor holds the other end of
+        that pipe, so its children stop with it, on every system, even if it was killed.
+    """
+    stop = Stop()
+
+    def handle(number: int, _: FrameType | None) -> None:
+        if stop.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        stop.set()
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if sys.platform == "win32":
+        numbers.append(signal.SIGBREAK)
+    before = {number: signal.signal(number, handle) for number in numbers}
+    if with_parent:
+        threading.Thread(target=_wait_for_end_of_input, args=(stop,), daemon=True).start()
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait_for_end_of_input(stop: Stop) -> None:
+    # os.read, not sys.stdin: its lock would be held when the interpreter shuts down.
+    try:
+        while os.read(0, 1):
+            pass
+    except OSError:
+        pass
+    stop.set()
+
+
+def log_to_stderr(level: int = logging.INFO) -> None:
+    """Send the log to standard error; only the command line calls this."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)

@@ -1,0 +1,159 @@
+"""A whole session on one machine: agent, worker, sink and dashboard, started and kept up.
+
+Each is a process of its own. A process that falls is brought up again after a pause that doubles
+each time; one that refuses its configuration ends the session with its own words. The children
+hold the other end of a pipe from this process, so none outlives it.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from nanostream.config import Config
+from nanostream.errors import ConfigError, NanostreamError
+from nanostream.records import Snapshot
+from nanostream.transport.sockets import Subscriber, wait
+from nanostream_services.loop import LONGEST_WAIT_S, Stop
+
+__all__ = ["WRONG_USE", "run_session"]
+
+logger = logging.getLogger(__name__)
+
+#: Exit code of a process that refuses its configuration or arguments.
+WRONG_USE = 2
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+#: A process that ran this long has earned a fresh start.
+_PROVEN_S = 60.0
+_LONGEST_STOP_S = 30.0
+
+
+@dataclass
+class _Child:
+    role: str
+    arguments: Sequence[str]
+    log: Path
+    shows: bool = False
+    process: subprocess.Popen[bytes] | None = None
+    started_s: float = 0.0
+    falls: int = 0
+    start_at_s: float = field(default=0.0)
+
+    def start(self) -> None:
+        flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # Windows only
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "nanostream_services", *self.arguments],
+                stdin=subprocess.PIPE,
+                stdout=None if self.shows else log,
+                stderr=log,
+                # Ctrl-C is for the supervisor; it stops the others in order.
+                start_new_session=sys.platform != "win32",
+                creationflags=flags,
+            )
+        self.started_s = time.monotonic()
+
+    def stop(self) -> None:
+        """Ask to stop by the end of its input, insist after a while."""
+        process = self.process
+        if process is None or process.stdin is None:
+            return
+        process.stdin.close()
+        try:
+            process.wait(_LONGEST_STOP_S)
+        except subprocess.TimeoutExpired:
+            logger.warning("%s did not stop within %.0f s; killed", self.role, _LONGEST_STOP_S)
+            process.kill()
+            process.wait()
+
+
+def run_session(
+    config: Config,
+    stop: Stop,
+    *,
+    plain: bool = False,
+    done: Callable[[Snapshot], bool] | None = None,
+) -> None:
+    """Run all processes until told to stop, or until ``done`` says so.
+
+    Parameters
+    ----------
+    config : Config
+        With folder to watch and session folder.
+    stop : Stop
+        Set by Ctrl-C.
+    plain : bool
+        Lines instead of the dashboard.
+    done : callable, optional
+        Asked with each snapshot whether the session has come to its end.
+
+    Raises
+    ------
+    NanostreamError
+        If a process refuses to start; the message is its own.
+    """
+    session = Path(config.sink.session)
+    (session / "logs").mkdir(parents=True, exist_ok=True)
+    written = session / "config.json"
+    written.write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2))
+    children = [
+        _Child(
+            role,
+            (role, "--config", str(written), "--with-parent", *(["--plain"] if role_plain else [])),
+            session / "logs" / f"{role}.log",
+            shows=role == "dashboard",
+        )
+        for role, role_plain in (
+            ("sink", False),
+            ("agent", False),
+            ("worker", False),
+            ("dashboard", plain),
+        )
+    ]
+    network = config.network
+    news = Subscriber(network.host, network.snapshots_port)
+    try:
+        while not stop.is_set():
+            for child in children:
+                _keep_up(child)
+            wait([news], LONGEST_WAIT_S)
+            snapshot = news.receive()
+            if snapshot is not None and done is not None and done(snapshot):
+                break
+    finally:
+        news.close()
+        by_role = {child.role: child for child in children}
+        for role in ("worker", "agent", "sink", "dashboard"):
+            by_role[role].stop()
+
+
+def _keep_up(child: _Child) -> None:
+    now_s = time.monotonic()
+    if child.process is None:
+        if now_s >= child.start_at_s:
+            child.start()
+        return
+    code = child.process.poll()
+    if code is None:
+        return
+    if code == WRONG_USE:
+        raise ConfigError(_last_words(child))
+    child.falls = 0 if now_s - child.started_s > _PROVEN_S else child.falls + 1
+    pause_s = min(_FIRST_PAUSE_S * 2 ** max(0, child.falls - 1), _LONGEST_PAUSE_S)
+    logger.warning("%s ended with code %s; again in %.1f s", child.role, code, pause_s)
+    if child.falls > 8:
+        msg = f"the {child.role} fell {child.falls} times; its log: {child.log}"
+        raise NanostreamError(msg)
+    child.process, child.start_at_s = None, now_s + pause_s
+
+
+def _last_words(child: _Child) -> str:
+    lines = child.log.read_text("utf-8", errors="replace").strip().splitlines()
+    return lines[-1].removeprefix("nanostream: ") if lines else f"the {child.role} does not start"

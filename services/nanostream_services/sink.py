@@ -1,0 +1,255 @@
+"""The results sink: commits masks and tables, then acknowledges, then tells the dashboard."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import deque
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from nanostream.config import Config
+from nanostream.errors import ConfigError, MessageError, SessionError
+from nanostream.records import Health, Result, Snapshot
+from nanostream.results.store import Store
+from nanostream.transport import messages as m
+from nanostream.transport.sockets import Publisher, Server, wait
+from nanostream_services.loop import LONGEST_WAIT_S, Stop
+
+__all__ = ["run_sink"]
+
+logger = logging.getLogger(__name__)
+
+_SNAPSHOT_S = 0.25
+#: Longer than this is not a latency but two clocks that disagree.
+_LONGEST_LATENCY_S = 86400.0
+_RATE_WINDOW_S = 60.0
+#: The picture of the last mask: enough for half blocks on a large terminal.
+_MASK_SIDE = 96
+_HISTOGRAM_BINS = 24
+
+
+def run_sink(config: Config, stop: Stop) -> None:
+    """Keep results until told to stop.
+
+    Raises
+    ------
+    ConfigError
+        If no session folder is given or a port cannot be bound.
+    SessionError
+        If the session folder cannot be used.
+    """
+    if not config.sink.session:
+        msg = "[sink] session: give the folder for the results"
+        raise ConfigError(msg)
+    with Store(Path(config.sink.session), config) as store:
+        sink = _Sink(config, store)
+        try:
+            while not stop.is_set():
+                sink.step(LONGEST_WAIT_S)
+            sink.step(0.0)
+        finally:
+            sink.close()
+
+
+class _Sink:
+    def __init__(self, config: Config, store: Store) -> None:
+        self._config, self._store = config, store
+        network = config.network
+        self._server = Server(
+            network.host, network.results_port, what="results", largest_bytes=m.MAX_SECTION_BYTES
+        )
+        self._publisher = Publisher(network.host, network.snapshots_port)
+        counts = store.counts()
+        self._stored, self._particles = counts["sections"], counts["particles"]
+        self._failed, self._tracks = counts["quarantine"], counts["tracks"]
+        self._maximum = store.normalization_maximum()
+        self._sizes = _Sizes(*store.diameters())
+        self._report = m.Report(0, 0, 0, 0, 0)
+        self._peers: dict[str, tuple[float, str, str]] = {}
+        self._last: Result | None = None
+        self._mask = (b"", (0, 0))
+        self._latency_s = math.nan
+        self._recent_s: deque[float] = deque(maxlen=10_000)
+        self._messages: deque[str] = deque(maxlen=8)
+        self._next_snapshot_s = 0.0
+
+    def step(self, longest_s: float) -> None:
+        """One turn of the loop."""
+        wait([self._server], min(longest_s, self._next_snapshot_s - time.monotonic()))
+        for peer, message in self._server.receive():
+            self._hear(peer, message)
+        if time.monotonic() >= self._next_snapshot_s:
+            self._next_snapshot_s = time.monotonic() + _SNAPSHOT_S
+            self._publisher.send(self._snapshot())
+
+    def close(self) -> None:
+        """Say the last word to the dashboard and let go."""
+        self._publisher.send(self._snapshot())
+        self._publisher.close()
+        self._server.close()
+
+    def _hear(self, peer: str, message: m.Message | MessageError) -> None:
+        match message:
+            case Result():
+                self._commit(peer, message)
+            case m.Quarantine():
+                self._quarantine(peer, message)
+            case m.Beat():
+                state = "computing" if message.computing else "ready"
+                self._greet(peer, state, message.detail)
+                self._server.send(peer, m.Pong(self._server.instance, self._maximum))
+            case m.Report():
+                for text in message.messages:
+                    if text not in self._report.messages:
+                        self._keep_event("agent", text)
+                self._report = message
+                self._greet("agent", "watching", "")
+            case MessageError():
+                self._note(f"refused from {peer}: {message}")
+            case _:
+                self._note(f"refused from {peer}: {type(message).__name__} is not for the sink")
+
+    def _commit(self, peer: str, result: Result) -> None:
+        start = time.perf_counter()
+        try:
+            new = self._store.commit(result)
+        except SessionError as error:
+            # No acknowledgement: the worker keeps the result and sends it again.
+            self._note(str(error))
+            return
+        self._server.send(peer, m.Ack(result.section))
+        if new:
+            logger.info("%s stored in %.3f s", result.section, time.perf_counter() - start)
+            self._count(result)
+
+    def _quarantine(self, peer: str, notice: m.Quarantine) -> None:
+        try:
+            self._store.quarantine(
+                notice.section, notice.reason, attempts=notice.attempts, stream=notice.stream
+            )
+        except SessionError as error:
+            self._note(str(error))
+            return
+        self._failed = self._store.counts()["quarantine"]
+        self._server.send(peer, m.Ack(notice.section))
+
+    def _count(self, result: Result) -> None:
+        now_s = time.time()
+        self._stored += 1
+        self._particles += result.summary.count
+        if result.stream:
+            self._tracks = self._store.counts()["tracks"]
+        if result.normalization_maximum is not None:
+            self._maximum = max(result.normalization_maximum, self._maximum or 0.0)
+        self._recent_s.append(now_s)
+        self._last = result
+        self._mask = _small_mask(result.labels)
+        whole = result.particles[~result.particles["touches_edge"]]
+        self._sizes.add(whole["diameter_px"], whole["diameter_nm"])
+        waited_s = now_s - (result.written_s or math.nan)
+        self._latency_s = waited_s if 0 <= waited_s < _LONGEST_LATENCY_S else math.nan
+
+    def _snapshot(self) -> Snapshot:
+        now_s, last = time.time(), self._last
+        recent = [t for t in self._recent_s if now_s - t < _RATE_WINDOW_S]
+        span_s = max(now_s - recent[0], 1.0) if len(recent) > 1 else _RATE_WINDOW_S
+        edges, counts, unit = self._sizes.histogram()
+        mask, shape = self._mask
+        return Snapshot(
+            session=self._config.sink.session,
+            time_s=now_s,
+            seen=max(self._report.seen, self._stored + self._failed),
+            waiting=self._report.waiting,
+            in_work=self._report.in_work,
+            stored=self._stored,
+            failed=self._failed,
+            sections_per_minute=60.0 * len(recent) / span_s,
+            latency_s=self._latency_s,
+            last_section=str(last.section) if last else "",
+            last_summary=last.summary if last else None,
+            last_timings_s=last.timings_s if last else {},
+            mask=mask,
+            mask_shape=shape,
+            diameter_edges=edges,
+            diameter_counts=counts,
+            diameter_unit=unit,
+            particles_total=self._particles,
+            tracks_total=self._tracks,
+            health=self._health(),
+            messages=(*self._report.messages, *self._messages)[-8:],
+        )
+
+    def _health(self) -> tuple[Health, ...]:
+        now_s = time.monotonic()
+        silent_s = self._config.delivery.silent_s
+        for peer, (seen_s, _, _) in list(self._peers.items()):
+            if now_s - seen_s > 4 * silent_s:  # a restarted worker has another name
+                del self._peers[peer]
+        others = tuple(
+            Health(
+                name=peer,
+                state=state if now_s - seen_s < silent_s else "silent",
+                age_s=now_s - seen_s,
+                detail=detail,
+            )
+            for peer, (seen_s, state, detail) in sorted(self._peers.items())
+        )
+        return (*others, Health(name="sink", state="storing", age_s=0.0))
+
+    def _greet(self, peer: str, state: str, detail: str) -> None:
+        self._peers[peer] = (time.monotonic(), state, detail)
+
+    def _note(self, text: str) -> None:
+        logger.warning("%s", text)
+        self._messages.append(f"{time.strftime('%H:%M:%S')} {text}")
+        self._keep_event("sink", text)
+
+    def _keep_event(self, source: str, text: str) -> None:
+        try:
+            self._store.event(source, text)
+        except SessionError as error:
+            logger.warning("%s", error)
+
+
+class _Sizes:
+    """Running histogram of diameters, fine enough to be shown with any width of bars."""
+
+    def __init__(self, px: NDArray[np.float64], nm: NDArray[np.float64]) -> None:
+        self._step = {"px": 0.5, "nm": 0.05}
+        self._fine = {unit: np.zeros(4096, np.int64) for unit in self._step}
+        self.add(px, nm)
+
+    def add(self, px: NDArray[np.float64], nm: NDArray[np.float64]) -> None:
+        """Count some whole particles."""
+        for unit, values in (("px", px), ("nm", nm)):
+            bins = values[np.isfinite(values)] / self._step[unit]
+            fine = self._fine[unit]
+            fine += np.bincount(np.minimum(bins, 4095).astype(np.int64), minlength=4096)
+
+    def histogram(self) -> tuple[tuple[float, ...], tuple[int, ...], str]:
+        """Edges, counts and unit; nm as soon as any particle has a size in nm."""
+        unit = "nm" if self._fine["nm"].any() else "px"
+        fine = self._fine[unit]
+        filled = np.flatnonzero(fine)
+        if filled.size == 0:
+            return (), (), unit
+        first, last = int(filled[0]), int(filled[-1]) + 1
+        width = -(-(last - first) // _HISTOGRAM_BINS)
+        starts = np.arange(first, last, width)
+        counts = np.add.reduceat(fine, starts) if starts.size > 1 else fine[starts[0] : last].sum()
+        edges = np.append(starts, starts[-1] + width) * self._step[unit]
+        return tuple(edges.tolist()), tuple(np.atleast_1d(counts).tolist()), unit
+
+
+def _small_mask(labels: NDArray[np.uint16] | NDArray[np.uint32]) -> tuple[bytes, tuple[int, int]]:
+    """The mask as a small picture, one byte (0 or 1) a point; a small particle still shows."""
+    height, width = labels.shape
+    scale = _MASK_SIDE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    covered = cv2.resize((labels > 0).astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA)
+    return (covered > 96).astype(np.uint8).tobytes(), (size[1], size[0])

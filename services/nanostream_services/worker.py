@@ -1,0 +1,239 @@
+"""The GPU worker: frames in, segmentations out.
+
+One thread computes, the loop talks. While one section is computed the next is already here and
+the last is on its way to the sink, so the device does not wait. A result is kept until the sink
+says that it is committed; only then does the agent hear "done".
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import queue
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from nanostream.analysis import Analyzer, versions
+from nanostream.config import Config
+from nanostream.errors import MessageError
+from nanostream.records import Frame, Result, SectionId
+from nanostream.transport import messages as m
+from nanostream.transport.sockets import Client, Waker, wait
+from nanostream_services.loop import LONGEST_WAIT_S, Stop
+
+__all__ = ["run_worker"]
+
+logger = logging.getLogger(__name__)
+
+#: A frame, or a word from the sink.
+_LARGEST_BYTES = m.MAX_SECTION_BYTES
+#: A worker told to stop finishes what it has computed, if the sink answers within this time.
+_LONGEST_GOODBYE_S = 15.0
+
+
+def run_worker(config: Config, stop: Stop) -> None:
+    """Segment what the agent sends until told to stop.
+
+    Raises
+    ------
+    ModelError, ConfigError
+        If the model or the device cannot be used.
+    """
+    started = time.monotonic()
+    analyzer = Analyzer(config.worker)
+    analyzer.warm_up()
+    logger.info("model %s ready after %.1f s", analyzer.card.name, time.monotonic() - started)
+    worker = _Worker(config, analyzer)
+    try:
+        while not stop.is_set():
+            worker.step()
+        worker.finish()
+    finally:
+        worker.close()
+
+
+@dataclass
+class _Unacked:
+    result: Result
+    sent_s: float
+
+
+class _Worker:
+    def __init__(self, config: Config, analyzer: Analyzer) -> None:
+        self._config = config
+        self._name = f"worker-{platform.node()[:32]}-{os.getpid()}".encode("ascii", "replace")
+        network = config.network
+        name = self._name.decode()
+        self._agent = Client(
+            network.host, network.frames_port, name=name, largest_bytes=_LARGEST_BYTES
+        )
+        self._sink = Client(
+            network.host, network.results_port, name=name, largest_bytes=_LARGEST_BYTES
+        )
+        self._waker = Waker()
+        self._bench = _Bench(analyzer, self._waker)
+        self._analyzer = analyzer
+        self._holding: dict[SectionId, None] = {}
+        self._unacked: dict[SectionId, _Unacked] = {}
+        self._acked: deque[SectionId] = deque(maxlen=256)
+        self._instances: dict[str, str] = {}
+        self._next_beat_s = 0.0
+        self._told: SectionId | None = None
+        self._leaving = False
+
+    def step(self) -> None:
+        """One turn of the loop."""
+        wait_s = min(self._next_beat_s - time.monotonic(), LONGEST_WAIT_S)
+        wait([self._agent, self._sink, self._waker], wait_s)
+        self._waker.clear()
+        for message in self._agent.receive():
+            self._hear_agent(message)
+        for message in self._sink.receive():
+            self._hear_sink(message)
+        for section, outcome in self._bench.finished():
+            self._take(section, outcome)
+        self._send_again()
+        self._beat()
+
+    def finish(self) -> None:
+        """Finish what is computed or being computed; the rest goes back to the agent."""
+        self._leaving = True
+        for section in self._bench.drop_waiting():
+            self._holding.pop(section, None)
+        self._agent.send(m.Goodbye(tuple(self._holding)))
+        deadline_s = time.monotonic() + _LONGEST_GOODBYE_S
+        while self._holding and time.monotonic() < deadline_s:
+            self.step()
+        self._agent.send(m.Goodbye())
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._bench.close()
+        self._waker.close()
+        self._agent.close(linger_s=0.5)
+        self._sink.close(linger_s=0.5)
+
+    def _hear_agent(self, message: m.Message | MessageError) -> None:
+        match message:
+            case Frame(section=section):
+                if section in self._acked:
+                    self._agent.send(m.Done(section))  # the first one was lost
+                elif section not in self._holding and not self._leaving:
+                    self._holding[section] = None
+                    self._bench.add(message)
+            case m.Pong(instance):
+                self._note_instance("agent", instance)
+            case _:
+                logger.warning("from the agent: %s", message)
+
+    def _hear_sink(self, message: m.Message | MessageError) -> None:
+        match message:
+            case m.Ack(section):
+                if self._unacked.pop(section, None) is not None:
+                    self._acked.append(section)
+                    self._end(section, m.Done(section))
+            case m.Pong(instance, maximum):
+                self._analyzer.raise_maximum(maximum)
+                if self._note_instance("sink", instance):
+                    for unacked in self._unacked.values():
+                        unacked.sent_s = -float("inf")
+            case _:
+                logger.warning("from the sink: %s", message)
+
+    def _note_instance(self, peer: str, instance: str) -> bool:
+        """Whether the peer is another process than before; it then hears at once what we hold."""
+        known = self._instances.get(peer)
+        self._instances[peer] = instance
+        if known in (None, instance):
+            return False
+        logger.info("the %s was restarted", peer)
+        self._next_beat_s = 0.0
+        return True
+
+    def _take(self, section: SectionId, outcome: Result | str) -> None:
+        if isinstance(outcome, str):
+            self._end(section, m.Failed(section, outcome))
+        else:
+            self._unacked[section] = _Unacked(outcome, -float("inf"))
+
+    def _end(self, section: SectionId, word: m.Done | m.Failed) -> None:
+        self._holding.pop(section, None)
+        self._agent.send(word)
+
+    def _send_again(self) -> None:
+        now_s = time.monotonic()
+        for unacked in self._unacked.values():
+            if now_s - unacked.sent_s > self._config.delivery.resend_s and self._sink.send(
+                unacked.result
+            ):
+                unacked.sent_s = now_s
+
+    def _beat(self) -> None:
+        computing = self._bench.computing
+        if time.monotonic() < self._next_beat_s and computing == self._told:
+            return
+        self._next_beat_s = time.monotonic() + self._config.delivery.heartbeat_s
+        self._told = computing
+        beat = m.Beat(
+            slots=0 if self._leaving else self._config.delivery.slots,
+            holding=tuple(self._holding),
+            computing=computing,
+            detail=f"model {self._analyzer.card.name}",
+        )
+        self._agent.send(beat)
+        self._sink.send(beat)
+
+
+class _Bench:
+    """The computing thread."""
+
+    def __init__(self, analyzer: Analyzer, waker: Waker) -> None:
+        self._analyzer, self._waker = analyzer, waker
+        self._todo: queue.Queue[Frame | None] = queue.Queue()
+        self._done: queue.Queue[tuple[SectionId, Result | str]] = queue.Queue()
+        self.computing: SectionId | None = None
+        self._thread = threading.Thread(target=self._work, name="analysis", daemon=True)
+        self._thread.start()
+
+    def add(self, frame: Frame) -> None:
+        """Put a frame in line."""
+        self._todo.put(frame)
+
+    def finished(self) -> list[tuple[SectionId, Result | str]]:
+        """Results, or reasons why there is none, since the last call."""
+        taken = []
+        while not self._done.empty():
+            taken.append(self._done.get())
+        return taken
+
+    def drop_waiting(self) -> list[SectionId]:
+        """Take back what is still in line."""
+        dropped = []
+        while not self._todo.empty():
+            frame = self._todo.get()
+            if frame is not None:
+                dropped.append(frame.section)
+        return dropped
+
+    def close(self) -> None:
+        """End the thread after what it is computing."""
+        self.drop_waiting()
+        self._todo.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (frame := self._todo.get()) is not None:
+            self.computing = frame.section
+            self._waker.wake()
+            try:
+                outcome: Result | str = Result.of(frame, self._analyzer(frame), versions=versions())
+            except Exception as error:
+                # One bad section must not end the worker; the agent decides what becomes of it.
+                logger.exception("%s cannot be segmented", frame.section)
+                outcome = f"cannot be segmented: {type(error).__name__}: {error}"
+            self._done.put((frame.section, outcome))
+            self.computing = None
+            self._waker.wake()

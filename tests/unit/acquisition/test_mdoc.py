@@ -1,0 +1,178 @@
+"""SerialEM metadata: real mdoc files, torn files, odd values."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanostream.acquisition.mdoc import metadata_of, parse_mdoc, read_metadata
+
+GENUINE = Path(__file__).parents[4] / "shared" / "data" / "serialem" / "mdoc"
+MAP1 = "pyem_tutorials_Tutorial1-sorting_map1.mrc.mdoc"
+
+
+def genuine(name):
+    path = GENUINE / name
+    if not path.exists():
+        pytest.skip(f"genuine mdoc {path} is not here")
+    return path.read_bytes()
+
+
+def section(z, *, date="22-Feb-18  09:36:56", **keys):
+    lines = [f"[ZValue = {z}]", *(f"{k} = {v}" for k, v in keys.items()), f"DateTime = {date}"]
+    return "\r\n" + "\r\n".join(lines) + "\r\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "sections", "frame_sets", "titles"),
+    [
+        (MAP1, 1, 0, 2),
+        ("mdocfile_tilt_series.mdoc", 41, 0, 2),
+        ("mdocfile_montage_section.mdoc", 62, 0, 2),
+        ("mdocfile_frame_set_single.mdoc", 0, 1, 1),
+        ("mdocfile_frame_set_multiple.mdoc", 20, 1, 1),
+        ("mdcatch_frameset_tif.mdoc", 0, 1, 1),
+        ("pyserialem_gm.mrc.mdoc", 25, 0, 2),
+    ],
+)
+def test_real_files_have_all_their_sections(name, sections, frame_sets, titles):
+    mdoc = parse_mdoc(genuine(name))
+    assert (len(mdoc.sections), len(mdoc.frame_sets), len(mdoc.titles)) == (
+        sections,
+        frame_sets,
+        titles,
+    )
+    assert list(mdoc.sections) == list(range(sections))
+
+
+def test_real_single_image():
+    mdoc = parse_mdoc(genuine(MAP1))
+    assert mdoc.titles[1] == "    Tilt axis angle = -5.2, binning = 1  spot = 1  camera = 0"
+    pixel_size_nm, metadata = metadata_of(mdoc, 0)
+    assert pixel_size_nm == pytest.approx(10.65)
+    assert (metadata.stage_x_um, metadata.stage_y_um, metadata.stage_z_um) == (
+        197.436,
+        -299.454,
+        6.91424,
+    )
+    assert metadata.voltage_kv == 200
+    assert metadata.min_max_mean == (23458, 51745, 38867.4)
+    assert metadata.acquired == "2018-02-22T09:35:55"
+    assert metadata.pixel_size_source == "mdoc"
+    assert metadata.dose_e_per_a2 is None  # written as 0: not calibrated
+
+
+def test_real_frame_set_describes_every_frame():
+    mdoc = parse_mdoc(genuine("mdocfile_frame_set_single.mdoc"))
+    pixel_size_nm, metadata = metadata_of(mdoc, 7)
+    assert pixel_size_nm == pytest.approx(0.12827)
+    assert metadata.dose_e_per_a2 == 7.65892
+
+
+def test_three_digit_exponent_of_old_builds():
+    _, metadata = metadata_of(parse_mdoc(genuine("mdcatch_frameset_tif.mdoc")), 0)
+    assert metadata.defocus_um == 1.04811e-5
+
+
+def test_every_real_section_gives_its_stage_position():
+    for path in sorted(GENUINE.glob("*.mdoc")):
+        mdoc = parse_mdoc(path.read_bytes())
+        for z, keys in mdoc.sections.items():
+            _, metadata = metadata_of(mdoc, z)
+            assert (metadata.stage_x_um is None) == ("StagePosition" not in keys), path.name
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected", "source"),
+    [
+        ({"RefinedPixelSpacing": 2, "PixelSpacing": 3}, 0.2, "mdoc refined"),
+        ({"PixelSpacing": 3}, 0.3, "mdoc"),
+        ({"PixelSpacing": "?"}, 0.5, "mdoc"),
+        ({}, 0.5, "mdoc"),
+    ],
+)
+def test_refined_pixel_size_before_nominal_before_global(keys, expected, source):
+    mdoc = parse_mdoc("PixelSpacing = 5\r\n" + section(0, **keys))
+    pixel_size_nm, metadata = metadata_of(mdoc, 0)
+    assert pixel_size_nm == pytest.approx(expected)
+    assert metadata.pixel_size_source == source
+
+
+@pytest.mark.parametrize(
+    ("text", "iso"),
+    [
+        ("22-Feb-18  09:36:56", "2018-02-22T09:36:56"),
+        ("08-Oct-2024  07:47:29", "2024-10-08T07:47:29"),
+        (" 2-Nov-15  10:53:53", "2015-11-02T10:53:53"),
+        ("22-Fev-18  09:36:56", None),
+        ("99-Feb-18  09:36:56", None),
+        ("", None),
+    ],
+)
+def test_date_in_both_forms_of_year(text, iso):
+    assert metadata_of(parse_mdoc(section(0, date=text)), 0)[1].acquired == iso
+
+
+@pytest.mark.parametrize("bad", ["x", "", "nan", "1 2 3 4", "1_0", "inf"])
+def test_a_bad_value_costs_only_its_own_key(bad):
+    keys = dict.fromkeys(
+        ("TiltAngle", "StagePosition", "MinMaxMean", "Defocus", "PixelSpacing", "Binning"), bad
+    )
+    pixel_size_nm, metadata = metadata_of(parse_mdoc(section(0, **keys, Magnification=1000)), 0)
+    assert pixel_size_nm is None
+    assert (metadata.tilt_deg, metadata.stage_x_um, metadata.min_max_mean) == (None, None, None)
+    assert metadata.magnification == 1000
+
+
+def test_last_of_two_sections_with_one_number_counts():
+    text = section(0, Binning=1) + section(0, Binning=2)
+    assert metadata_of(parse_mdoc(text), 0)[1].binning == 2
+
+
+def test_windows_code_page():
+    mdoc = parse_mdoc(b"\r\n[ZValue = 0]\r\nNavigatorLabel = 5\xb5m\r\n")
+    assert metadata_of(mdoc, 0)[1].navigator_label == "5µm"
+
+
+def test_a_title_after_a_section_and_unknown_sections_end_it():
+    text = (
+        section(0, Binning=1) + "\r\n[T = a = b]c]\r\n" + "\r\n[MontSection = 0]\r\nBinning = 9\r\n"
+    )
+    mdoc = parse_mdoc(text)
+    assert mdoc.titles == ("a = b]c",)
+    assert mdoc.sections[0]["Binning"] == "1"
+
+
+def test_missing_section_is_a_key_error():
+    with pytest.raises(KeyError):
+        metadata_of(parse_mdoc(section(0)), 1)
+
+
+@given(st.data())
+def test_a_file_cut_anywhere_gives_only_whole_sections(data):
+    text = "PixelSpacing = 5\r\n" + "".join(
+        section(z, TiltAngle=z, StagePosition="1.5 -2.5", Binning=2) for z in range(3)
+    )
+    whole = parse_mdoc(text).sections
+    cut = parse_mdoc(text[: data.draw(st.integers(0, len(text)))].encode("cp1252")).sections
+    # The first section alone could lack keys only where the cut falls on a line end.
+    assert all(keys == whole[z] for z, keys in cut.items() if z > 0)
+    assert all(keys.items() <= whole[z].items() for z, keys in cut.items())
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_break_the_parser(junk):
+    mdoc = parse_mdoc(b"[ZValue = 0]\n" + junk + b"\n")
+    if mdoc.section(0) is not None:
+        metadata_of(mdoc, 0)
+
+
+def test_sidecar_absent_or_behind_is_none(tmp_path):
+    path = tmp_path / "a.mrc"
+    assert read_metadata(path, 0) is None
+    (tmp_path / "a.mrc.mdoc").write_bytes((section(0, PixelSpacing=2)).encode())
+    assert read_metadata(path, 1) is None
+    found = read_metadata(path, 0)
+    assert found is not None
+    assert found[0] == pytest.approx(0.2)

@@ -1,0 +1,188 @@
+"""MRC headers and sections: genuine SerialEM files, hostile headers, files that grow."""
+
+import warnings
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanostream.acquisition import mrc
+from nanostream.errors import MicrographError, NotReadyError
+
+GENUINE = Path(__file__).parents[4] / "shared" / "data" / "serialem" / "mrc"
+
+
+def genuine(name):
+    path = GENUINE / name
+    if not path.exists():
+        pytest.skip(f"genuine SerialEM file {path} is not here")
+    return path
+
+
+def header_bytes(order="<", **fields):
+    header = np.zeros(1, mrc.HEADER_DTYPE)
+    header["map"], header["stamp"] = b"MAP ", np.void(b"\x44\x44\0\0")
+    defaults = {"nx": 6, "ny": 4, "nz": 2, "mode": 1, "mx": 6, "my": 4, "mz": 2, "xlen": 12.0}
+    for key, value in (defaults | fields).items():
+        header[key] = value
+    if order == ">":
+        header["stamp"] = np.void(b"\x11\x11\0\0")
+    return header.astype(mrc.HEADER_DTYPE.newbyteorder(order)).tobytes()
+
+
+def test_header_table_has_the_offsets_of_the_format():
+    assert mrc.HEADER_DTYPE.itemsize == mrc.HEADER_BYTES
+    offsets = {key: mrc.HEADER_DTYPE.fields[key][1] for key in ("xlen", "next", "exttyp", "nint")}
+    assert offsets == {"xlen": 40, "next": 92, "exttyp": 104, "nint": 128}
+    offsets = {key: mrc.HEADER_DTYPE.fields[key][1] for key in ("imod_stamp", "stamp", "labels")}
+    assert offsets == {"imod_stamp": 152, "stamp": 212, "labels": 224}
+
+
+@pytest.mark.parametrize("mode", [0, 1, 2, 6])
+@pytest.mark.parametrize("stem", ["test_001_mode{}.mrc", "test_002_mode{}.st"])
+def test_every_section_of_a_genuine_file_equals_mrcfile(stem, mode):
+    path = genuine(stem.format(mode))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with mrcfile.open(path, permissive=True) as reference:
+            expected = reference.data
+    if mode == 0:  # mrcfile reads SerialEM's unsigned bytes as signed
+        expected = expected.view(np.uint8)
+    header, _ = mrc.read_header(path)
+    assert header.complete_sections(path.stat().st_size) == header.nz == len(expected)
+    for z in range(header.nz):
+        _, pixels = mrc.read_section(path, z)
+        assert pixels.dtype == expected.dtype.newbyteorder("=")
+        np.testing.assert_array_equal(pixels, expected[z])
+
+
+def test_genuine_extended_header_pixel_size_and_titles():
+    header, stat = mrc.read_header(genuine("test_002_mode1.st"))
+    assert (header.nx, header.ny, header.nz) == (24, 24, 41)
+    assert header.pixel_size_nm == pytest.approx(0.2604)
+    assert header.extended_bytes == 246  # 41 sections of 6 bytes: tilt and stage
+    assert not header.montage
+    assert header.labels[0].startswith("SerialEM: Digitized by Gatan Camera")
+    assert header.data_end == stat.st_size
+
+
+@pytest.mark.parametrize("mode", [0, 1, 2, 6, 12])
+def test_big_endian_file_reads_as_its_little_endian_twin(tmp_path, mode):
+    dtype = {0: "u1", 1: "<i2", 2: "<f4", 6: "<u2", 12: "<f2"}[mode]
+    pixels = np.arange(48, dtype=dtype).reshape(2, 4, 6) + np.array(100, dtype)
+    swapped = pixels.astype(pixels.dtype.newbyteorder(">"))
+    little, big = tmp_path / "little.mrc", tmp_path / "big.mrc"
+    little.write_bytes(header_bytes(mode=mode, maximum=255) + pixels.tobytes())
+    big.write_bytes(header_bytes(">", mode=mode, maximum=255) + swapped.tobytes())
+    for path in (little, big):
+        header, read = mrc.read_section(path, 1)
+        assert header.pixel_size_nm == pytest.approx(0.2)
+        assert read.dtype == pixels.dtype.newbyteorder("=")
+        assert read.dtype.isnative
+        np.testing.assert_array_equal(read, pixels[1])
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_bad_machine_stamp_does_not_matter(order):
+    data = bytearray(header_bytes(order, nx=300))
+    data[212:216] = b"\x44\0\0\0" if order == ">" else b"\x11\x11\0\0"
+    header = mrc.parse_header(bytes(data), name="a.mrc")
+    assert (header.nx, header.dtype.newbyteorder("=")) == (300, np.dtype(np.int16))
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"imod_stamp": mrc.IMOD_STAMP, "imod_flags": 0, "minimum": -128, "maximum": 127}, "u1"),
+        ({"imod_stamp": mrc.IMOD_STAMP, "imod_flags": 1, "maximum": 255}, "i1"),
+        ({"minimum": -5, "maximum": 100}, "i1"),  # no stamp: the range decides, as in IMOD
+        ({"minimum": 0, "maximum": 200}, "u1"),
+        ({"minimum": -100, "maximum": 130}, "i1"),
+        ({"minimum": 0, "maximum": 100}, "u1"),
+    ],
+)
+def test_bytes_are_signed_only_where_the_file_says_so(fields, expected):
+    header = mrc.parse_header(header_bytes(mode=0, **fields), name="a.mrc")
+    assert header.dtype == np.dtype(expected)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"mode": 16}, "mode 16"),
+        ({"mode": 4}, "mode 4"),
+        ({"mode": 101}, "mode 101"),
+        ({"mode": 7}, "mode 7"),
+        ({"mode": -1}, "mode -1"),
+        ({"mode": 0, "imod_stamp": mrc.IMOD_STAMP, "imod_flags": 16}, "4-bit"),
+        ({"nx": -6}, "-6 x 4"),
+        ({"nz": -1}, "-1 sections"),
+        ({"nx": 2**19, "ny": 2**19}, "524288"),
+        ({"ny": 2**31 - 1}, "2147483647"),
+        ({"nz": 2**31 - 1}, "2147483647 sections"),
+        ({"next": -1}, "extended header of -1"),
+        ({"next": 2**31 - 1}, "extended header of 2147483647"),
+    ],
+)
+def test_headers_that_cannot_be_right_are_refused_by_value(fields, says):
+    with pytest.raises(MicrographError, match=r"a\.mrc") as caught:
+        mrc.parse_header(header_bytes(**fields), name="a.mrc")
+    assert says in str(caught.value)
+    assert not isinstance(caught.value, NotReadyError)
+
+
+@pytest.mark.parametrize("data", [b"", bytes(1023), bytes(1024), header_bytes(nz=0)])
+def test_a_file_without_a_section_is_not_ready(data):
+    with pytest.raises(NotReadyError):
+        mrc.parse_header(data, name="a.mrc")
+
+
+@given(st.binary(min_size=1024, max_size=1024))
+def test_no_bytes_break_the_parser(data):
+    try:
+        header = mrc.parse_header(data, name="a.mrc")
+    except MicrographError:
+        return
+    assert 0 < header.section_bytes < 2**31
+    assert header.complete_sections(0) == 0
+
+
+@pytest.mark.parametrize("fields", [{"mx": 0}, {"xlen": 0}, {"xlen": np.nan}, {"xlen": -3}])
+def test_no_pixel_size_is_none(fields):
+    assert mrc.parse_header(header_bytes(**fields), name="a.mrc").pixel_size_nm is None
+
+
+def test_montage_flag_needs_serialems_bytes_per_section():
+    montage = {"exttyp": b"SERI", "nreal": 1 | 2 | 16}
+    assert mrc.parse_header(header_bytes(**montage, nint=10), name="a.mrc").montage
+    assert not mrc.parse_header(header_bytes(**montage, nint=9), name="a.mrc").montage
+
+
+def test_complete_sections_need_both_header_and_bytes():
+    header = mrc.parse_header(header_bytes(nz=3, next=1024), name="a.mrc")
+    sizes = [0, 2048, 2048 + 47, 2048 + 48, 2048 + 143, 2048 + 144, 2048 + 1000]
+    assert [header.complete_sections(size) for size in sizes] == [0, 0, 0, 1, 2, 3, 3]
+
+
+def test_incomplete_section_is_not_ready_and_the_file_is_left_closed(tmp_path):
+    path = tmp_path / "a.mrc"
+    path.write_bytes(header_bytes(nz=2) + bytes(48 + 47))
+    mrc.read_section(path, 0)
+    with pytest.raises(NotReadyError, match="section 1 asked for, 1 are complete"):
+        mrc.read_section(path, 1)
+    with pytest.raises(MicrographError, match="the first is 0"):
+        mrc.read_section(path, -1)
+    if Path("/proc/self/fd").exists():
+        names = {str(f.readlink()) for f in Path("/proc/self/fd").iterdir() if f.is_symlink()}
+        assert str(path) not in names
+
+
+def test_pixels_are_writable_memory_of_their_own(tmp_path):
+    path = tmp_path / "a.mrc"
+    path.write_bytes(header_bytes(nz=1) + bytes(48))
+    _, pixels = mrc.read_section(path, 0)
+    pixels += 1
+    assert mrc.read_section(path, 0)[1].max() == 0

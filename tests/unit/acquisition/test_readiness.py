@@ -1,0 +1,331 @@
+"""Readiness: no section before its bytes, each once, all in the end."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nanostream.acquisition.mrc import MrcHeader, read_header
+from nanostream.acquisition.readiness import FileStat, KnownFile, Readiness
+from nanostream.acquisition.simulator import StackWriter
+from nanostream.errors import NotReadyError
+from nanostream.records import SectionId
+
+OFFSET, SECTION = 3072, 200
+
+
+def header(nz, title="SerialEM: 1"):
+    return MrcHeader(
+        nx=10,
+        ny=10,
+        nz=nz,
+        mode=1,
+        dtype=np.dtype("<i2"),
+        extended_bytes=2048,
+        extended_type="SERI",
+        pixel_size_nm=None,
+        minimum=0,
+        maximum=0,
+        mean=0,
+        labels=(title,) if title else (),
+        montage=False,
+    )
+
+
+def stat(sections=0, *, extra=0, mtime=0, inode=0):
+    return FileStat(OFFSET + sections * SECTION + extra, mtime, inode)
+
+
+def look(readiness, now_s, file_stat, nz, *, path="a.mrc", title="SerialEM: 1"):
+    """One look at one file; the sections found, or None if its header was not read."""
+    if not readiness.to_inspect({path: file_stat}, now_s):
+        return None
+    if nz == 0:
+        readiness.not_ready(path, file_stat)
+        return []
+    return [str(s) for s in readiness.inspected(path, file_stat, header(nz, title))]
+
+
+def test_stack_grows_section_by_section():
+    readiness = Readiness()
+    assert look(readiness, 0, stat(0), 0) == []
+    assert look(readiness, 1, stat(1), 1) == ["a.mrc#0"]
+    assert look(readiness, 5, stat(3), 3) == ["a.mrc#1", "a.mrc#2"]
+
+
+def test_section_being_written_waits_for_its_header():
+    readiness = Readiness()
+    assert look(readiness, 0, stat(1), 1) == ["a.mrc#0"]
+    assert look(readiness, 5, stat(1, extra=120), 1) == []
+    assert look(readiness, 6, stat(2), 1) == []
+    assert look(readiness, 7, stat(2), 2) == ["a.mrc#1"]
+
+
+def test_header_ahead_of_the_bytes_gives_only_whole_sections():
+    readiness = Readiness()  # a frame stack announces all its frames at once
+    assert look(readiness, 0, stat(2, extra=199), 5) == ["a.mrc#0", "a.mrc#1"]
+    assert look(readiness, 1, stat(5), 5) == ["a.mrc#2", "a.mrc#3", "a.mrc#4"]
+
+
+def test_unchanged_file_is_read_until_it_settles_and_then_left_alone():
+    readiness = Readiness()
+    seen = [look(readiness, now_s, stat(1), 1) for now_s in (0, 0.5, 1.9, 2.5, 3, 1e6)]
+    assert seen == [["a.mrc#0"], [], [], [], None, None]
+
+
+def test_header_rewrite_without_a_trace_is_found():
+    # Same size, same time: coarse clock, or NTFS while the file is open.
+    readiness = Readiness()
+    assert look(readiness, 0, stat(1), 1) == ["a.mrc#0"]
+    assert look(readiness, 10, stat(2), 1) == []
+    assert look(readiness, 1000, stat(2), 1) == []
+    assert look(readiness, 1100, stat(2), 2) == ["a.mrc#1"]
+
+
+def test_lagging_header_is_read_less_and_less_often():
+    readiness = Readiness()
+    reads = [t for t in range(4000) if look(readiness, t, stat(1), 0) is not None]
+    assert reads[:3] == [0, 1, 2]
+    assert 60 < len(reads) < 120
+    assert max(np.diff(reads)) == 60
+
+
+def test_file_that_could_not_be_opened_comes_again():
+    readiness = Readiness()
+    for now_s in (0, 10, 1000):
+        assert readiness.to_inspect({"a.mrc": stat(1)}, now_s) == ["a.mrc"]
+
+
+def test_refused_file_comes_again_only_when_it_changes():
+    readiness = Readiness()
+    readiness.to_inspect({"a.mrc": stat(1)}, 0)
+    readiness.refused("a.mrc", stat(1))
+    assert readiness.to_inspect({"a.mrc": stat(1)}, 0.5) == []
+    assert readiness.to_inspect({"a.mrc": stat(1, mtime=1)}, 1) == ["a.mrc"]
+
+
+def test_vanished_file_is_not_forgotten():
+    readiness = Readiness()
+    for now_s in (0, 3):
+        look(readiness, now_s, stat(2), 2)
+    assert readiness.to_inspect({}, 5) == []
+    assert look(readiness, 10, stat(2), 2) is None
+    assert look(readiness, 11, stat(3), 3) == ["a.mrc#2"]
+
+
+def test_due_files_come_by_name():
+    listing = {name: stat(1) for name in ("b.mrc", "c.mrc", "a.mrc")}
+    assert Readiness().to_inspect(listing, 0) == ["a.mrc", "b.mrc", "c.mrc"]
+
+
+@pytest.mark.parametrize(
+    ("file_stat", "nz", "title"),
+    [
+        (stat(1), 1, "SerialEM: 1"),  # fewer sections than were handed out
+        (stat(3, mtime=5), 1, "SerialEM: 1"),  # nz went back
+        (stat(2, mtime=5), 2, "SerialEM: 2"),  # same size, opened at another time
+        (stat(2, inode=8), 2, "SerialEM: 1"),  # another and smaller file
+    ],
+)
+def test_name_used_again_is_a_new_generation(file_stat, nz, title):
+    readiness = Readiness()
+    assert len(look(readiness, 0, stat(2, extra=50, inode=7), 2)) == 2
+    expected = [f"a.mrc~2#{z}" for z in range(min(nz, 2))]
+    assert look(readiness, 5, file_stat, nz, title=title) == expected
+
+
+@pytest.mark.parametrize("title", ["SerialEM: 1", ""])
+def test_emptied_file_is_a_new_generation(title):
+    readiness = Readiness()
+    assert len(look(readiness, 0, stat(1), 1, title=title)) == 1
+    assert look(readiness, 5, stat(0), 0) == []
+    assert look(readiness, 6, stat(1), 1, title=title) == ["a.mrc~2#0"]
+
+
+def test_larger_copy_of_the_file_continues_it():
+    readiness = Readiness()  # as rsync renames it into place
+    assert len(look(readiness, 0, stat(1, inode=7), 1)) == 1
+    assert look(readiness, 5, stat(2, inode=8), 2) == ["a.mrc#1"]
+
+
+def test_restart_repeats_nothing_and_reads_settled_files_no_more():
+    readiness = Readiness()
+    for now_s in (0, 3):
+        look(readiness, now_s, stat(2), 2)
+    known = readiness.known_file("a.mrc")
+    assert known == KnownFile(1, 2, stat(2), "SerialEM: 1")
+    again = Readiness({"a.mrc": known})
+    assert look(again, 0, stat(2), 2) is None
+    assert look(again, 1, stat(3), 3) == ["a.mrc#2"]
+    assert again.known_file("a.mrc").stat is None  # not settled
+    assert again.generation("a.mrc") == 1
+    assert look(Readiness({"a.mrc": KnownFile(3, 2)}), 0, stat(3), 3) == ["a.mrc~3#2"]
+
+
+class Disk:
+    """A SerialEM writer's file, as states between its writes; time stamps of the camera PC."""
+
+    def __init__(self, incarnations, *, tick_s, lazy, skew_s, inodes):
+        self.now_s, self.tick_s, self.lazy, self.skew_s = 100.0, tick_s, lazy, skew_s
+        self.size, self.mtime, self.nz, self.incarnation, self.inode = -1, 0, 0, -1, 0
+        self.inodes = inodes
+        self._writes = iter(
+            [w for n, count in enumerate(incarnations) for w in self._writes_of(n, count)]
+        )
+
+    @staticmethod
+    def _writes_of(incarnation, count):
+        yield incarnation, 0, 0
+        yield incarnation, 1024, 0
+        yield incarnation, OFFSET, 0
+        for z in range(count):
+            yield incarnation, OFFSET + z * SECTION + 77, z  # the pixels, as far as they got
+            yield incarnation, OFFSET + (z + 1) * SECTION, z
+            yield incarnation, OFFSET + (z + 1) * SECTION, z + 1  # the header
+            yield incarnation, OFFSET + (z + 1) * SECTION, z + 1  # the extended header
+
+    def step(self):
+        write = next(self._writes, None)
+        if write is None:
+            return False
+        incarnation, size, self.nz = write
+        # NTFS may leave the time of an open file alone; here it moves with the size at least.
+        if size != self.size or not self.lazy:
+            clock = self.now_s + self.skew_s
+            self.mtime = int(clock // self.tick_s * self.tick_s * 1e9)
+        if incarnation != self.incarnation and self.inodes:
+            self.inode += 1
+        self.incarnation, self.size = incarnation, size
+        return True
+
+    @property
+    def complete(self):
+        return min(self.nz, max(0, self.size - OFFSET) // SECTION)
+
+    def stat(self):
+        return FileStat(self.size, self.mtime, self.inode)
+
+
+class Watch:
+    """The agent's loop around `Readiness`, and what it handed out in which incarnation."""
+
+    def __init__(self, disk):
+        self.disk, self.readiness, self.found = disk, Readiness(), []
+
+    def look(self, writes_meanwhile=0):
+        if self.disk.size < 0:
+            return
+        due = self.readiness.to_inspect({"a.mrc": self.disk.stat()}, self.disk.now_s)
+        for _ in range(writes_meanwhile):
+            self.disk.step()
+        for path in due:
+            if self.disk.nz == 0:
+                self.readiness.not_ready(path, self.disk.stat())
+                continue
+            title = f"SerialEM: {self.disk.incarnation}"
+            for section in self.readiness.inspected(
+                path, self.disk.stat(), header(self.disk.nz, title)
+            ):
+                assert section.z < self.disk.complete
+                self.found.append((section, self.disk.incarnation))
+
+    def restart(self):
+        self.readiness = Readiness({"a.mrc": self.readiness.known_file("a.mrc")})
+
+
+OPERATIONS = st.lists(
+    st.one_of(
+        st.just("write"),
+        st.integers(0, 3).map(lambda n: ("look", n)),
+        st.sampled_from([0.1, 0.7, 1.5, 2.5, 30.0, 500.0]),
+        st.just("restart"),
+    ),
+    max_size=120,
+)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(
+    incarnations=st.lists(st.integers(0, 4), min_size=1, max_size=3),
+    operations=OPERATIONS,
+    tick_s=st.sampled_from([1e-7, 1.0, 2.0]),
+    lazy=st.booleans(),
+    skew_s=st.sampled_from([-86400.0, 0.3, 3600.0]),
+    inodes=st.booleans(),
+    last_looks=st.booleans(),
+)
+def test_any_interleaving_gives_each_section_once_and_never_early(
+    incarnations, operations, tick_s, lazy, skew_s, inodes, last_looks
+):
+    disk = Disk(incarnations, tick_s=tick_s, lazy=lazy, skew_s=skew_s, inodes=inodes)
+    watch = Watch(disk)
+    for operation in operations:
+        match operation:
+            case "write":
+                disk.step()
+            case "restart":
+                watch.restart()
+            case ("look", writes):
+                watch.look(writes)
+            case seconds:
+                disk.now_s += seconds
+    while disk.step():
+        if last_looks:
+            watch.look()
+    for _ in range(3):
+        disk.now_s += 61
+        watch.look()
+
+    ids = [section for section, _ in watch.found]
+    assert len(set(ids)) == len(ids)
+    by_generation = {}
+    for section, incarnation in watch.found:
+        by_generation.setdefault(section.generation, []).append((incarnation, section.z))
+    for rows in by_generation.values():
+        assert len({incarnation for incarnation, _ in rows}) == 1
+        assert [z for _, z in rows] == list(range(len(rows)))
+    last = [s.z for s, incarnation in watch.found if incarnation == len(incarnations) - 1]
+    assert last == list(range(incarnations[-1]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(looks=st.lists(st.integers(0, 2), min_size=1, max_size=25), count=st.integers(1, 4))
+def test_looks_between_the_simulators_real_writes(looks, count):
+    rng = np.random.default_rng(0)
+    images = [rng.integers(1, 99, (8, 9), dtype=np.int16) for _ in range(count)]
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        writer = StackWriter(root / "a.mrc")
+
+        def writes():
+            yield from writer.open_steps()
+            for pixels in images:
+                yield from writer.append_steps(pixels)
+
+        readiness, found, now_s = Readiness(), [], 0.0
+        names = writes()
+        next(names)
+        try:
+            for steps in [*looks, 99, 0, 0]:
+                for _ in range(steps):
+                    next(names, None)
+                now_s += 0.5
+                current = FileStat.of((root / "a.mrc").stat())
+                for path in readiness.to_inspect({"a.mrc": current}, now_s):
+                    try:
+                        read, read_stat = read_header(root / path)
+                    except NotReadyError:
+                        readiness.not_ready(path, current)
+                        continue
+                    for section in readiness.inspected(path, FileStat.of(read_stat), read):
+                        data = (root / path).read_bytes()
+                        start = read.data_offset + section.z * read.section_bytes
+                        expected = images[section.z].tobytes()
+                        assert data[start : start + read.section_bytes] == expected
+                        found.append(section)
+        finally:
+            writer.__exit__()
+    assert found == [SectionId("a.mrc", z) for z in range(count)]

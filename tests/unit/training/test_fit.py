@@ -1,0 +1,119 @@
+"""Training: the loss falls, a run is reproducible and goes on where it stopped."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow", reason="the extra [worker] is not installed")
+
+import keras
+
+from nanostream.segmentation.unet import build_unet
+from nanostream.training import fit
+
+RECIPE = fit.Recipe(steps=25, batch=4, crop_px=64, learning_rate=1e-2, averaging=0.8, seed=1)
+
+
+def discs(count: int = 6, size: int = 96) -> fit.Examples:
+    """Dark discs on noise: the simplest thing a network can learn."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:size, :size]
+    centres = rng.uniform(0.3 * size, 0.7 * size, (count, 2))
+    labels = np.stack([(y - cy) ** 2 + (x - cx) ** 2 < (0.25 * size) ** 2 for cy, cx in centres])
+    images = (1000 + 60 * rng.standard_normal(labels.shape) - 400 * labels).astype(np.int16)
+    return fit.Examples(images, labels, np.arange(count), ("Au",) * count)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    keras.utils.set_random_seed(0)
+
+
+def test_the_loss_falls() -> None:
+    losses = fit.fit(build_unet((4, 8)), discs(), RECIPE)
+
+    assert len(losses) == RECIPE.steps
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    fit.fit(build_unet((4,)), discs(), RECIPE, checkpoints=tmp_path)
+
+    assert fit.fit(build_unet((4,)), discs(), RECIPE, checkpoints=tmp_path) == []
+
+
+def test_batches_depend_on_seed_and_step_only() -> None:
+    images, labels = fit.draw_batch(discs(), RECIPE, 3)
+    again, _ = fit.draw_batch(discs(), RECIPE, 3)
+    other, _ = fit.draw_batch(discs(), RECIPE, 4)
+
+    assert images.shape == labels.shape == (4, 64, 64, 1)
+    assert images.dtype == labels.dtype == np.float32
+    assert set(np.unique(labels)) <= {0.0, 1.0}
+    np.testing.assert_array_equal(images, again)
+    assert not np.array_equal(images, other)
+
+
+def test_image_and_label_are_moved_alike() -> None:
+    examples = discs(1)
+    for seed in range(20):
+        image, label = fit.augment(
+            (1000 - 900 * examples.labels[0]).astype(np.int16),
+            examples.labels[0],
+            np.random.default_rng(seed),
+            crop_px=64,
+            normalization="standardize",
+        )
+        assert np.isfinite(image).all()
+        if 0.1 < label.mean() < 0.9:
+            assert image[label > 0].mean() < image[label == 0].mean() - 0.8
+
+
+def test_loss_of_a_perfect_answer_is_nearly_zero() -> None:
+    truth = np.zeros((1, 8, 8, 1), np.float32)
+    truth[0, 2:5, 2:5] = 1.0
+
+    perfect = float(fit.segmentation_loss(truth, np.concatenate([1 - truth, truth], -1)))
+    inverted = float(fit.segmentation_loss(truth, np.concatenate([truth, 1 - truth], -1)))
+
+    assert perfect == pytest.approx(0.0, abs=1e-4)
+    assert inverted > 5.0
+
+
+def test_scores_of_half_a_mask() -> None:
+    labels = np.zeros((1, 4, 4), np.bool_)
+    labels[0, :2] = True
+    probabilities = np.zeros((1, 4, 4), np.float32)
+    probabilities[0, 0] = 0.9
+
+    scores = fit.score(probabilities, labels, 0.5)
+
+    assert scores.dice == pytest.approx(2 * 4 / (4 + 8))
+    assert scores.pixel_accuracy == pytest.approx(12 / 16)
+
+
+def test_the_threshold_separates_what_can_be_separated() -> None:
+    labels = np.array([[[True, True, False, False]]])
+    probabilities = np.array([[[0.9, 0.42, 0.38, 0.1]]], np.float32)
+
+    assert fit.choose_threshold(probabilities, labels) == pytest.approx(0.4)
+
+
+def test_examples_are_read_filtered_with_their_materials(tmp_path: Path) -> None:
+    pixels = np.full((2, 16, 16), 100, np.int16)
+    pixels[0, 5, 5] = 30000  # a hot pixel
+    instances = np.zeros((16, 16), np.uint16)
+    instances[:4] = 2
+    scene = {"particles": [{"material": "CdSe"}, {"material": "Au"}, {"material": "Au"}]}
+    np.savez(
+        tmp_path / "s.npz", pixels=pixels, instances=instances, scene=np.array(json.dumps(scene))
+    )
+
+    examples = fit.read_examples([tmp_path / "s.npz"])
+
+    assert (examples.images == 100).all()
+    assert examples.labels.sum() == 64
+    assert examples.scene_of.tolist() == [0, 0]
+    assert examples.materials == ("Au+CdSe",)

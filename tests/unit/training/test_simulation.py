@@ -1,0 +1,173 @@
+"""Simulated micrographs: reproducible, labelled where the atoms are, looking like micrographs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("abtem", reason="the extra [simulate] is not installed")
+
+from nanostream.training import simulation
+
+EXPOSURE = simulation.Exposure(
+    defocus_nm=40.0,
+    cs_mm=1.0,
+    astigmatism_nm=0.0,
+    astigmatism_angle_rad=0.0,
+    focal_spread_nm=3.0,
+    angular_spread_mrad=0.2,
+    aperture_mrad=float("inf"),
+    dose_e_per_a2=2000.0,
+    mtf_sigma_px=0.5,
+    gain_counts_per_e=2.0,
+    readout_counts=1.0,
+    offset_counts=10.0,
+    shading=0.0,
+    bad_pixels=0,
+)
+
+GOLD = simulation.Particle(
+    material="Au",
+    structure="fcc",
+    centre_nm=(2.0, 1.8, 2.4),
+    radius_nm=1.0,
+    twinned=False,
+    on_axis=True,
+    seed=5,
+)
+
+
+def tiny_scene(**changes: object) -> simulation.Scene:
+    """A gold particle of 2 nm on 1 nm of carbon, 128 x 128 px."""
+    scene = simulation.Scene(
+        regime="lattice",
+        size_px=128,
+        pixel_size_nm=0.036,
+        binning=1,
+        voltage_kv=300.0,
+        support_nm=1.0,
+        relief=0.0,
+        particles=(GOLD,),
+        exposures=(EXPOSURE,),
+        seed=7,
+    )
+    return replace(scene, **changes)  # type: ignore[arg-type]
+
+
+def test_a_scene_gives_the_same_micrographs_twice() -> None:
+    first = simulation.simulate_micrographs(tiny_scene())
+    second = simulation.simulate_micrographs(tiny_scene())
+
+    assert first.pixels.dtype == np.int16
+    assert first.pixels.shape == (1, 128, 128)
+    np.testing.assert_array_equal(first.instances, second.instances)
+    # FFTW may add in another order: single precision.
+    np.testing.assert_allclose(first.expected_counts, second.expected_counts, rtol=1e-3)
+
+
+def test_the_same_counts_get_the_same_noise() -> None:
+    electrons = np.full((32, 32), 20.0, np.float32)
+    noisy = [
+        simulation._record(electrons, EXPOSURE, np.random.default_rng(seed)) for seed in (1, 1, 2)
+    ]
+
+    np.testing.assert_array_equal(noisy[0], noisy[1])
+    assert not np.array_equal(noisy[0], noisy[2])
+
+
+def test_a_seed_draws_the_same_scene_twice_and_another_seed_another() -> None:
+    def drawn(seed: int) -> simulation.Scene:
+        return simulation.draw_scene(np.random.default_rng(seed))
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
+
+
+def test_the_label_is_where_the_atoms_are() -> None:
+    scene = tiny_scene()
+    positions, numbers = simulation.crystal_positions(GOLD)
+    label = simulation.label_particles(scene, [(positions, numbers)]) > 0
+    pixel = np.floor(positions[:, 1:] / scene.pixel_size_nm).astype(int)
+
+    assert set(numbers) == {79}
+    assert label[tuple(pixel.T)].all()
+    rows, columns = np.nonzero(label)
+    centre_nm = np.array([rows.mean(), columns.mean()]) * scene.pixel_size_nm
+    # Facets shift the centre of the mask by a fraction of the radius.
+    np.testing.assert_allclose(centre_nm, GOLD.centre_nm[1:], atol=0.3)
+    # The mask ends within 0.25 nm of the outermost atoms: no halo.
+    hull_nm2 = np.pi * (GOLD.radius_nm * 1.14 + 0.25) ** 2
+    assert 0.5 * np.pi * GOLD.radius_nm**2 < label.sum() * scene.pixel_size_nm**2 < hull_nm2
+
+
+def test_a_particle_is_darker_than_its_support() -> None:
+    micrographs = simulation.simulate_micrographs(tiny_scene())
+    expected = micrographs.expected_counts[0]
+
+    assert expected[micrographs.label].mean() < expected[~micrographs.label].mean()
+
+
+def test_counts_are_dose_times_area_times_gain_plus_offset() -> None:
+    bare = simulation.simulate_micrographs(tiny_scene(particles=()))
+
+    electrons = 2000.0 * (10 * 0.036) ** 2
+    # Carbon of 1 nm scatters less than 2 % outside the grid's band.
+    assert bare.expected_counts.mean() == pytest.approx(10.0 + 2.0 * electrons, rel=0.02)
+    assert bare.pixels.mean() == pytest.approx(bare.expected_counts.mean(), rel=0.01)
+    assert not bare.label.any()
+
+
+def test_binning_halves_the_grid_and_keeps_the_field() -> None:
+    scene = tiny_scene(size_px=64, pixel_size_nm=0.072, binning=2, regime="mass-thickness")
+
+    micrographs = simulation.simulate_micrographs(scene)
+
+    assert micrographs.pixels.shape == (1, 64, 64)
+    assert micrographs.label.mean() == pytest.approx(
+        (simulation.label_particles(tiny_scene(), [simulation.crystal_positions(GOLD)]) > 0).mean(),
+        abs=0.03,
+    )
+
+
+def test_bad_pixels_are_dead_or_hot() -> None:
+    electrons = np.full((64, 64), 200.0, np.float32)
+    exposure = replace(EXPOSURE, bad_pixels=20)
+    pixels = simulation._record(electrons, exposure, np.random.default_rng(0))
+
+    bad = (pixels == 0) | (pixels > 650)  # the others lie about 410 with a deviation below 30
+    assert 15 <= bad.sum() <= 20
+    assert 330 < pixels[~bad].min() < pixels[~bad].max() < 500
+
+
+def test_a_twin_has_no_two_atoms_closer_than_in_the_crystal() -> None:
+    from scipy.spatial import cKDTree
+
+    positions, _ = simulation.crystal_positions(replace(GOLD, twinned=True, radius_nm=1.5))
+    nearest = np.asarray(cKDTree(positions).query(positions, k=2)[0])[:, 1]
+
+    # Neighbours in gold: a / sqrt(2) = 0.2884 nm, in the twin plane as elsewhere.
+    np.testing.assert_allclose(nearest, 0.2884, atol=1e-3)
+
+
+def test_drawn_scenes_are_of_many_kinds() -> None:
+    rng = np.random.default_rng(3)
+    scenes = [simulation.draw_scene(rng) for _ in range(200)]
+
+    assert {m for scene in scenes for m in scene.materials} == set(simulation.MATERIALS)
+    assert {scene.voltage_kv for scene in scenes} == {80.0, 200.0, 300.0}
+    assert 0 < sum(not scene.particles for scene in scenes) < 30
+    lattice = [scene for scene in scenes if scene.regime == "lattice"]
+    assert 0.5 < len(lattice) / len(scenes) < 0.7
+    assert all(0.014 <= scene.pixel_size_nm <= 0.042 for scene in lattice)
+
+
+def test_saved_micrographs_are_complete_or_absent(tmp_path: Path) -> None:
+    micrographs = simulation.simulate_micrographs(tiny_scene(size_px=64))
+    simulation.save_micrographs(tmp_path / "scene.npz", micrographs)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["scene.npz"]
+    with np.load(tmp_path / "scene.npz") as stored:
+        np.testing.assert_array_equal(stored["pixels"], micrographs.pixels)
+        np.testing.assert_array_equal(stored["instances"], micrographs.instances)
+        assert '"material": "Au"' in str(stored["scene"])
