@@ -175,6 +175,10 @@ def train(arguments: argparse.Namespace, counts: dict[str, int]) -> None:
             nonlocal smooth
             smooth += 0.02 * (loss - smooth)
             progress.update(task, completed=done, description=f"training, loss {smooth:.3f}")
+            if done % 100 == 0:  # a record where there is no terminal
+                progress.console.print(
+                    f"{datetime.now(UTC):%H:%M:%S} step {done} loss {smooth:.4f}"
+                )
             if arguments.early_steps and done == arguments.early_steps:
                 write(early_step=done)
 
@@ -198,7 +202,7 @@ def main() -> None:
     parser.add_argument("--test-scenes", type=int, default=50)
     parser.add_argument("--size-px", type=int, default=512)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--early-steps", type=int, default=0, help="write a first model here, too")
     parser.add_argument("--out", type=Path, default=FOLDER, help="where weights and card go")
     arguments = parser.parse_args()

@@ -31,9 +31,11 @@ from nanostream.errors import SessionError
 from nanostream.particles.tracks import Tracker, TrackerSettings
 from nanostream.records import PARTICLE_DTYPE, Result, SectionId
 
-__all__ = ["DATABASE", "SESSION_VERSION", "Store", "is_stream", "mask_path"]
+__all__ = ["DATABASE", "SESSION_VERSION", "Store", "check_folder", "is_stream", "mask_path"]
 
 DATABASE = "session.db"
+#: What the other processes may have made in the folder before the sink makes the database.
+_BEFORE_DATABASE = ("logs", "masks", "ledger.db", "config.json")
 #: Raised with every change of tables or masks; another version is refused by name.
 SESSION_VERSION = 1
 
@@ -117,7 +119,7 @@ class Store:
         self._streams = config.streams
         self._config_json = msgspec.json.encode(config)
         try:
-            _check_folder(folder)
+            check_folder(folder)
             for name in ("masks", "logs"):
                 (folder / name).mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(folder / DATABASE, isolation_level=None, timeout=10)
@@ -356,16 +358,21 @@ def _tracker_settings(path: str, streams: Sequence[Stream]) -> TrackerSettings:
     )
 
 
-def _check_folder(folder: Path) -> None:
-    """Refuse to write into anything that is not a session."""
+def check_folder(folder: Path) -> None:
+    """Refuse to write into anything that is not a session.
+
+    Raises
+    ------
+    SessionError
+        If the folder is a file, or has other things in it and no session.
+    """
     if not folder.exists():
         return
     if not folder.is_dir():
         msg = f"{folder} is a file; give a folder for the session"
         raise SessionError(msg)
-    ours = {DATABASE, "logs", "ledger.db", "config.json"}
     names = {path.name for path in folder.iterdir()}
-    if names and not names & ours:
+    if DATABASE not in names and any(not name.startswith(_BEFORE_DATABASE) for name in names):
         msg = f"{folder} has other things in it and no session; choose an empty or new folder"
         raise SessionError(msg)
 

@@ -11,6 +11,9 @@ import hashlib
 import os
 import re
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -137,8 +140,6 @@ def import_model(
     ModelError
         If the file does not fit the network, or the name is not free or not a name.
     """
-    from nanostream.segmentation.unet import PAPER_FEATURES, build_unet, load_weights
-
     if not _NAME.fullmatch(name) or (_SHIPPED / name).exists():
         msg = f"model name {name!r} is taken by a shipped model or no plain name; choose another"
         raise ModelError(msg)
@@ -148,7 +149,10 @@ def import_model(
     if normalization_maximum is not None and normalization != "dataset-max":
         msg = f"a fixed maximum goes with --normalization dataset-max, not {normalization}"
         raise ModelError(msg)
-    load_weights(build_unet(PAPER_FEATURES), file)
+    with _tensorflow():
+        from nanostream.segmentation.unet import PAPER_FEATURES, build_unet, load_weights
+
+        load_weights(build_unet(PAPER_FEATURES), file)
     folder = user_models() / name
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / ("weights" + "".join(file.suffixes[-1:]))
@@ -180,15 +184,11 @@ def load_network(card: ModelCard, weights: Path, *, device: str, mixed: bool) ->
     ConfigError
         If there is no such device.
     """
-    try:
+    with _tensorflow():
         from nanostream.segmentation import inference, unet
-    except ModuleNotFoundError as error:
-        if error.name not in ("tensorflow", "keras"):
-            raise
-        msg = "TensorFlow is not installed; pip install 'nanostream[worker]' on this machine"
-        raise ModelError(msg) from error
-    where = inference.choose_device(device)
-    network = unet.build_unet(card.features)
+
+        where = inference.choose_device(device)
+        network = unet.build_unet(card.features)
     unet.load_weights(network, weights)
     return inference.FoldedUNet(
         unet.convolutions(network),
@@ -197,6 +197,29 @@ def load_network(card: ModelCard, weights: Path, *, device: str, mixed: bool) ->
         device=where,
         mixed=mixed,
     )
+
+
+@contextmanager
+def _tensorflow() -> Iterator[None]:
+    """Import and first use of TensorFlow: a clear word if it is absent, and no noise.
+
+    Its native code writes to standard error which drivers it did not find, before any log level
+    is looked at (TensorFlow issue 100442); an operator who segments a file should not see that.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in ("tensorflow", "keras"):
+            raise
+        msg = "TensorFlow is not installed; pip install 'nanostream[worker]' on this machine"
+        raise ModelError(msg) from error
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def _read_card(path: Path) -> ModelCard:

@@ -39,9 +39,9 @@ ZOOM = (0.7, 1.5)
 class Recipe:
     """How a network is trained; the defaults are those of the shipped model."""
 
-    steps: int = 3000
+    steps: int = 2400
     batch: int = 8
-    crop_px: int = 384
+    crop_px: int = 288
     normalization: Method = "standardize"
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
@@ -118,23 +118,27 @@ def augment(
             cv2.warpAffine(array, view, (crop_px, crop_px), borderMode=cv2.BORDER_REFLECT_101)
         )
 
-    crop: Any = normalize(seen(image.astype(np.float32)), "standardize")
+    # By the moments of the whole image: those of a frame are not those of the crop.
+    crop: Any = seen(normalize(image, "standardize"))
     if rng.random() < 0.3:
         crop = cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.4, 1.5))
     if rng.random() < 0.4:
         noise: Any = rng.standard_normal(crop.shape, np.float32)
         if rng.random() < 0.5:  # grain of a scintillator
             noise = cv2.GaussianBlur(noise, (0, 0), rng.uniform(0.4, 1.5))
-        crop = median_filter(crop + np.float32(rng.uniform(0.1, 1.0)) / noise.std() * noise)
+        level = np.float32(rng.uniform(0.1, 1.0))
+        noisy = median_filter(crop + level / noise.std() * noise)
+        crop = noisy / np.sqrt(1.0 + level**2)
     if rng.random() < 0.4:
         knots = rng.standard_normal((4, 4), np.float32) * np.float32(rng.uniform(0.05, 0.6))
         crop = crop + cv2.resize(knots, (crop_px, crop_px), interpolation=cv2.INTER_CUBIC)
     if rng.random() < 0.3:  # grey values stretched for display
         low, high = np.percentile(crop, [rng.uniform(0.0, 2.0), rng.uniform(98.0, 100.0)])
-        crop = np.clip((crop - low) / max(high - low, 1e-6), 0.0, 1.0) ** rng.uniform(0.6, 1.6)
+        stretched = np.clip((crop - low) / max(high - low, 1e-6), 0.0, 1.0) ** rng.uniform(0.6, 1.6)
+        crop = normalize(stretched, "standardize") * crop.std() + crop.mean()
     if normalization == "standardize":
-        # The mean and deviation of a large frame are not those of the crop.
-        crop = normalize(crop, "standardize")
+        if rng.random() < 0.3:
+            crop = normalize(crop, "standardize")
         crop = crop * rng.uniform(0.85, 1.2) + rng.normal(0.0, 0.15)
     else:
         crop = normalize(crop - crop.min(), normalization, maximum=float(np.ptp(crop)) or 1.0)

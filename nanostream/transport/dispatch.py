@@ -12,8 +12,8 @@ Rules:
 
 - A worker's credit is its number of slots less what it has in work, so credit cannot leak.
 - What a worker says it holds is the truth: a section sent long ago that it does not hold was lost
-  on the way and is sent again; a section it holds though nobody sent it (the agent was restarted)
-  is in work.
+  on the way and is sent again; a section it holds while it waits here (the agent was restarted) is
+  in work.
 - A worker that stays silent, or comes back as another process, has lost its sections. Only the
   one it was computing counts an attempt: the others were innocent bystanders.
 - What comes back goes to the front of the queue, so order is disturbed as little as possible.
@@ -211,9 +211,9 @@ class Dispatch:
         worker.slots, worker.seen_s, worker.detail = beat.slots, now_s, beat.detail
         worker.computing = beat.computing
         for section in beat.holding:
-            holder = self._holder(section)
-            if holder is None:
-                self._waiting.pop(section, None)
+            # Held but not waiting: another worker was quicker, its end is known already.
+            if section in self._waiting:
+                del self._waiting[section]
                 worker.sent[section] = now_s
         lost = [
             section

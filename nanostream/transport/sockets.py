@@ -184,7 +184,7 @@ class Subscriber:
 
     def __init__(self, host: str, port: int) -> None:
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
-        self.socket.linger = 0
+        self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.CONFLATE, 1)
         self.socket.setsockopt(zmq.MAXMSGSIZE, 2**24)
         self.socket.setsockopt(zmq.SUBSCRIBE, b"")

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -21,7 +20,7 @@ from rich.table import Table
 from nanostream.config import Config, Stream, load_config, override
 from nanostream.errors import ConfigError, NanostreamError
 from nanostream.records import Snapshot
-from nanostream_services.loop import Stop, log_to_stderr, stopping
+from nanostream_services.loop import Stop, start_log, stopping
 
 __all__ = ["app", "main"]
 
@@ -84,8 +83,8 @@ def demo(
     """Play a simulated SerialEM session through the real pipeline."""
     from nanostream_services.demo import run_demo
 
-    log_to_stderr(logging.WARNING)
     folder = out or Path(f"nanostream-demo-{datetime.now():%Y%m%d-%H%M%S}")
+    _log_beside(folder / "session")
     with stopping() as stop:
         result = run_demo(folder, stop, plain=plain)
     if result is None:
@@ -119,12 +118,12 @@ def run(
     """Segment what SerialEM writes, until Ctrl-C."""
     from nanostream_services.session import run_session
 
-    log_to_stderr(logging.WARNING)
     settings = _settings(config, model=model, threshold=threshold, stream=stream, out=out)
     settings = override(settings, watch={"directory": str(watch_dir.resolve())})
     if not watch_dir.is_dir():
         msg = f"{watch_dir} is not a folder; give the one SerialEM saves into"
         raise ConfigError(msg)
+    _log_beside(out)
     done = _idle_for(stop_when_idle) if stop_when_idle is not None else None
     with stopping() as stop:
         run_session(settings, stop, plain=plain, done=done)
@@ -147,7 +146,6 @@ def segment(
     """Segment files; the same results as live."""
     from nanostream_services.offline import segment_files
 
-    log_to_stderr(logging.WARNING)
     settings = _settings(config, model=model, threshold=threshold, stream=stream, out=out)
     console = Console()
     with stopping() as stop, Progress(console=console) as bar:
@@ -346,6 +344,19 @@ def models_import(
     sys.stdout.write(f"model {card.name}: {card.weights_sha256[:12]}\n")
 
 
+def _log_beside(session: Path) -> None:
+    """The supervisor's log goes to a file: the terminal belongs to the dashboard."""
+    from nanostream.results.store import check_folder
+
+    try:
+        check_folder(session)
+        (session / "logs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"--out {session}: {error.strerror}; choose a folder that can be written"
+        raise ConfigError(msg) from error
+    start_log(session / "logs" / "run.log")
+
+
 def _settings(
     file: Path | None,
     *,
@@ -365,7 +376,7 @@ def _settings(
 
 
 def _serve(service: Callable[[Config, Stop], None], config: Path | None, with_parent: bool) -> None:
-    log_to_stderr()
+    start_log()
     with stopping(with_parent=with_parent) as stop:
         service(load_config(config) if config else Config(), stop)
 

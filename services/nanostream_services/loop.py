@@ -9,9 +9,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
-__all__ = ["LONGEST_WAIT_S", "Stop", "log_to_stderr", "stopping"]
+__all__ = ["LONGEST_WAIT_S", "Stop", "start_log", "stopping"]
 
 #: A loop looks at its stop flag at least this often.
 LONGEST_WAIT_S = 0.2
@@ -60,10 +61,10 @@ def _wait_for_end_of_input(stop: Stop) -> None:
     stop.set()
 
 
-def log_to_stderr(level: int = logging.INFO) -> None:
-    """Send the log to standard error; only the command line calls this."""
-    handler = logging.StreamHandler()
+def start_log(file: Path | None = None) -> None:
+    """Send the log to a file, or to standard error; only the command line calls this."""
+    handler = logging.FileHandler(file, encoding="utf-8") if file else logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level)
+    root.setLevel(logging.INFO)

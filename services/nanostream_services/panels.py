@@ -39,9 +39,12 @@ __all__ = [
 #: The sink publishes several times a second: without news for this long, the numbers are old.
 STALE_S = 3.0
 
+#: A connection takes a moment: a log does not complain about a sink that is there.
+_PATIENCE_S = 1.0
+
 #: Process states by how they are shown; a word that is in neither is trouble.
-_GOOD = frozenset({"ok", "ready", "running", "idle", "busy", "working", "done"})
-_PASSING = frozenset({"starting", "loading", "restarting", "silent", "stopping", "waiting"})
+_GOOD = frozenset({"ok", "ready", "computing", "watching", "storing"})
+_PASSING = frozenset({"starting", "restarting", "leaving", "silent"})
 #: Without colours (NO_COLOR, colour-blind eyes) the sign and the word still tell them apart.
 _SIGNS = {"green": "●", "yellow": "○", "red": "×"}
 
@@ -182,6 +185,7 @@ class Log:
         self._busy_s, self._idle_s, self._silent_s = busy_s, idle_s, silent_s
         self._last: Snapshot | None = None
         self._heard_s = self._said_s = -math.inf
+        self._began_s = math.inf
         self._away = False
 
     def lines(self, snapshot: Snapshot | None, *, now_s: float) -> list[str]:
@@ -215,7 +219,9 @@ class Log:
 
     def _without_news(self, now_s: float) -> list[str]:
         if self._last is None:
-            if now_s - self._said_s < self._idle_s:
+            self._began_s = min(self._began_s, now_s)
+            patient = now_s - self._began_s < _PATIENCE_S
+            if patient or now_s - self._said_s < self._idle_s:
                 return []
             return [f"waiting for the sink at {_clean(self._address)}"]
         silent_s = now_s - self._heard_s
@@ -584,7 +590,7 @@ def _fitted(
     bar_columns = max(1, min(_WIDEST_BAR, room // min(len(counts), last - first + 2)))
     shown = min(len(counts), room // bar_columns)
     # Centred on what is in use, as far as there are bins.
-    first = max(0, min(first - 0, 0))
+    first = max(0, min(first - (shown - (last - first)) // 2, len(counts) - shown))
     return edges[first : first + shown + 1], counts[first : first + shown], bar_columns
 
 

@@ -29,8 +29,8 @@ _SNAPSHOT_S = 0.25
 _LONGEST_LATENCY_S = 86400.0
 _RATE_WINDOW_S = 60.0
 #: The picture of the last mask: enough for half blocks on a large terminal.
-_MASK_SIDE = 96
-_HISTOGRAM_BINS = 24
+_MASK_SIDE = 128
+_HISTOGRAM_BINS = 48
 
 
 def run_sink(config: Config, stop: Stop) -> None:
@@ -238,12 +238,12 @@ class _Sizes:
         filled = np.flatnonzero(fine)
         if filled.size == 0:
             return (), (), unit
-        first, last = int(filled[0]), int(filled[-1]) + 1
-        width = -(-(last - first) // _HISTOGRAM_BINS)
-        starts = np.arange(first, last, width)
-        counts = np.add.reduceat(fine, starts) if starts.size > 1 else fine[starts[0] : last].sum()
+        last = int(filled[-1]) + 1
+        width = -(-last // _HISTOGRAM_BINS)
+        starts = np.arange(0, last, width)
+        counts = np.add.reduceat(fine, starts)
         edges = np.append(starts, starts[-1] + width) * self._step[unit]
-        return tuple(edges.tolist()), tuple(np.atleast_1d(counts).tolist()), unit
+        return tuple(edges.tolist()), tuple(counts.tolist()), unit
 
 
 def _small_mask(labels: NDArray[np.uint16] | NDArray[np.uint32]) -> tuple[bytes, tuple[int, int]]:

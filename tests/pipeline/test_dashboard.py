@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -161,62 +162,78 @@ def test_a_terminal_session_from_waiting_to_restored(
     assert terminal.flag("cursor_flag")
 
 
-def plain_dashboard(script: Path, port: int) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(script), str(port)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        env=environment(),
-    )
+class PlainDashboard:
+    """A dashboard that writes into a pipe, and the lines that came out of it."""
 
+    def __init__(self, script: Path, port: int) -> None:
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            [sys.executable, str(script), str(port)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            env=environment(),
+        )
+        self._reader = threading.Thread(target=self._read)
 
-def read_until(process: subprocess.Popen[str], words: str) -> list[str]:
-    assert process.stdout is not None
-    lines: list[str] = []
-    while not lines or words not in lines[-1]:
-        line = process.stdout.readline()
-        assert line, f"ended before {words!r}: {lines}"
-        lines.append(line.rstrip("\n"))
-    return lines
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    def read(self) -> None:
+        """Collect lines from now on."""
+        self._reader.start()
+
+    def says(self, words: str) -> bool:
+        return any(words in line for line in self.lines)
+
+    def ended(self) -> tuple[int, str]:
+        """Exit code and standard error, once it has ended."""
+        code = self.process.wait(TIMEOUT_S)
+        if self._reader.ident is not None:
+            self._reader.join(TIMEOUT_S)
+        assert self.process.stderr is not None
+        return code, self.process.stderr.read()
+
+    def close(self) -> None:
+        self.process.kill()
+        if self._reader.ident is not None:
+            self._reader.join(TIMEOUT_S)
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 def test_without_a_terminal_there_are_log_lines(script: Path, port: int) -> None:
-    with plain_dashboard(script, port) as process:
-        try:
-            read_until(process, f"waiting for the sink at 127.0.0.1:{port}")
-            with closing(Publisher("127.0.0.1", port)) as sink:
-                for k in range(20):  # until the subscription has arrived
-                    time.sleep(0.1)
-                    sink.send(SNAPSHOT)
-                    last_is_sure = replace(SNAPSHOT, stored=12, last_section=f"µ {k} é 漢.mrc#4")
-                sink.send(last_is_sure)
-                lines = read_until(process, "漢.mrc#4")
-                process.send_signal(signal.SIGTERM)
-                output, errors = process.communicate(timeout=TIMEOUT_S)
-        finally:
-            process.kill()
-    assert process.returncode == 0
-    assert output == "left in peace\n"
-    assert errors == ""
-    assert [line for line in lines if "session opened" in line] == [lines[0]]
-    assert len([line for line in lines if "gold.mrc#3" in line]) == 1
-    assert "37 particles  mean 4.21 nm" in lines[-1]
-    assert not any("\x1b" in line for line in lines)
+    with (
+        closing(PlainDashboard(script, port)) as dashboard,
+        closing(Publisher("127.0.0.1", port)) as sink,
+    ):
+        dashboard.read()
+        until(lambda: dashboard.says("gold.mrc#3  37 particles"), lambda: sink.send(SNAPSHOT))
+        fourth = replace(SNAPSHOT, stored=12, last_section="µ é 漢.mrc#4")
+        until(lambda: dashboard.says("漢.mrc#4"), lambda: sink.send(fourth))
+        dashboard.process.send_signal(signal.SIGTERM)
+        assert dashboard.ended() == (0, "")
+    counts = [
+        sum(words in line for line in dashboard.lines)
+        for words in ("session opened", "gold.mrc#3", "漢.mrc#4")
+    ]
+    assert counts == [1, 1, 1]
+    assert dashboard.lines[-1] == "left in peace"
+    assert not dashboard.says("\x1b")
 
 
 def test_a_reader_that_leaves_ends_the_dashboard_without_noise(script: Path, port: int) -> None:
-    with plain_dashboard(script, port) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            read_until(process, "waiting")
-            process.stdout.close()
-            with closing(Publisher("127.0.0.1", port)) as sink:
-                until(lambda: process.poll() is not None, lambda: sink.send(SNAPSHOT))
-            errors = process.stderr.read()
-        finally:
-            process.kill()
-    assert process.returncode == 0
-    assert "Traceback" not in errors
-    assert "Exception ignored" not in errors
+    with closing(PlainDashboard(script, port)) as dashboard:
+        stdout = dashboard.process.stdout
+        assert stdout is not None
+        assert f"waiting for the sink at 127.0.0.1:{port}" in stdout.readline()
+        stdout.close()
+        with closing(Publisher("127.0.0.1", port)) as sink:
+            until(lambda: dashboard.process.poll() is not None, lambda: sink.send(SNAPSHOT))
+        code, errors = dashboard.ended()
+        assert code == 0
+        assert "Traceback" not in errors
+        assert "Exception ignored" not in errors

@@ -149,6 +149,13 @@ def test_missing_section_is_a_key_error():
         metadata_of(parse_mdoc(section(0)), 1)
 
 
+def test_a_torn_line_discards_its_section():
+    text = section(0, TiltAngle=1) + section(1, TiltAngle=25)
+    for torn in (text[:-1], text[:-5], text.partition("TiltAngle = 2")[0] + "TiltAngle = 2"):
+        assert list(parse_mdoc(torn).sections) == [0]
+    assert parse_mdoc(section(0)[:-1]).sections == {}
+
+
 @given(st.data())
 def test_a_file_cut_anywhere_gives_only_whole_sections(data):
     text = "PixelSpacing = 5\r\n" + "".join(

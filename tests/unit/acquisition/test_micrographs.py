@@ -242,9 +242,12 @@ def test_missing_section_is_named(tmp_path):
 
 COLOUR = np.zeros((5, 7, 3), np.uint8)
 WRONG = {
-    "colour.png": (lambda p: p.write_bytes(cv2.imencode(".png", COLOUR)[1].tobytes()), "colour"),
-    "colour.tif": (lambda p: tifffile.imwrite(p, COLOUR, photometric="rgb"), "colour"),
-    "colour.npy": (lambda p: np.save(p, COLOUR), "colour"),
+    "colour.png": (
+        lambda p: p.write_bytes(cv2.imencode(".png", COLOUR)[1].tobytes()),
+        "colour image",
+    ),
+    "colour.tif": (lambda p: tifffile.imwrite(p, COLOUR, photometric="rgb"), "colour image"),
+    "colour.npy": (lambda p: np.save(p, COLOUR), "colour image"),
     "complex.npy": (lambda p: np.save(p, PIXELS[0].astype(complex)), "complex128"),
     "object.npy": (lambda p: np.save(p, np.array([{}])), "not a readable"),
     "line.npy": (lambda p: np.save(p, np.arange(5)), "shape"),

@@ -93,6 +93,12 @@ def test_bad_machine_stamp_does_not_matter(order):
     assert (header.nx, header.dtype.newbyteorder("=")) == (300, np.dtype(np.int16))
 
 
+def test_stamp_decides_where_both_orders_make_sense():
+    data = header_bytes(">", nx=256, ny=512, mode=0, nz=256)  # 65536 x 131072 the other way round
+    header = mrc.parse_header(data, name="a.mrc")
+    assert (header.nx, header.ny) == (256, 512)
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [

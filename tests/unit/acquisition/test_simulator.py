@@ -33,6 +33,7 @@ def test_written_stack_is_valid_and_reads_back(tmp_path, dtype):
         assert [writer.append(pixels) for pixels in sections] == [0, 1, 2]
     with mrcfile.open(path, header_only=True) as reference:
         assert reference.header.exttyp == b"SERI"
+        assert reference.header.nversion == (0 if dtype is np.uint8 else 20140)
         assert reference.voxel_size.x == pytest.approx(0.5)
     header, stat = mrc.read_header(path)
     assert header.data_offset == 3072  # SerialEM's default: 2048 bytes of extended header

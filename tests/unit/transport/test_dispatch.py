@@ -1,0 +1,232 @@
+"""Nothing lost, nothing in two places, whatever the order of events."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
+
+from nanostream.config import Delivery
+from nanostream.records import SectionId
+from nanostream.transport import dispatch as d
+
+RULES = Delivery(slots=2, attempts=3, retry_s=0.0, silent_s=15.0, resend_s=10.0)
+
+
+def section(z):
+    return SectionId("a.mrc", z)
+
+
+def sends(actions):
+    return [(a.worker, a.section.z) for a in actions if isinstance(a, d.Send)]
+
+
+def quarantines(actions):
+    return [a for a in actions if isinstance(a, d.Quarantine)]
+
+
+def a_dispatch(sections=0, rules=RULES):
+    dispatch = d.Dispatch(rules)
+    for z in range(sections):
+        dispatch.handle(d.SectionFound(section(z)), 0.0)
+    return dispatch
+
+
+def beat(worker, *holding, computing=None, slots=2):
+    return d.WorkerBeat(
+        worker,
+        slots,
+        tuple(map(section, holding)),
+        None if computing is None else section(computing),
+    )
+
+
+def test_a_worker_gets_no_more_than_its_credit_and_in_order():
+    dispatch = a_dispatch(3)
+    assert sends(dispatch.handle(beat("w"), 1.0)) == [("w", 0), ("w", 1)]
+    assert sends(dispatch.handle(d.SectionDone(section(0)), 2.0)) == [("w", 2)]
+
+
+def test_two_workers_share_the_sections():
+    dispatch = a_dispatch()
+    dispatch.handle(beat("a"), 0.0)
+    dispatch.handle(beat("b"), 0.0)
+    given = [sends(dispatch.handle(d.SectionFound(section(z)), 0.0))[0][0] for z in range(4)]
+    assert sorted(given) == ["a", "a", "b", "b"]
+
+
+def test_done_is_remembered_for_good():
+    dispatch = a_dispatch(1)
+    dispatch.handle(beat("w"), 0.0)
+    assert d.Store(section(0)) in dispatch.handle(d.SectionDone(section(0)), 1.0)
+    assert (dispatch.waiting, dispatch.in_work) == (0, 0)
+
+
+def test_a_silent_worker_loses_its_sections_to_another_at_the_front():
+    dispatch = a_dispatch(4)
+    dispatch.handle(beat("a"), 0.0)
+    dispatch.handle(beat("b", slots=0), 14.0)
+    dispatch.handle(d.Tick(), 16.0)
+    assert sends(dispatch.handle(beat("b"), 17.0)) == [("b", 0), ("b", 1)]
+
+
+def test_a_frame_lost_on_the_way_is_sent_again():
+    dispatch = a_dispatch(1)
+    dispatch.handle(beat("w"), 0.0)
+    assert sends(dispatch.handle(beat("w"), 5.0)) == []
+    assert sends(dispatch.handle(beat("w"), 11.0)) == [("w", 0)]
+
+
+def test_a_section_held_longer_than_that_is_not_sent_again():
+    dispatch = a_dispatch(1)
+    dispatch.handle(beat("w"), 0.0)
+    for now_s in (5.0, 11.0, 60.0, 600.0):
+        assert sends(dispatch.handle(beat("w", 0, computing=0), now_s)) == []
+
+
+def test_after_a_restart_of_the_agent_held_sections_are_not_sent_twice():
+    dispatch = a_dispatch(2)  # read back from the ledger
+    assert sends(dispatch.handle(beat("w", 0, computing=0), 0.0)) == [("w", 1)]
+    assert dispatch.in_work == 2
+
+
+def test_only_the_section_that_was_computed_counts_against_a_dead_worker():
+    dispatch = a_dispatch(2)
+    now_s = 0.0
+    for number in range(2):
+        dispatch.handle(beat(f"w{number}"), now_s)
+        dispatch.handle(beat(f"w{number}", 0, 1, computing=0), now_s)
+        now_s += 16.0
+        assert not quarantines(dispatch.handle(d.Tick(), now_s))
+    dispatch.handle(beat("w2"), now_s)
+    dispatch.handle(beat("w2", 0, 1, computing=0), now_s)
+    given_up = quarantines(dispatch.handle(d.Tick(), now_s + 16.0))
+    assert [(q.section.z, q.attempts) for q in given_up] == [(0, 3)]
+    assert dispatch.waiting == 1  # the bystander
+
+
+def test_a_section_that_fails_three_times_is_quarantined_with_its_reasons():
+    dispatch = a_dispatch(1)
+    dispatch.handle(beat("w"), 0.0)
+    for reason in ("no memory", "no memory"):
+        actions = dispatch.handle(d.SectionFailed(section(0), reason), 0.0)
+        assert sends(actions) == [("w", 0)]
+    given_up = quarantines(dispatch.handle(d.SectionFailed(section(0), "torn"), 0.0))
+    assert given_up == [d.Quarantine(section(0), "no memory; torn", 3)]
+
+
+def test_what_cannot_get_better_is_quarantined_at_once():
+    dispatch = a_dispatch(1)
+    assert quarantines(dispatch.handle(d.SectionFailed(section(0), "gone", final=True), 0.0))
+
+
+def test_a_failed_section_waits_and_holds_nothing_up():
+    rules = Delivery(slots=1, retry_s=2.0)
+    dispatch = a_dispatch(2, rules)
+    dispatch.handle(beat("w", slots=1), 0.0)
+    actions = dispatch.handle(d.SectionFailed(section(0), "share is away"), 0.0)
+    assert sends(actions) == [("w", 1)]
+    assert sends(dispatch.handle(d.SectionDone(section(1)), 1.0)) == []
+    assert sends(dispatch.handle(d.Tick(), 2.0)) == [("w", 0)]
+
+
+def test_a_worker_that_leaves_finishes_what_it_says_and_gets_nothing_more():
+    dispatch = a_dispatch(3)
+    dispatch.handle(beat("w"), 0.0)
+    dispatch.handle(d.WorkerGone("w", (section(0),)), 1.0)
+    assert (dispatch.in_work, dispatch.waiting) == (1, 2)
+    assert sends(dispatch.handle(beat("other"), 1.0)) == [("other", 1), ("other", 2)]
+    assert dispatch.handle(d.SectionDone(section(0)), 2.0) == [d.Store(section(0))]
+
+
+class Delivering(RuleBasedStateMachine):
+    """Workers appear, compute, fail, vanish and lose messages in any order."""
+
+    sections = Bundle("sections")
+    names = st.sampled_from(["a", "b", "c"])
+
+    def __init__(self):
+        super().__init__()
+        self.dispatch = d.Dispatch(RULES)
+        self.now_s = 0.0
+        self.found, self.ended = set(), {}
+        self.held = {}  # by live worker, what has reached it
+
+    def do(self, event):
+        for action in self.dispatch.handle(event, self.now_s):
+            match action:
+                case d.Send(worker, sent):
+                    assert sent not in self.ended
+                    if worker in self.held and self.lucky:
+                        self.held[worker].append(sent)
+                case d.Store(stored):
+                    self.ended[stored] = "stored"
+                case d.Quarantine(given_up):
+                    assert given_up not in self.ended
+                    self.ended[given_up] = "quarantined"
+
+    lucky = True
+
+    @rule(lucky=st.booleans())
+    def network(self, lucky):
+        self.lucky = lucky
+
+    @rule(seconds=st.sampled_from([0.1, 5.0, 11.0, 16.0]))
+    def time_passes(self, seconds):
+        self.now_s += seconds
+        self.do(d.Tick())
+
+    @rule(target=sections, z=st.integers(0, 50))
+    def find(self, z):
+        if section(z) not in self.found:
+            self.found.add(section(z))
+            self.do(d.SectionFound(section(z)))
+        return section(z)
+
+    @rule(name=names)
+    def live(self, name):
+        holding = self.held.setdefault(name, [])
+        self.do(d.WorkerBeat(name, 2, tuple(holding), holding[0] if holding else None))
+
+    @rule(name=names)
+    def die(self, name):
+        self.held.pop(name, None)
+
+    @rule(name=names)
+    def unreachable(self, name):
+        self.held.pop(name, None)
+        self.do(d.WorkerGone(name, reason="cannot be reached"))
+
+    @precondition(lambda self: any(self.held.values()))
+    @rule(data=st.data(), fails=st.booleans())
+    def finish(self, data, fails):
+        name = data.draw(st.sampled_from([n for n, h in self.held.items() if h]))
+        finished = self.held[name].pop(0)
+        if finished not in self.ended:
+            self.do(d.SectionFailed(finished, "?") if fails else d.SectionDone(finished))
+
+    @invariant()
+    def every_section_is_somewhere_once(self):
+        open_sections = self.found - set(self.ended)
+        waiting = set(self.dispatch._waiting)
+        sent = [s for w in self.dispatch._workers.values() for s in w.sent]
+        assert len(sent) == len(set(sent))
+        assert not waiting & set(sent)
+        assert waiting | set(sent) == open_sections
+
+    def teardown(self):
+        """A healthy worker at the end finishes everything."""
+        self.lucky = True
+        self.held.clear()
+        for _ in range(400):
+            self.now_s += 16.0
+            self.live("a")
+            self.now_s += 0.1
+            self.live("a")
+            while self.held["a"]:
+                self.do(d.SectionDone(self.held["a"].pop(0)))
+            if len(self.ended) == len(self.found):
+                break
+        assert set(self.ended) == self.found
+
+
+Delivering.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+test_delivery = Delivering.TestCase

@@ -1,0 +1,161 @@
+"""Bytes and records are two forms of one thing; anything else is refused."""
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from nanostream.errors import MessageError
+from nanostream.records import (
+    PARTICLE_DTYPE,
+    Frame,
+    Metadata,
+    Result,
+    SectionId,
+    Snapshot,
+    Summary,
+)
+from nanostream.transport import messages as m
+
+SECTION = SectionId("gold/a.mrc", 3)
+
+
+def parts(message):
+    """What arrives at the other end: bytes."""
+    return [bytes(part) for part in m.encode(message)]
+
+
+def a_frame(pixels=None):
+    return Frame(
+        SECTION,
+        np.arange(12, dtype=np.int16).reshape(3, 4) if pixels is None else pixels,
+        pixel_size_nm=0.02,
+        metadata=Metadata(defocus_um=-0.1),
+        stream=True,
+    )
+
+
+def a_result(particles=2):
+    table = np.zeros(particles, PARTICLE_DTYPE)
+    table["x"] = 1.5
+    return Result(
+        section=SECTION,
+        stream=False,
+        pixel_size_nm=None,
+        metadata=Metadata(),
+        written_s=1.0,
+        labels=np.eye(4, dtype=np.uint16),
+        probability=np.full((4, 4), 7, np.uint8),
+        particles=table,
+        summary=Summary(particles, 0, 0.25, 1.0, 1.0, float("nan"), float("nan")),
+        model="default",
+        model_sha256="0",
+        threshold=0.5,
+        normalization_maximum=None,
+        timings_s={"predict_s": 0.1},
+        pixels_crc32=1,
+    )
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        m.Beat(3, (SECTION,), SECTION, "model default"),
+        m.Pong("abc", 12.5),
+        m.Done(SECTION),
+        m.Failed(SECTION, "why"),
+        m.Goodbye((SECTION,)),
+        m.Ack(SECTION),
+        m.Quarantine(SECTION, "why", 3),
+        m.Report(1, 2, 3, 4, 5),
+        Snapshot("s", 1.0, mask=b"\0\1", mask_shape=(1, 2)),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_plain_messages_arrive_as_they_left(message):
+    arrived = m.decode(parts(message))
+    assert msgspec.msgpack.encode(arrived) == msgspec.msgpack.encode(message)
+    assert type(arrived) is type(message)
+
+
+@given(
+    st.sampled_from(["|i1", "|u1", "<i2", "<u2", "<f2", "<f4"]).flatmap(
+        lambda dtype: npst.arrays(dtype, npst.array_shapes(min_dims=2, max_dims=2, max_side=9))
+    )
+)
+def test_a_frame_arrives_pixel_for_pixel(pixels):
+    frame = m.decode(parts(a_frame(pixels)))
+    assert frame.pixels.dtype == pixels.dtype
+    np.testing.assert_array_equal(frame.pixels, pixels)
+    assert (frame.section, frame.pixel_size_nm, frame.stream) == (SECTION, 0.02, True)
+
+
+def test_a_frame_travels_without_a_copy_of_its_pixels():
+    frame = a_frame()
+    assert np.shares_memory(np.frombuffer(m.encode(frame)[1], np.int16), frame.pixels)
+    arrived = parts(frame)
+    assert np.shares_memory(m.decode(arrived).pixels, np.frombuffer(arrived[1], np.int16))
+
+
+@pytest.mark.parametrize("particles", [0, 2])
+def test_a_result_arrives_as_it_left(particles):
+    result = m.decode(parts(a_result(particles)))
+    np.testing.assert_array_equal(result.labels, np.eye(4))
+    np.testing.assert_array_equal(result.particles, a_result(particles).particles)
+    assert result.timings_s == {"predict_s": 0.1}
+
+
+def altered(message, **fields):
+    """The message's parts with some header fields changed behind the encoder's back."""
+    first, *rest = parts(message)
+    prefix = first[: len(b"nanostream") + 1]
+    header = msgspec.msgpack.decode(first[len(prefix) :]) | fields
+    return [prefix + msgspec.msgpack.encode(header), *rest]
+
+
+HOSTILE = {
+    "nothing": [],
+    "no message": [b"GET / HTTP/1.1"],
+    "another protocol": [b"nanostream\x63" + parts(m.Done(SECTION))[0][11:]],
+    "cut off": [parts(m.Done(SECTION))[0][:-2]],
+    "deep nesting": [b"nanostream\x01" + b"\x91" * 100_000],
+    "header of a megabyte": [b"nanostream\x01" + b"\0" * 2**20],
+    "frame without pixels": parts(a_frame())[:1],
+    "frame with two buffers": [*parts(a_frame()), b""],
+    "more pixels than bytes": altered(a_frame(), shape=[4000, 4000]),
+    "negative side": altered(a_frame(), shape=[-3, -4]),
+    "huge side": altered(a_frame(), shape=[2**40, 2**40]),
+    "object pixels": altered(a_frame(), dtype="|O"),
+    "path above the folder": altered(
+        a_frame(), section={"path": "../../etc/x", "z": 0, "generation": 1}
+    ),
+    "negative pixel size": altered(a_frame(), pixel_size_nm=-1.0),
+    "pixel size that is no number": altered(a_frame(), pixel_size_nm=float("nan")),
+    "labels of another type": altered(a_result(), labels_dtype="<f4"),
+    "more particles than rows": altered(a_result(), particles=10**6),
+    "billions of particles": altered(a_result(), particles=10**12),
+    "a word with a buffer": [*parts(m.Done(SECTION)), b"stray"],
+    "greedy worker": parts(m.Beat(10**6)),
+    "unknown kind": altered(m.Done(SECTION), type="shutdown"),
+}
+
+
+@pytest.mark.parametrize("message", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_hostile_message_is_refused(message):
+    with pytest.raises(MessageError):
+        m.decode(message)
+
+
+@given(st.lists(st.binary(max_size=64), max_size=4), st.booleans())
+def test_no_bytes_at_all_do_more_than_raise(data, prefixed):
+    if prefixed and data:
+        data[0] = b"nanostream\x01" + data[0]
+    with pytest.raises(MessageError):
+        m.decode(data)
+
+
+def test_pixels_of_a_type_that_does_not_travel_are_refused_at_the_sender():
+    with pytest.raises(MessageError, match="float64"):
+        m.encode(a_frame(np.zeros((2, 2))))
