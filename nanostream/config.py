@@ -183,4 +183,5 @@ def _in_words(text: str) -> str:
     path = [part for part in re.split(r"[.`$]", where) if part]
     if not path:
         return text
-    return f"[{path[0]}] {'.'.join(path[1:])}: {text}".replace("] :", "]:")
+    section = re.sub(r"\[\d+\]", "", path[0])
+    return f"[{section}] {'.'.join(path[1:])}: {text}".replace("] :", "]:")

@@ -62,10 +62,11 @@ class Session:
     def sections(self) -> pd.DataFrame:
         """One row per stored section: numbers, timings (``*_s``), metadata, provenance."""
         table = self._read("SELECT * FROM sections ORDER BY path, generation, z")
-        for column in ("timings", "metadata", "versions"):
+        parts = [table]
+        for column, prefix in (("timings", ""), ("metadata", ""), ("versions", "version_")):
             parsed = [msgspec.json.decode(text) for text in table.pop(column)]
-            table = table.join(pd.DataFrame(parsed, index=table.index), rsuffix=f"_{column}")
-        return table
+            parts.append(pd.DataFrame(parsed, index=table.index).add_prefix(prefix))
+        return pd.concat(parts, axis="columns")
 
     @property
     def particles(self) -> pd.DataFrame:

@@ -16,7 +16,7 @@ few minutes only draws each particle 8 px too large, and they must not merge."""
 
 _MARGIN_PX = 8.0  # between an outline and the edge
 
-_MEAN_COUNTS = 600.0  # of the bare support, in electrons per pixel: shot noise of 4 %
+_ELECTRONS = 600.0  # of the bare support, per pixel: shot noise of 4 %
 _GAIN = 4.0  # counts per electron
 _SPECKLE = 0.05  # standard deviation of the support's contrast
 _ABSORPTION = 0.55  # of a particle of 12 px radius, in its middle: transmits exp(-0.55) = 0.58
@@ -30,16 +30,18 @@ def drifting_particles(
     shape: tuple[int, int] = (512, 512),
     *,
     seed: int = 0,
+    enlarged: int = 1,
 ) -> tuple[np.ndarray, pd.DataFrame]:
     """HRTEM-like movie of crystalline particles on an amorphous film, and where they are.
 
     The particles move by 0.5 px a section and axis of their own and by 1 px together, in a wide
     circle; at one and two thirds the stage jumps by 15 px, away and back. None touches another or
-    the edge.
+    the edge. `enlarged` 2 magnifies the finished sections, so that a network that was trained at
+    higher magnification, as the published ones were, finds the particles too.
 
     Returns
     -------
-    (N, H, W) int16
+    (N, H, W) int16, times `enlarged` in H and W
         As SerialEM stores them.
     DataFrame
         frame, particle, x, y, radius_px; one row per particle and section, positions as 0-based
@@ -55,18 +57,21 @@ def drifting_particles(
     uneven = _illumination(shape)
     angle = rng.uniform(0, np.pi, particles)
     phase = rng.uniform(0, 2 * np.pi, (particles, 2))
-    images = np.empty((sections, *shape), np.int16)
+    size = (shape[0] * enlarged, shape[1] * enlarged)
+    images = np.empty((sections, *size), np.int16)
     for section, (dy, dx) in enumerate(drift):
         move = np.array([[1, 0, dx - pad], [0, 1, dy - pad]])
         contrast = cv2.warpAffine(film, move, shape[::-1], flags=cv2.INTER_LINEAR)
         for position, r, a, p in zip(paths[section], radius, angle, phase, strict=True):
             _draw(contrast, position, r, a, p)
-        electrons = rng.poisson(_MEAN_COUNTS * uneven * np.exp(contrast))
-        images[section] = np.clip(electrons * _GAIN, 0, 32767)
+        counts = _GAIN * rng.poisson(_ELECTRONS * uneven * np.exp(contrast))
+        counts = cv2.resize(counts, size[::-1], interpolation=cv2.INTER_CUBIC)
+        images[section] = np.clip(np.rint(counts), 0, 32767)
 
     frame, particle = np.indices((sections, particles)).reshape(2, -1)
-    y, x = paths.reshape(-1, 2).T
-    columns = {"frame": frame, "particle": particle, "x": x, "y": y, "radius_px": radius[particle]}
+    y, x = (paths.reshape(-1, 2).T + 0.5) * enlarged - 0.5
+    radius_px = radius[particle] * enlarged
+    columns = {"frame": frame, "particle": particle, "x": x, "y": y, "radius_px": radius_px}
     return images, pd.DataFrame(columns)
 
 
@@ -86,7 +91,6 @@ def score_links(truth: pd.DataFrame, tracks: pd.DataFrame, *, radius_px: float) 
     radius_px : float
         Greatest distance between a detection and its particle.
     """
-    right = total = 0
     identities = []
     detections = dict(iter(tracks.groupby("frame")))
     for frame, rows in truth.groupby("frame"):

@@ -168,24 +168,26 @@ def test_restart_repeats_nothing_and_reads_settled_files_no_more():
 class Disk:
     """A SerialEM writer's file, as states between its writes; time stamps of the camera PC."""
 
-    def __init__(self, incarnations, *, tick_s, lazy, skew_s, inodes):
+    def __init__(self, incarnations, *, ahead, tick_s, lazy, skew_s, inodes):
         self.now_s, self.tick_s, self.lazy, self.skew_s = 100.0, tick_s, lazy, skew_s
         self.size, self.mtime, self.nz, self.incarnation, self.inode = -1, 0, 0, -1, 0
         self.inodes = inodes
         self._writes = iter(
-            [w for n, count in enumerate(incarnations) for w in self._writes_of(n, count)]
+            [w for n, count in enumerate(incarnations) for w in self._writes_of(n, count, ahead)]
         )
 
     @staticmethod
-    def _writes_of(incarnation, count):
+    def _writes_of(incarnation, count, ahead):
         yield incarnation, 0, 0
         yield incarnation, 1024, 0
         yield incarnation, OFFSET, 0
         for z in range(count):
-            yield incarnation, OFFSET + z * SECTION + 77, z  # the pixels, as far as they got
-            yield incarnation, OFFSET + (z + 1) * SECTION, z
-            yield incarnation, OFFSET + (z + 1) * SECTION, z + 1  # the header
-            yield incarnation, OFFSET + (z + 1) * SECTION, z + 1  # the extended header
+            # Gatan's plugin announces all frames after the first one, SerialEM counts one by one.
+            before, after = (count if z else 0, count) if ahead else (z, z + 1)
+            yield incarnation, OFFSET + z * SECTION + 77, before  # the pixels, as far as they got
+            yield incarnation, OFFSET + (z + 1) * SECTION, before
+            yield incarnation, OFFSET + (z + 1) * SECTION, after  # the header
+            yield incarnation, OFFSET + (z + 1) * SECTION, after  # the extended header
 
     def step(self):
         write = next(self._writes, None)
@@ -215,13 +217,13 @@ class Watch:
     def __init__(self, disk):
         self.disk, self.readiness, self.found = disk, Readiness(), []
 
-    def look(self, writes_meanwhile=0):
-        if self.disk.size < 0:
-            return
+    def look(self, writes_meanwhile=0, *, locked=False):
         due = self.readiness.to_inspect({"a.mrc": self.disk.stat()}, self.disk.now_s)
         for _ in range(writes_meanwhile):
             self.disk.step()
         for path in due:
+            if locked:
+                continue
             if self.disk.nz == 0:
                 self.readiness.not_ready(path, self.disk.stat())
                 continue
@@ -236,21 +238,18 @@ class Watch:
         self.readiness = Readiness({"a.mrc": self.readiness.known_file("a.mrc")})
 
 
-OPERATIONS = st.lists(
-    st.one_of(
-        st.just("write"),
-        st.integers(0, 3).map(lambda n: ("look", n)),
-        st.sampled_from([0.1, 0.7, 1.5, 2.5, 30.0, 500.0]),
-        st.just("restart"),
-    ),
-    max_size=120,
+OPERATION = st.one_of(
+    st.integers(0, 3),  # a look, and so many writes between its listing and its inspections
+    st.sampled_from([0.1, 0.7, 1.5, 2.5, 30.0, 500.0]),  # seconds pass
+    st.sampled_from(["settle", "restart", "locked"]),
 )
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(
-    incarnations=st.lists(st.integers(0, 4), min_size=1, max_size=3),
-    operations=OPERATIONS,
+    incarnations=st.lists(st.integers(0, 3), min_size=1, max_size=3),
+    between_writes=st.lists(st.lists(OPERATION, max_size=4), max_size=25),
+    ahead=st.booleans(),
     tick_s=st.sampled_from([1e-7, 1.0, 2.0]),
     lazy=st.booleans(),
     skew_s=st.sampled_from([-86400.0, 0.3, 3600.0]),
@@ -258,20 +257,26 @@ OPERATIONS = st.lists(
     last_looks=st.booleans(),
 )
 def test_any_interleaving_gives_each_section_once_and_never_early(
-    incarnations, operations, tick_s, lazy, skew_s, inodes, last_looks
+    incarnations, between_writes, ahead, tick_s, lazy, skew_s, inodes, last_looks
 ):
-    disk = Disk(incarnations, tick_s=tick_s, lazy=lazy, skew_s=skew_s, inodes=inodes)
+    disk = Disk(incarnations, ahead=ahead, tick_s=tick_s, lazy=lazy, skew_s=skew_s, inodes=inodes)
     watch = Watch(disk)
-    for operation in operations:
-        match operation:
-            case "write":
-                disk.step()
-            case "restart":
-                watch.restart()
-            case ("look", writes):
-                watch.look(writes)
-            case seconds:
-                disk.now_s += seconds
+    for operations in between_writes:
+        disk.step()
+        for operation in operations:
+            match operation:
+                case int(writes):
+                    watch.look(writes)
+                case float(seconds):
+                    disk.now_s += seconds
+                case "settle":  # what settles a file that tells the whole story
+                    watch.look()
+                    disk.now_s += 2.5
+                    watch.look()
+                case "restart":
+                    watch.restart()
+                case "locked":
+                    watch.look(locked=True)
     while disk.step():
         if last_looks:
             watch.look()

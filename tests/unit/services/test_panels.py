@@ -421,7 +421,7 @@ def test_trouble_of_a_process_and_its_end_are_logged_once() -> None:
     assert log.lines(silent, now_s=1.0) == ["worker-1 is silent"]
     assert log.lines(silent, now_s=2.0) == []
     assert log.lines(session(), now_s=3.0) == ["worker-1 is ok: gold.mrc#4"]
-    busy = session(health=(Health("worker-1", "busy", 0.0),))
+    busy = session(health=(Health("worker-1", "computing", 0.0),))
     assert log.lines(busy, now_s=4.0) == []
 
 

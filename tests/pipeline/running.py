@@ -1,0 +1,115 @@
+"""A real session in its own processes, to watch and to kill. A test factory, not a test."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nanostream as ns
+from nanostream.errors import SessionError
+from nanostream.results.session import Session
+from nanostream.transport.sockets import free_ports
+
+PATIENCE_S = 90.0
+
+
+def nanostream(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line and wait for it."""
+    return subprocess.run(
+        [sys.executable, "-m", "nanostream_services", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+
+class RunningSession:
+    """``nanostream run`` on free ports; `stop` is Ctrl-C."""
+
+    def __init__(self, folder: Path, *options: object, config: str = "") -> None:
+        self.watch, self.out = folder / "microscope", folder / "session"
+        self.watch.mkdir(parents=True, exist_ok=True)
+        frames, results, snapshots = free_ports(3)
+        file = folder / "test.toml"
+        file.write_text(
+            f"[network]\nframes_port = {frames}\nresults_port = {results}\n"
+            f"snapshots_port = {snapshots}\n{config}"
+        )
+        arguments = ["run", self.watch, "--out", self.out, "--config", file, "--plain", *options]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "nanostream_services", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def __enter__(self) -> RunningSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+    @property
+    def session(self) -> Session:
+        return ns.open_session(self.out)
+
+    def stored(self) -> int:
+        try:
+            return len(self.session.sections)
+        except SessionError:
+            return 0
+
+    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert self.process.poll() is None, f"the session ended: {self.logs()}"
+            assert time.monotonic() < deadline_s, f"waited for {what}: {self.logs()}"
+            time.sleep(0.05)
+
+    def wait_for_stored(self, sections: int) -> None:
+        self.wait_until(lambda: self.stored() >= sections, f"{sections} stored sections")
+
+    def pid(self, role: str) -> int | None:
+        """Process id of a child, by its command line."""
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    line = (entry / "cmdline").read_bytes().split(b"\0")
+                    parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                except (OSError, IndexError):
+                    continue
+                if role.encode() in line and parent == self.process.pid:
+                    return int(entry.name)
+        return None
+
+    def kill(self, role: str) -> None:
+        """``kill -9`` of a process of the session."""
+        self.wait_until(lambda: self.pid(role) is not None, f"a {role}")
+        pid = self.pid(role)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+
+    def stop(self) -> int:
+        """Ctrl-C, and the exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return self.end()
+
+    def end(self) -> int:
+        """Wait for the end, and the exit code."""
+        self.output, _ = self.process.communicate(timeout=PATIENCE_S)
+        return self.process.returncode
+
+    def logs(self) -> str:
+        texts = [
+            f"--- {path.name}\n{path.read_text()[-2000:]}"
+            for path in sorted((self.out / "logs").glob("*.log"))
+        ]
+        return "\n".join(texts)

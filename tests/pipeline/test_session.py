@@ -1,0 +1,195 @@
+"""The whole pipeline: real processes, real sockets, real files, the shipped network."""
+
+import json
+import sys
+import threading
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import nanostream as ns
+from nanostream.acquisition.simulator import DemoMicrograph, StackWriter, demo_movie, play
+from tests.pipeline.movie import drifting_particles, score_links
+from tests.pipeline.running import RunningSession, nanostream
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc"),
+    pytest.mark.timeout(240),
+]
+
+PIXEL_SIZE_NM = DemoMicrograph.load().pixel_size_nm
+
+
+def micrographs(count):
+    return [pixels for pixels, _ in demo_movie(count, shape=(512, 512), seed=7)]
+
+
+@pytest.fixture
+def saving():
+    """Start SerialEM's stand-in beside the test."""
+    threads = []
+
+    def start(images, folder, interval_s, **options):
+        thread = threading.Thread(
+            target=play,
+            args=(images, folder),
+            kwargs={"interval_s": interval_s, "pixel_size_nm": PIXEL_SIZE_NM, **options},
+        )
+        threads.append(thread)
+        thread.start()
+        return thread
+
+    yield start
+    for thread in threads:
+        thread.join(60)
+
+
+def verified(running):
+    done = nanostream("verify", running.out, "--watch", running.watch, "--json")
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_live_and_offline_give_the_same_masks_and_tables(tmp_path, saving):
+    with RunningSession(tmp_path, "--stop-when-idle", 2, "--stream", "*.mrc") as running:
+        saving(micrographs(6), running.watch, 0.5)
+        running.wait_for_stored(6)
+        assert running.end() == 0
+        assert "sections stored" in running.output
+    code, found = verified(running)
+    assert (code, found["acquired"], found["stored"], found["missing"]) == (0, 6, 6, [])
+
+    stack = running.watch / "session.mrc"
+    offline = tmp_path / "offline"
+    done = nanostream("segment", stack, "--out", offline, "--stream", "*.mrc")
+    assert done.returncode == 0, done.stderr
+    live, again = running.session, ns.open_session(offline)
+    for name in ("particles", "tracks", "drift"):
+        pd.testing.assert_frame_equal(getattr(live, name), getattr(again, name))
+    assert len(live.particles) > 6
+    for section in live.sections["section"]:
+        np.testing.assert_array_equal(live.labels(section), again.labels(section))
+        np.testing.assert_array_equal(live.probability(section), again.probability(section))
+    same = ["count", "area_fraction", "pixel_size_nm", "pixels_crc32", "labels_crc32", "threshold"]
+    pd.testing.assert_frame_equal(live.sections[same], again.sections[same])
+    assert live.sections["pixel_size_nm"].tolist() == pytest.approx([PIXEL_SIZE_NM] * 6, rel=1e-4)
+    assert live.sections["pixel_size_source"].unique().tolist() == ["mdoc"]
+
+
+@pytest.mark.parametrize("victim", ["worker", "agent", "sink"])
+def test_a_killed_process_loses_and_doubles_nothing(tmp_path, saving, victim):
+    with RunningSession(tmp_path, "--stop-when-idle", 3) as running:
+        writer = saving(micrographs(20), running.watch, 0.2, mdoc=False)
+        running.wait_for_stored(3)
+        running.kill(victim)
+        writer.join()
+        running.wait_for_stored(20)
+        assert running.end() == 0, running.logs()
+    code, found = verified(running)
+    assert (code, found["acquired"], found["stored"]) == (0, 20, 20), found
+    assert (found["quarantined"], found["missing"], found["doubled"]) == ([], [], [])
+
+
+def test_identities_last_through_a_movie_although_the_sink_is_killed(tmp_path, saving):
+    images, truth = drifting_particles(sections=60, particles=40)
+    with RunningSession(tmp_path, "--stop-when-idle", 3, "--stream", "*.mrc") as running:
+        saving(list(images), running.watch, 0.15)
+        running.wait_for_stored(25)
+        running.kill("sink")
+        running.wait_for_stored(60)
+        assert running.end() == 0, running.logs()
+    assert score_links(truth, running.session.tracks, radius_px=12) >= 0.95
+
+
+def test_ctrl_c_stops_cleanly_and_the_session_goes_on_where_it_stopped(tmp_path, saving):
+    images = micrographs(12)
+    with RunningSession(tmp_path) as running:
+        saving(images[:6], running.watch, 0.1, name="first")
+        running.wait_for_stored(2)
+        assert running.stop() == 130
+        assert "sections stored" in running.output
+        assert running.pid("worker") is None
+    before = running.session.sections.set_index("section")["stored_s"]
+    with RunningSession(tmp_path, "--stop-when-idle", 2) as running:
+        saving(images[6:], running.watch, 0.1, name="second")
+        running.wait_for_stored(12)
+        assert running.end() == 0
+    after = running.session.sections.set_index("section")["stored_s"]
+    assert len(after) == 12
+    pd.testing.assert_series_equal(after[before.index], before)  # nothing was done again
+
+
+def test_bad_files_are_said_and_stop_nothing_else(tmp_path, saving):
+    with RunningSession(tmp_path, "--stop-when-idle", 2) as running:
+        (running.watch / "notes.mrc").write_text("not a micrograph " * 100)
+        (running.watch / "torn.mrc").write_bytes(b"\0" * 500)
+        with StackWriter(running.watch / "flat.mrc") as flat:
+            flat.append(np.zeros((64, 64), np.int16))  # shutter closed
+        saving(micrographs(2), running.watch, 0.1, kind="single")
+        running.wait_for_stored(3)
+        assert running.end() == 0
+    session = running.session
+    assert sorted(session.sections["path"]) == ["flat.mrc", "session_0001.mrc", "session_0002.mrc"]
+    assert "notes.mrc" in " ".join(session.events["text"])
+    assert session.sections.set_index("path").loc["flat.mrc", "count"] == 0
+
+
+def test_a_section_overwritten_before_it_was_read_is_quarantined_with_the_reason(tmp_path):
+    images = micrographs(2)
+    with RunningSession(tmp_path, config="[watch]\npoll_s = 0.1\n") as running:
+        play(images[:1], running.watch, interval_s=0.0, pixel_size_nm=PIXEL_SIZE_NM)
+        log = running.out / "logs" / "agent.log"
+        running.wait_until(
+            lambda: (running.out / "ledger.db").exists() and log.exists(), "the agent"
+        )
+        time.sleep(1.0)  # seen, but the worker is still loading
+        play(images[1:], running.watch, interval_s=0.0, pixel_size_nm=PIXEL_SIZE_NM)
+        running.wait_for_stored(1)
+        running.wait_until(lambda: len(running.session.quarantine) == 1, "the quarantine")
+        running.stop()
+    assert running.session.quarantine["section"].tolist() == ["session.mrc#0"]
+    assert "written anew" in running.session.quarantine["reason"][0]
+    assert running.session.sections["section"].tolist() == ["session.mrc~2#0"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "absent-folder", "--out", "s"], "absent-folder"),
+        (["segment", "absent.mrc", "--out", "s"], "absent.mrc"),
+        (["verify", "absent-session"], "absent-session"),
+        (["export", "absent-session", "--out", "x"], "absent-session"),
+        (["models", "show", "unheard-of"], "unheard-of"),
+        (["agent", "--config", "absent.toml"], "absent.toml"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_no_traceback(tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    done = nanostream(*arguments)
+    assert done.returncode in (1, 2)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_busy_port_is_said_and_ends_the_session(tmp_path):
+    with RunningSession(tmp_path / "one") as first:
+        first.wait_until(lambda: first.pid("worker") is not None, "the first session")
+        first.wait_until(lambda: (first.out / "session.db").exists(), "its sink")
+        (tmp_path / "two").mkdir()
+        text = (tmp_path / "one" / "test.toml").read_text()
+        (tmp_path / "two" / "same.toml").write_text(text)
+        (tmp_path / "two" / "watch").mkdir()
+        done = nanostream(
+            "run",
+            tmp_path / "two" / "watch",
+            "--out",
+            tmp_path / "two" / "session",
+            "--config",
+            tmp_path / "two" / "same.toml",
+            "--plain",
+        )
+        first.stop()
+    assert done.returncode == 2
+    assert "_port" in done.stderr
+    assert "Traceback" not in done.stderr

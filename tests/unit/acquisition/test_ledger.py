@@ -1,0 +1,49 @@
+"""The agent's memory survives it."""
+
+import pytest
+
+from nanostream.acquisition.ledger import Ledger
+from nanostream.acquisition.readiness import FileStat, KnownFile
+from nanostream.errors import SessionError
+from nanostream.records import SectionId
+
+
+def sections(*numbers):
+    return [SectionId("a.mrc", z) for z in numbers]
+
+
+def test_what_was_found_and_has_no_end_comes_back_in_order(tmp_path):
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        ledger.found("a.mrc", KnownFile(1, 4), sections(0, 1, 2, 3))
+        ledger.stored(SectionId("a.mrc", 1))
+        ledger.quarantined(SectionId("a.mrc", 2), "torn", 3)
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        assert ledger.unfinished() == sections(0, 3)
+        assert ledger.given_up() == [(SectionId("a.mrc", 2), "torn", 3)]
+        assert (ledger.seen, ledger.count("found"), ledger.count("stored")) == (4, 2, 1)
+
+
+def test_files_are_known_again_with_windows_sized_ids(tmp_path):
+    stat = FileStat(5_000_000_000, 1_800_000_000_000_000_000, 2**64 - 1)
+    known = KnownFile(2, 7, stat, "SerialEM: ...")
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        ledger.found("a.mrc", known, [])
+        ledger.found("b.mrc", KnownFile(), [])
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        assert ledger.known_files() == {"a.mrc": known, "b.mrc": KnownFile()}
+
+
+def test_finding_again_and_late_words_change_no_end(tmp_path):
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        ledger.found("a.mrc", KnownFile(1, 1), sections(0))
+        ledger.stored(SectionId("a.mrc", 0))
+        ledger.found("a.mrc", KnownFile(1, 1), sections(0))
+        ledger.quarantined(SectionId("a.mrc", 0), "late", 3)
+        ledger.stored(SectionId("never-found.mrc", 0))
+        assert (ledger.unfinished(), ledger.given_up(), ledger.seen) == ([], [], 1)
+
+
+def test_a_file_that_is_no_ledger_is_refused(tmp_path):
+    (tmp_path / "ledger.db").write_bytes(b"this is not a database" * 100)
+    with pytest.raises(SessionError, match=r"ledger\.db"):
+        Ledger(tmp_path / "ledger.db")

@@ -1,0 +1,212 @@
+"""A result is stored once, whole, and can be read while the session grows."""
+
+import sqlite3
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+import nanostream as ns
+from nanostream.analysis import versions
+from nanostream.config import Config, Stream
+from nanostream.errors import SessionError
+from nanostream.particles.measures import measure_particles, summarize
+from nanostream.records import Frame, Result, SectionId, Segmentation
+from nanostream.results import store as store_module
+from nanostream.results.exports import export
+from nanostream.results.store import Store, mask_path
+from nanostream.results.verification import verify
+
+
+def a_result(z, *, path="movie.mrc", stream=False, centres=((20, 20), (40, 60)), generation=1):
+    """Discs at known places, 0.1 nm a pixel."""
+    rows, columns = np.mgrid[:80, :100]
+    labels = np.zeros((80, 100), np.int32)
+    for label, (y, x) in enumerate(centres, start=1):
+        labels[(rows - y) ** 2 + (columns - x) ** 2 <= 36] = label
+    pixels = np.full(labels.shape, 100, np.int16)
+    probability = (labels > 0).astype(np.float32)
+    table = measure_particles(labels, pixels, probability, pixel_size_nm=0.1, frame=z)
+    segmentation = Segmentation(
+        labels=labels,
+        probability=probability,
+        particles=table,
+        summary=summarize(table, shape=labels.shape),
+        model="default",
+        model_sha256="abc",
+        threshold=0.5,
+        timings_s={"predict_s": 0.25},
+    )
+    frame = Frame(SectionId(path, z, generation), pixels, pixel_size_nm=0.1, stream=stream)
+    return Result.of(frame, segmentation, versions=versions())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "session"
+
+
+def test_what_is_stored_is_read_back(folder):
+    with Store(folder, Config()) as store:
+        assert store.commit(a_result(3))
+    session = ns.open_session(folder)
+    (section,) = session.sections.itertuples()
+    assert (section.section, section.count, section.predict_s) == ("movie.mrc#3", 2, 0.25)
+    assert list(session.particles.columns[:4]) == ["frame", "particle", "x", "y"]
+    assert session.particles["diameter_nm"].tolist() == pytest.approx([1.2, 1.2], rel=0.01)
+    np.testing.assert_array_equal(session.labels("movie.mrc#3"), a_result(3).labels)
+    np.testing.assert_array_equal(session.probability("movie.mrc#3") > 0.5, a_result(3).labels > 0)
+
+
+def test_a_result_that_comes_twice_changes_nothing(folder):
+    with Store(folder, Config()) as store:
+        assert store.commit(a_result(0))
+        assert not store.commit(a_result(0, centres=((50, 50),)))
+    assert len(ns.open_session(folder).particles) == 2
+
+
+def test_a_kill_between_mask_and_rows_leaves_nothing_and_can_be_repeated(folder, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def die(*_):
+        raise Killed
+
+    with Store(folder, Config()) as store:
+        store.commit(a_result(0))
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "_insert_section", die)
+            with pytest.raises(Killed):
+                store.commit(a_result(1))
+    assert ns.open_session(folder).sections["section"].tolist() == ["movie.mrc#0"]
+    with Store(folder, Config()) as store:
+        assert store.commit(a_result(1))
+    assert verify(ns.open_session(folder)).complete
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(folder, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with Store(folder, Config()) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(store_module, "_to_disk", full)
+            with pytest.raises(SessionError, match="No space left"):
+                store.commit(a_result(0))
+        assert not store.has(SectionId("movie.mrc", 0))
+        assert store.commit(a_result(0))
+
+
+def test_a_reader_sees_what_is_committed_while_the_store_is_open(folder):
+    with Store(folder, Config()) as store:
+        for z in range(3):
+            store.commit(a_result(z))
+            session = ns.open_session(folder)
+            assert len(session.sections) == z + 1
+            assert session.labels(f"movie.mrc#{z}").max() == 2
+
+
+def test_identities_last_although_sections_come_out_of_order(folder):
+    places = [((20 + z, 20), (40 + z, 60)) for z in range(5)]
+    with Store(folder, Config(streams=(Stream("*.mrc"),))) as store:
+        for z in (0, 2, 1, 4, 3):
+            store.commit(a_result(z, stream=True, centres=places[z]))
+    tracks = ns.open_session(folder).tracks
+    assert tracks["frame"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert tracks.groupby("particle")["x"].nunique().tolist() == [1, 1]
+    particles = ns.open_session(folder).particles
+    assert particles.groupby("particle")["x"].nunique().tolist() == [1, 1]
+
+
+def test_identities_go_on_after_a_restart_and_past_a_quarantined_section(folder):
+    config = Config(streams=(Stream("*.mrc"),))
+    for z in range(6):
+        with Store(folder, config) as store:
+            if z == 3:
+                store.quarantine(SectionId("movie.mrc", 3), "torn", attempts=3, stream=True)
+            else:
+                store.commit(a_result(z, stream=True))
+    tracks = ns.open_session(folder).tracks
+    assert tracks["frame"].unique().tolist() == [0, 1, 2, 4, 5]
+    assert tracks["particle"].nunique() == 2
+
+
+def test_a_file_name_used_again_is_another_stream(folder):
+    with Store(folder, Config(streams=(Stream("*.mrc"),))) as store:
+        store.commit(a_result(0, stream=True))
+        store.commit(a_result(0, stream=True, generation=2))
+    session = ns.open_session(folder)
+    assert session.tracks["stream"].unique().tolist() == ["movie.mrc", "movie.mrc~2"]
+    assert session.labels("movie.mrc~2#0").max() == 2
+
+
+def test_quarantine_is_listed_until_the_section_is_stored_after_all(folder):
+    with Store(folder, Config()) as store:
+        store.quarantine(SectionId("movie.mrc", 0), "share was away", attempts=3)
+        assert ns.open_session(folder).quarantine["reason"].tolist() == ["share was away"]
+        store.commit(a_result(0))
+        store.quarantine(SectionId("movie.mrc", 0), "late notice", attempts=3)
+    assert ns.open_session(folder).quarantine.empty
+
+
+def test_an_empty_section_is_a_result(folder):
+    with Store(folder, Config(streams=(Stream("*.mrc"),))) as store:
+        store.commit(a_result(0, stream=True, centres=()))
+        store.commit(a_result(1, stream=True))
+    session = ns.open_session(folder)
+    assert session.sections["count"].tolist() == [0, 2]
+    assert session.particles["frame"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("content", ["thesis.docx", "logs2"])
+def test_a_foreign_folder_is_refused(folder, content):
+    folder.mkdir()
+    (folder / content).touch()
+    (folder / "logs").mkdir()
+    with pytest.raises(SessionError, match="other things"):
+        Store(folder, Config())
+
+
+def test_a_session_of_another_version_is_refused_by_name(folder):
+    with Store(folder, Config()):
+        pass
+    with sqlite3.connect(folder / "session.db") as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(SessionError, match="version 99"):
+        Store(folder, Config())
+    with pytest.raises(SessionError, match="version 99"):
+        ns.open_session(folder)
+
+
+def test_what_is_no_session_is_said(tmp_path):
+    with pytest.raises(SessionError, match="no nanostream session"):
+        ns.open_session(tmp_path)
+
+
+def test_verify_finds_missing_and_damaged_sections(folder):
+    with Store(folder, Config()) as store:
+        for z in range(3):
+            store.commit(a_result(z))
+        store.quarantine(SectionId("movie.mrc", 3), "torn", attempts=3)
+    session = ns.open_session(folder)
+    acquired = [("movie.mrc", z) for z in range(4)]
+    assert verify(session, acquired).complete
+    assert verify(session, [*acquired, ("movie.mrc", 4)]).missing == ("movie.mrc#4",)
+    with h5py.File(folder / mask_path(SectionId("movie.mrc", 1)), "r+") as file:
+        file["labels"][0, 0] = 7
+    (folder / mask_path(SectionId("movie.mrc", 2))).write_bytes(b"torn")
+    assert verify(session, acquired).damaged == ("movie.mrc#1", "movie.mrc#2")
+
+
+def test_csv_tables_are_the_sessions_tables(folder, tmp_path):
+    with Store(folder, Config(streams=(Stream("*.mrc"),))) as store:
+        store.commit(a_result(0, stream=True))
+    session = ns.open_session(folder)
+    export(session, "csv", tmp_path / "tables")
+    for name in ("sections", "particles", "tracks"):
+        table = pd.read_csv(tmp_path / "tables" / f"{name}.csv")
+        pd.testing.assert_frame_equal(table, getattr(session, name), check_dtype=False)
+    with pytest.raises(SessionError, match="csv"):
+        export(session, "xls", tmp_path)

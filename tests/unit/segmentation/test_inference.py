@@ -1,0 +1,76 @@
+"""The fast network is the Keras network."""
+
+import numpy as np
+import pytest
+
+from nanostream.errors import ConfigError
+from nanostream.segmentation.inference import FoldedUNet, choose_device
+from nanostream.segmentation.tiles import predict_tiled
+from nanostream.segmentation.unet import BATCH_NORM_EPSILON, build_unet, convolutions
+
+
+@pytest.fixture(scope="module")
+def keras_model():
+    """Random weights, with batch statistics that matter."""
+    rng = np.random.default_rng(1)
+    model = build_unet()
+    for layer in model.layers:
+        if weights := layer.get_weights():
+            # Scaled so that activations neither die nor saturate on the way.
+            layer.set_weights(
+                [
+                    rng.uniform(0.5, 1.5, w.shape)
+                    if w.ndim == 1
+                    else rng.normal(0, 1 / np.sqrt(np.prod(w.shape[:3])), w.shape)
+                    for w in weights
+                ]
+            )
+    return model
+
+
+def folded(model, **options):
+    return FoldedUNet(convolutions(model), epsilon=BATCH_NORM_EPSILON, **options)
+
+
+def test_folding_changes_no_probability(keras_model):
+    image = np.random.default_rng(2).normal(size=(2, 128, 96, 1)).astype(np.float32)
+    expected = keras_model(image).numpy()[..., 1]
+    assert expected.std() > 0.01  # a network that says the same everywhere would prove nothing
+    np.testing.assert_allclose(folded(keras_model)(image), expected, atol=1e-5)
+
+
+def test_mixed_precision_is_close(keras_model):
+    image = np.random.default_rng(3).normal(size=(1, 128, 128, 1)).astype(np.float32)
+    difference = folded(keras_model, mixed=True)(image) - folded(keras_model)(image)
+    assert 0 < np.abs(difference).max() < 0.1
+    assert np.abs(difference).mean() < 0.01
+
+
+@pytest.mark.parametrize("shape", [(700, 530), (400, 1000), (16, 16), (1, 1)])
+def test_no_seam_shows_and_any_size_goes(keras_model, shape):
+    network = folded(keras_model)
+    image = np.random.default_rng(4).normal(size=shape).astype(np.float32)
+
+    def predict(tile_px):
+        return predict_tiled(
+            image, network, tile_px=tile_px, margin_px=network.margin_px, step_px=network.step_px
+        )
+
+    np.testing.assert_allclose(predict(320), predict(4096), atol=1e-5)
+
+
+def test_the_margin_is_needed(keras_model):
+    """Half the margin does leave seams: the test above can fail."""
+    network = folded(keras_model)
+    image = np.random.default_rng(4).normal(size=(400, 600)).astype(np.float32)
+    cut = predict_tiled(image, network, tile_px=320, margin_px=16, step_px=16)
+    whole = predict_tiled(image, network, tile_px=4096, margin_px=16, step_px=16)
+    assert np.abs(cut - whole).max() > 1e-4
+
+
+def test_a_device_that_is_not_there_is_named():
+    assert choose_device("cpu") == "/CPU:0"
+    with pytest.raises(ConfigError, match="gpu:7"):
+        choose_device("gpu:7")
+    with pytest.raises(ConfigError, match="tpu"):
+        choose_device("tpu")
