@@ -156,6 +156,11 @@ class MrcHeader:
         return HEADER_BYTES + self.extended_bytes
 
     @property
+    def title(self) -> str:
+        """First label; SerialEM's has the time of "Open New"."""
+        return self.labels[0] if self.labels else ""
+
+    @property
     def data_end(self) -> int:
         """Size of the file when it holds all sections of this header and no more."""
         return self.data_offset + self.nz * self.section_bytes

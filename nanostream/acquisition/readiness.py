@@ -176,7 +176,7 @@ class Readiness:
         """
         file = self._files.get(path, KnownFile())
         before = self._looks[path].inspected
-        title = header.labels[0] if header.labels else ""
+        title = header.title
         complete = header.complete_sections(stat.size)
         if file.published and (
             complete < file.published

@@ -35,9 +35,7 @@ __all__ = ["DATABASE", "SESSION_VERSION", "Store", "check_folder", "is_stream", 
 
 DATABASE = "session.db"
 #: What the other processes may have made in the folder before the sink makes the database.
-_BEFORE_DATABASE = frozenset(
-    {"logs", "masks", "config.json", "ledger.db", "ledger.db-wal", "ledger.db-shm"}
-)
+_BEFORE_DATABASE = ("logs", "masks", "config.json", "ledger.db")
 #: Raised with every change of tables or masks; another version is refused by name.
 SESSION_VERSION = 1
 
@@ -374,7 +372,9 @@ def check_folder(folder: Path) -> None:
         msg = f"{folder} is a file; give a folder for the session"
         raise SessionError(msg)
     names = {path.name for path in folder.iterdir()}
-    if DATABASE not in names and not names <= _BEFORE_DATABASE:
+    # SQLite puts a journal beside a database: ledger.db-wal, ledger.db-journal.
+    foreign = {name for name in names if name.partition("-")[0] not in _BEFORE_DATABASE}
+    if DATABASE not in names and foreign:
         msg = f"{folder} has other things in it and no session; choose an empty or new folder"
         raise SessionError(msg)
 

@@ -268,8 +268,9 @@ class _Agent:
             logger.warning("%s cannot be read now: %s", path, error)
             return
         sections = self._readiness.inspected(path, FileStat.of(status), header)
-        if sections:
-            self._ledger.found(path, self._readiness.known_file(path), sections)
+        known = self._readiness.known_file(path)
+        if sections or known.stat is not None:  # settled: not to be inspected after a restart
+            self._ledger.found(path, known, sections)
         wait_s = self._config.watch.mdoc_wait_s
         for section in sections:
             self._written_s[section] = status.st_mtime
@@ -315,13 +316,16 @@ class _Agent:
 
     def _send(self, worker: str, section: SectionId) -> d.Event | None:
         path = self._root / section.path
-        if self._readiness.generation(section.path) != section.generation:
-            reason = "the file was written anew before this section was read"
-            return d.SectionFailed(section, reason, final=True)
         try:
             header, pixels = read_section(path, section.z)
         except (MicrographError, OSError) as error:
             return d.SectionFailed(section, f"cannot be read: {error}")
+        known = self._readiness.known_file(section.path)
+        # The title has SerialEM's time of "Open New": pixels of a newer file of the same name must
+        # not pass for this section's.
+        if known.generation != section.generation or known.title != header.title:
+            reason = "the file was written anew before this section was read"
+            return d.SectionFailed(section, reason, final=True)
         if section not in self._metadata:
             self._metadata[section] = read_metadata(path, section.z)
         pixel_size_nm, metadata = self._metadata[section] or (None, Metadata())

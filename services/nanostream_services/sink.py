@@ -168,7 +168,7 @@ class _Sink:
             in_work=self._report.in_work,
             stored=self._stored,
             failed=self._failed,
-            sections_per_minute=60.0 * len(recent) / span_s,
+            sections_per_minute=60.0 * max(0, len(recent) - 1) / span_s,
             latency_s=self._latency_s,
             last_section=str(last.section) if last else "",
             last_summary=last.summary if last else None,
