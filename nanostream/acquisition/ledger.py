@@ -32,7 +32,8 @@ CREATE TABLE files (
     size INTEGER, mtime_ns INTEGER, inode TEXT, title TEXT NOT NULL
 ) STRICT;
 CREATE TABLE sections (
-    section TEXT PRIMARY KEY, state TEXT NOT NULL CHECK (state IN ('found', 'stored', 'quarantined')),
+    section TEXT PRIMARY KEY,
+    state TEXT NOT NULL CHECK (state IN ('found', 'stored', 'quarantined')),
     reason TEXT, attempts INTEGER NOT NULL DEFAULT 0, found_s REAL NOT NULL, settled_s REAL
 ) STRICT;
 CREATE INDEX unfinished ON sections (state) WHERE state = 'found';
