@@ -18,6 +18,8 @@ from nanostream.results.store import DATABASE, SESSION_VERSION, mask_path
 
 __all__ = ["Session"]
 
+_TYPES = {"REAL": np.float64, "INTEGER": np.int64}
+
 
 class Session:
     """Tables and masks of a session folder; each access reads what is committed by then.
@@ -49,6 +51,10 @@ class Session:
         try:
             with closing(self._connect()) as db:
                 version = db.execute("PRAGMA user_version").fetchone()[0]
+                declared = db.execute(
+                    "SELECT c.name, c.type FROM sqlite_schema t, pragma_table_info(t.name) c"
+                    " WHERE t.type = 'table'"
+                ).fetchall()
         except sqlite3.Error as error:
             msg = f"{folder / DATABASE} cannot be read: {error}"
             raise SessionError(msg) from error
@@ -57,6 +63,8 @@ class Session:
                 f"session {folder} is of version {version}, this nanostream reads {SESSION_VERSION}"
             )
             raise SessionError(msg)
+        # An empty column, or one of NULLs, has the same type as a full one.
+        self._types = {name: _TYPES[kind] for name, kind in declared if kind in _TYPES}
 
     @property
     def sections(self) -> pd.DataFrame:
@@ -83,8 +91,7 @@ class Session:
             " LEFT JOIN tracks t ON t.section = p.section AND t.label = p.label"
             " ORDER BY s.path, s.generation, s.z, p.label"
         )
-        types = {name: PARTICLE_DTYPE[name] for name in PARTICLE_DTYPE.names or ()}
-        return table.astype(types | {"x_corr": np.float64, "y_corr": np.float64})
+        return table.astype({"touches_edge": np.bool_})
 
     @property
     def tracks(self) -> pd.DataFrame:
@@ -134,7 +141,8 @@ class Session:
 
     def _read(self, query: str) -> pd.DataFrame:
         with closing(self._connect()) as db:
-            return pd.read_sql_query(query, db)
+            table = pd.read_sql_query(query, db)
+        return table.astype({c: self._types[c] for c in table.columns if c in self._types})
 
     def _connect(self) -> sqlite3.Connection:
         uri = (self.folder / DATABASE).resolve().as_uri()

@@ -159,6 +159,17 @@ def test_an_empty_section_is_a_result(folder):
     assert session.particles["frame"].tolist() == [1, 1]
 
 
+def test_an_empty_session_has_the_tables_of_a_full_one(folder, tmp_path):
+    for name, results in (("empty", []), ("full", [a_result(0, stream=True)])):
+        with Store(tmp_path / name, Config(streams=(Stream("*.mrc"),))) as store:
+            for result in results:
+                store.commit(result)
+    empty, full = ns.open_session(tmp_path / "empty"), ns.open_session(tmp_path / "full")
+    for table in ("particles", "tracks", "drift", "quarantine"):
+        numbers = getattr(full, table).select_dtypes("number").dtypes
+        pd.testing.assert_series_equal(getattr(empty, table)[numbers.index].dtypes, numbers)
+
+
 @pytest.mark.parametrize("content", ["thesis.docx", "logs2"])
 def test_a_foreign_folder_is_refused(folder, content):
     folder.mkdir()

@@ -1,0 +1,62 @@
+"""What the README says works: its blocks are run in order, in one folder, as a user would."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(
+    r"(?P<mark><!-- not run in CI: [^>]+ -->\n)?```(?P<kind>\w+)\n(?P<code>.*?)```", re.S
+)
+BLOCKS = list(BLOCK.finditer((ROOT / "README.md").read_text(encoding="utf-8")))
+#: `.ci/run` runs these two in new virtual environments.
+INSTALLS = ("pip install '.[worker]' && nanostream demo\n", "pip install -e '.[dev]' && pytest\n")
+
+
+def test_the_two_commands_are_each_one_line_and_run_in_ci():
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    for line in INSTALLS:
+        assert sum(block["code"] == line for block in BLOCKS) == 1
+        assert line.split(" && ")[0] in ci
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the blocks are for a POSIX shell")
+@pytest.mark.timeout(300)
+def test_every_other_block_runs(tmp_path):
+    bin_folder = Path(sys.executable).parent
+    ran = 0
+    for block in BLOCKS:
+        if block["mark"] or block["code"] in INSTALLS:
+            continue
+        command = {"bash": ["bash", "-euc"], "python": [sys.executable, "-W", "error", "-c"]}
+        done = subprocess.run(
+            [*command[block["kind"]], block["code"]],
+            cwd=tmp_path,
+            env={"PATH": f"{bin_folder}:/usr/bin:/bin", "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, f"{block['code']}\n{done.stdout}\n{done.stderr}"
+        ran += 1
+    assert ran >= 4
+    assert (tmp_path / "tables" / "particles.csv").stat().st_size > 1000
+
+
+def test_every_key_of_the_configuration_is_shown():
+    import msgspec
+
+    from nanostream.config import Config, load_config
+
+    assert load_config(ROOT / "configs" / "microscope.toml").delivery == Config().delivery
+    text = (ROOT / "configs" / "microscope.toml").read_text(encoding="utf-8")
+    tree = msgspec.to_builtins(Config())
+    keys = [key for section in tree.values() if isinstance(section, dict) for key in section]
+    missing = [key for key in [*keys, "pattern", "memory_frames"] if f"{key} =" not in text]
+    assert not missing
+    for path in (ROOT / "configs").glob("*.toml"):
+        load_config(path)
