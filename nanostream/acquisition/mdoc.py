@@ -175,8 +175,26 @@ def read_metadata(path: Path, z: int) -> tuple[float | None, Metadata] | None:
         data = path.with_name(path.name + ".mdoc").read_bytes()
     except (FileNotFoundError, PermissionError):  # absent, or held by its writer
         return None
-    mdoc = parse_mdoc(data)
+    mdoc = parse_mdoc(_around(data, z))
     return None if mdoc.section(z) is None else metadata_of(mdoc, z)
+
+
+def _around(data: bytes, z: int) -> bytes:
+    """Top of an mdoc, one section, the one before and the start of the one after.
+
+    Enough for `parse_mdoc` to judge whether the section is complete; parsing all of it for each
+    section of a long movie would cost more with every section.
+    """
+    first = data.find(b"[ZValue")
+    if first < 0:
+        return data  # of frame sets
+    start = data.rfind(b"[ZValue = %d]" % z)
+    if start < 0:
+        return b""
+    before = max(first, data.rfind(b"[ZValue", 0, start))
+    after = data.find(b"[ZValue", start + 1)
+    end = len(data) if after < 0 else data.find(b"\n", after) + 1 or len(data)
+    return data[:first] + data[before:end]
 
 
 def _numbers(text: str | None, count: int) -> tuple[float, ...] | None:
