@@ -23,6 +23,7 @@ __all__ = ["DEMO_SEED", "DemoResult", "play_demo", "run_demo"]
 DEMO_SEED = 2020
 _SECTIONS = 24
 _INTERVAL_S = 0.6
+_SHAPE = (896, 896)
 _NAME = "demo"
 
 
@@ -80,7 +81,7 @@ def play_demo(folder: Path) -> None:
     from nanostream.acquisition.simulator import play
 
     play(
-        (pixels for pixels, _ in demo_movie(_SECTIONS, seed=DEMO_SEED)),
+        (pixels for pixels, _ in demo_movie(_SECTIONS, shape=_SHAPE, seed=DEMO_SEED)),
         folder,
         interval_s=_INTERVAL_S,
         name=_NAME,
@@ -91,7 +92,7 @@ def play_demo(folder: Path) -> None:
 def _dice(session: Session) -> float:
     """Mean Dice coefficient of the stored masks with the atoms that were simulated."""
     scores = []
-    for z, (_, truth) in enumerate(demo_movie(_SECTIONS, seed=DEMO_SEED)):
+    for z, (_, truth) in enumerate(demo_movie(_SECTIONS, shape=_SHAPE, seed=DEMO_SEED)):
         found, real = session.labels(f"{_NAME}.mrc#{z}") > 0, truth > 0
         scores.append(2 * np.sum(found & real) / max(1, found.sum() + real.sum()))
     return float(np.mean(scores))

@@ -622,17 +622,13 @@ def _tick_step(smallest: float) -> float:
 
 
 def _longest(timings_s: dict[str, float], rows: int) -> list[tuple[str, float]]:
-    """The longest stages in their own order, the shorter ones as one; a total stays last."""
-    stages = [(_clean(name), seconds) for name, seconds in timings_s.items() if name != "total"]
-    total = [("total", timings_s["total"])] if "total" in timings_s else []
-    room = rows - len(total)
-    if len(stages) <= room:
-        return stages + total
-    if room < 2:
-        return total or stages[:room]
-    kept = sorted(stages, key=lambda stage: stage[1], reverse=True)[: room - 1]
+    """The longest stages in their own order, the shorter ones as one."""
+    stages = [(_clean(name).removesuffix("_s"), seconds) for name, seconds in timings_s.items()]
+    if len(stages) <= rows:
+        return stages
+    kept = sorted(stages, key=lambda stage: stage[1], reverse=True)[: max(rows - 1, 0)]
     rest = sum(seconds for _, seconds in stages) - sum(seconds for _, seconds in kept)
-    return [*(stage for stage in stages if stage in kept), ("other", rest), *total]
+    return [*(stage for stage in stages if stage in kept), ("other", rest)][:rows]
 
 
 def _added(before: tuple[str, ...], after: tuple[str, ...]) -> tuple[str, ...]:

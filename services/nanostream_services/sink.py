@@ -160,12 +160,15 @@ class _Sink:
         span_s = max(now_s - recent[0], 1.0) if len(recent) > 1 else _RATE_WINDOW_S
         edges, counts, unit = self._sizes.histogram()
         mask, shape = self._mask
+        # The agent's counts are up to half a second old; a section stored since is not open.
+        seen = max(self._report.seen, self._stored + self._failed)
+        waiting = min(self._report.waiting, seen - self._stored - self._failed)
         return Snapshot(
             session=self._config.sink.session,
             time_s=now_s,
-            seen=max(self._report.seen, self._stored + self._failed),
-            waiting=self._report.waiting,
-            in_work=self._report.in_work,
+            seen=seen,
+            waiting=waiting,
+            in_work=min(self._report.in_work, seen - self._stored - self._failed - waiting),
             stored=self._stored,
             failed=self._failed,
             sections_per_minute=60.0 * max(0, len(recent) - 1) / span_s,
