@@ -53,12 +53,24 @@ class Watch(Section, frozen=True):
 
 
 class Network(Section, frozen=True):
-    """Where the processes meet."""
+    """Where the processes meet.
+
+    ``host`` is where all of them are; ``frames_host`` (the agent's machine), ``results_host`` and
+    ``snapshots_host`` (the sink's) override it. Beyond this machine every process needs ``keys``,
+    a folder from ``nanostream keys create``; ``frames_server`` and ``results_server`` name the
+    trusted machines that agent and sink run on, empty for this one.
+    """
 
     host: str = "127.0.0.1"
     frames_port: Port = 5770
     results_port: Port = 5771
     snapshots_port: Port = 5772
+    frames_host: str = ""
+    results_host: str = ""
+    snapshots_host: str = ""
+    keys: str = ""
+    frames_server: str = ""
+    results_server: str = ""
 
 
 class Delivery(Section, frozen=True):
@@ -157,6 +169,7 @@ def load_config(path: Path) -> Config:
             "ledger": str(base / config.watch.ledger) if config.watch.ledger else "",
         },
         sink={"session": str(base / config.sink.session) if config.sink.session else ""},
+        network={"keys": str(base / config.network.keys) if config.network.keys else ""},
     )
 
 

@@ -10,15 +10,32 @@ from __future__ import annotations
 import ipaddress
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, Protocol
 
 import zmq
+from zmq.utils import z85
 
+from nanostream.config import Network
 from nanostream.errors import ConfigError, MessageError
 from nanostream.records import Snapshot
+from nanostream.transport.keys import Keys, load_keys
 from nanostream.transport.messages import Message, decode, encode
 
-__all__ = ["Client", "Publisher", "Server", "Subscriber", "Waker", "free_ports", "wait"]
+__all__ = [
+    "Client",
+    "Publisher",
+    "Server",
+    "Subscriber",
+    "Waker",
+    "free_ports",
+    "new_key_pair",
+    "refusals",
+    "wait",
+]
+
+PortName = Literal["frames", "results", "snapshots"]
 
 #: A buffer larger than this is handed to ZeroMQ without a copy.
 _NO_COPY_BYTES = 65536
@@ -34,21 +51,114 @@ class Pollable(Protocol):
     socket: zmq.Socket[bytes]
 
 
-def _loopback(host: str) -> str:
-    """The host, if only this machine can reach it."""
-    if host == "localhost":
-        return "127.0.0.1"
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        msg = (
-            f"[network] host: {host!r} is reachable from other machines and this version has no "
-            "keys yet; use 127.0.0.1, and ssh -L between machines"
+def new_key_pair() -> tuple[bytes, bytes]:
+    """Public and secret CURVE key, in Z85."""
+    public, secret = zmq.curve_keypair()
+    return public, secret
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a port is and by which keys it is reached; None on loopback without keys."""
+
+    address: str
+    keys: Keys | None
+    server_key: bytes
+    what: str
+
+    @classmethod
+    def of(cls, network: Network, port: PortName) -> _Place:
+        host = getattr(network, f"{port}_host") or network.host
+        number = getattr(network, f"{port}_port")
+        name = network.frames_server if port == "frames" else network.results_server
+        keys = load_keys(Path(network.keys)) if network.keys else None
+        if keys is None and not _is_loopback(host):
+            msg = (
+                f"[network] {port}_host: {host!r} is reachable from other machines, which needs "
+                "keys; nanostream keys create makes them, [network] keys names their folder"
+            )
+            raise ConfigError(msg)
+        bracketed = {"localhost": "127.0.0.1"}.get(host, f"[{host}]" if ":" in host else host)
+        return cls(
+            address=f"tcp://{bracketed}:{number}",
+            keys=keys,
+            server_key=keys.of_server(name) if keys else b"",
+            what=f"[network] {port}_port: {number} on {host}",
         )
-        raise ConfigError(msg)
-    return f"[{host}]" if ":" in host else host
+
+    def bind(self, socket: zmq.Socket[bytes]) -> None:
+        if self.keys is not None:
+            _Door.of(self.keys)
+            socket.curve_server = True
+            socket.curve_publickey, socket.curve_secretkey = self.keys.public, self.keys.secret
+        try:
+            socket.bind(self.address)
+        except zmq.ZMQError as error:
+            socket.close()
+            msg = (
+                f"{self.what} cannot be bound: {error.strerror}; "
+                "stop the other nanostream session or choose another port"
+            )
+            raise ConfigError(msg) from error
+
+    def connect(self, socket: zmq.Socket[bytes]) -> None:
+        if self.keys is not None:
+            socket.curve_publickey, socket.curve_secretkey = self.keys.public, self.keys.secret
+            socket.curve_serverkey = self.server_key
+        socket.connect(self.address)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class _Door:
+    """Answers ZeroMQ's question whether a key may come in (ZAP, RFC 27); one per process."""
+
+    _only: ClassVar[_Door | None] = None
+
+    def __init__(self, keys: Keys) -> None:
+        self.keys = keys
+        self.refused: list[str] = []
+        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.REP)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.bind("inproc://zeromq.zap.01")
+
+    @classmethod
+    def of(cls, keys: Keys) -> _Door:
+        if cls._only is None:
+            cls._only = cls(keys)
+        cls._only.keys = keys
+        return cls._only
+
+    @classmethod
+    def open(cls) -> list[_Door]:
+        return [cls._only] if cls._only is not None else []
+
+    def answer(self) -> None:
+        while (request := _receive(self.socket)) is not None:
+            version, sequence, _, address, _, mechanism, *credentials = (p.bytes for p in request)
+            key = z85.encode(credentials[0]) if mechanism == b"CURVE" and credentials else b""
+            name = self.keys.trusted().get(key)
+            code, text = (b"200", b"OK") if name else (b"400", b"not trusted")
+            if name is None:
+                where, shown = address.decode("ascii", "replace"), key.decode("ascii", "replace")
+                self.refused.append(f"refused a connection from {where}: unknown key {shown}")
+                del self.refused[:-_QUEUE]
+            user = (name or "").encode()
+            self.socket.send_multipart([version, sequence, code, text, user, b""])
+
+
+def refusals() -> list[str]:
+    """Connections refused since the last call, for the operator."""
+    texts: list[str] = []
+    for door in _Door.open():
+        texts += door.refused
+        door.refused.clear()
+    return texts
 
 
 def _socket(kind: int, *, largest_bytes: int) -> zmq.Socket[bytes]:
@@ -61,19 +171,6 @@ def _socket(kind: int, *, largest_bytes: int) -> zmq.Socket[bytes]:
     socket.setsockopt(zmq.RECONNECT_IVL, 50)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
     return socket
-
-
-def _bind(socket: zmq.Socket[bytes], host: str, port: int, what: str) -> None:
-    host = _loopback(host)
-    try:
-        socket.bind(f"tcp://{host}:{port}")
-    except zmq.ZMQError as error:
-        socket.close()
-        msg = (
-            f"[network] {what}_port: {port} cannot be bound on {host}: {error.strerror}; "
-            "stop the other nanostream session or choose another port"
-        )
-        raise ConfigError(msg) from error
 
 
 def _send(socket: zmq.Socket[bytes], head: list[bytes], message: Message) -> bool:
@@ -98,20 +195,26 @@ class Server:
 
     Parameters
     ----------
-    host, port
-        Where; only loopback without keys.
-    what : str
-        Name of the port in the configuration, for messages.
+    network : Network
+        Hosts, ports and keys.
+    port : str
+        Which of the ports.
     largest_bytes : int
         A part larger than this closes the peer's connection before it is read.
+
+    Raises
+    ------
+    ConfigError
+        If the port is taken, or reachable from other machines and there are no keys.
     """
 
-    def __init__(self, host: str, port: int, *, what: str, largest_bytes: int) -> None:
+    def __init__(self, network: Network, port: PortName, *, largest_bytes: int) -> None:
+        place = _Place.of(network, port)
         self.instance = uuid.uuid4().hex
         self.socket = _socket(zmq.ROUTER, largest_bytes=largest_bytes)
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self.socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        _bind(self.socket, host, port, what)
+        place.bind(self.socket)
 
     def send(self, peer: str, message: Message) -> bool:
         """Whether the message left for the peer."""
@@ -140,10 +243,11 @@ class Client:
         What the server knows this client by; unique, ASCII.
     """
 
-    def __init__(self, host: str, port: int, *, name: str, largest_bytes: int) -> None:
+    def __init__(self, network: Network, port: PortName, *, name: str, largest_bytes: int) -> None:
+        place = _Place.of(network, port)
         self.socket = _socket(zmq.DEALER, largest_bytes=largest_bytes)
         self.socket.setsockopt(zmq.ROUTING_ID, name.encode())
-        self.socket.connect(f"tcp://{_loopback(host)}:{port}")
+        place.connect(self.socket)
 
     def send(self, message: Message) -> bool:
         """Whether the message was taken for sending."""
@@ -165,10 +269,11 @@ class Client:
 class Publisher:
     """Tells whoever listens the newest snapshot."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, network: Network) -> None:
+        place = _Place.of(network, "snapshots")
         self.socket = _socket(zmq.PUB, largest_bytes=2**20)
         self.socket.sndhwm = 2
-        _bind(self.socket, host, port, "snapshots")
+        place.bind(self.socket)
 
     def send(self, snapshot: Snapshot) -> None:
         """Publish; a listener that is slow misses snapshots, nothing else."""
@@ -182,13 +287,14 @@ class Publisher:
 class Subscriber:
     """Hears the newest snapshot; older ones are dropped unread."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, network: Network) -> None:
+        place = _Place.of(network, "snapshots")
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.CONFLATE, 1)
         self.socket.setsockopt(zmq.MAXMSGSIZE, 2**24)
         self.socket.setsockopt(zmq.SUBSCRIBE, b"")
-        self.socket.connect(f"tcp://{_loopback(host)}:{port}")
+        place.connect(self.socket)
 
     def receive(self) -> Snapshot | None:
         """The newest snapshot since the last call, or None."""
@@ -239,7 +345,12 @@ def wait(sources: Sequence[Pollable], timeout_s: float) -> list[Pollable]:
     poller = zmq.Poller()
     for source in sources:
         poller.register(source.socket, zmq.POLLIN)
+    doors = _Door.open()
+    for door in doors:
+        poller.register(door.socket, zmq.POLLIN)
     ready = {socket for socket, _ in poller.poll(max(0, round(timeout_s * 1000)))}
+    for door in doors:
+        door.answer()
     return [source for source in sources if source.socket in ready]
 
 

@@ -29,7 +29,7 @@ from nanostream.records import Frame, Metadata, SectionId
 from nanostream.results.store import is_stream
 from nanostream.transport import dispatch as d
 from nanostream.transport import messages as m
-from nanostream.transport.sockets import Client, Server, Waker, wait
+from nanostream.transport.sockets import Client, Server, Waker, refusals, wait
 from nanostream_services.loop import LONGEST_WAIT_S, Stop
 
 __all__ = ["run_agent", "watched_files"]
@@ -155,15 +155,10 @@ class _Agent:
         self._refused: set[str] = set()
         self._next_scan_s = self._next_report_s = 0.0
         network = config.network
-        self._server = Server(
-            network.host,
-            network.frames_port,
-            what="frames",
-            largest_bytes=_LARGEST_FROM_WORKER_BYTES,
-        )
+        self._server = Server(network, "frames", largest_bytes=_LARGEST_FROM_WORKER_BYTES)
         self._sink = Client(
-            network.host,
-            network.results_port,
+            network,
+            "results",
             name=f"agent-{self._server.instance[:8]}",
             largest_bytes=_LARGEST_FROM_WORKER_BYTES,
         )
@@ -190,6 +185,8 @@ class _Agent:
         for answer in self._sink.receive():
             if isinstance(answer, m.Ack):
                 self._to_report.pop(answer.section, None)
+        for text in refusals():
+            self._note(text)
         self._look()
         self._release()
         self._decide(d.Tick())

@@ -32,6 +32,8 @@ app = typer.Typer(
 )
 models_app = typer.Typer(no_args_is_help=True, help="Networks and their cards.")
 app.add_typer(models_app, name="models")
+keys_app = typer.Typer(no_args_is_help=True, help="Keys, for more than one machine.")
+app.add_typer(keys_app, name="keys")
 
 _INTERRUPTED = 130
 
@@ -355,6 +357,42 @@ def _log_beside(session: Path) -> None:
         msg = f"--out {session}: {error.strerror}; choose a folder that can be written"
         raise ConfigError(msg) from error
     start_log(session / "logs" / "run.log")
+
+
+@keys_app.command("create")
+def keys_create(folder: Annotated[Path, typer.Argument(help="Made if absent.")]) -> None:
+    """Make the key pair of this machine."""
+    from nanostream.transport.keys import create_keys
+    from nanostream.transport.sockets import new_key_pair
+
+    create_keys(folder, new_key_pair())
+    sys.stdout.write(
+        f"{folder / 'own.secret'} stays here; take {folder / 'own.public'} to the other machines\n"
+        f"and say there: nanostream keys allow KEYS THIS_FILE --name NAME_OF_THIS_MACHINE\n"
+    )
+
+
+@keys_app.command("allow")
+def keys_allow(
+    folder: Annotated[Path, typer.Argument(help="Keys of this machine.")],
+    public: Annotated[Path, typer.Argument(help="own.public of the other machine.")],
+    name: Annotated[str, typer.Option(help="To know it by, as in [network] frames_server.")],
+) -> None:
+    """Trust another machine; delete its file to refuse it again."""
+    from nanostream.transport.keys import trust
+
+    sys.stdout.write(f"{trust(folder, name, public)}\n")
+
+
+@keys_app.command("list")
+def keys_list(folder: Annotated[Path, typer.Argument(help="Keys of this machine.")]) -> None:
+    """Show whom this machine trusts."""
+    from nanostream.transport.keys import load_keys
+
+    table = Table("machine", "public key")
+    for key, name in load_keys(folder).trusted().items():
+        table.add_row(name, key.decode())
+    Console().print(table, markup=False)
 
 
 def _settings(

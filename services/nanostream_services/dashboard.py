@@ -53,8 +53,8 @@ def run_dashboard(config: Config, stop: Stop, *, plain: bool) -> None:
         If the host is not this machine.
     """
     network = config.network
-    address = f"{network.host}:{network.snapshots_port}"
-    subscriber = Subscriber(network.host, network.snapshots_port)
+    address = f"{network.snapshots_host or network.host}:{network.snapshots_port}"
+    subscriber = Subscriber(network)
     try:
         console = Console()
         if plain or not _can_draw(console):

@@ -117,8 +117,7 @@ def run_session(
             ("dashboard", plain),
         )
     ]
-    network = config.network
-    news = Subscriber(network.host, network.snapshots_port)
+    news = Subscriber(config.network)
     try:
         while not stop.is_set():
             for child in children:

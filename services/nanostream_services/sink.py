@@ -17,7 +17,7 @@ from nanostream.errors import ConfigError, MessageError, SessionError
 from nanostream.records import Health, Result, Snapshot
 from nanostream.results.store import Store
 from nanostream.transport import messages as m
-from nanostream.transport.sockets import Publisher, Server, wait
+from nanostream.transport.sockets import Publisher, Server, refusals, wait
 from nanostream_services.loop import LONGEST_WAIT_S, Stop
 
 __all__ = ["run_sink"]
@@ -60,10 +60,8 @@ class _Sink:
     def __init__(self, config: Config, store: Store) -> None:
         self._config, self._store = config, store
         network = config.network
-        self._server = Server(
-            network.host, network.results_port, what="results", largest_bytes=m.MAX_SECTION_BYTES
-        )
-        self._publisher = Publisher(network.host, network.snapshots_port)
+        self._server = Server(network, "results", largest_bytes=m.MAX_SECTION_BYTES)
+        self._publisher = Publisher(network)
         counts = store.counts()
         self._stored, self._particles = counts["sections"], counts["particles"]
         self._failed, self._tracks = counts["quarantine"], counts["tracks"]
@@ -83,6 +81,8 @@ class _Sink:
         wait([self._server], min(longest_s, self._next_snapshot_s - time.monotonic()))
         for peer, message in self._server.receive():
             self._hear(peer, message)
+        for text in refusals():
+            self._note(text)
         if time.monotonic() >= self._next_snapshot_s:
             self._next_snapshot_s = time.monotonic() + _SNAPSHOT_S
             self._publisher.send(self._snapshot())

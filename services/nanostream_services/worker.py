@@ -67,12 +67,8 @@ class _Worker:
         self._name = f"worker-{platform.node()[:32]}-{os.getpid()}".encode("ascii", "replace")
         network = config.network
         name = self._name.decode()
-        self._agent = Client(
-            network.host, network.frames_port, name=name, largest_bytes=_LARGEST_BYTES
-        )
-        self._sink = Client(
-            network.host, network.results_port, name=name, largest_bytes=_LARGEST_BYTES
-        )
+        self._agent = Client(network, "frames", name=name, largest_bytes=_LARGEST_BYTES)
+        self._sink = Client(network, "results", name=name, largest_bytes=_LARGEST_BYTES)
         self._waker = Waker()
         self._bench = _Bench(analyzer, self._waker)
         self._analyzer = analyzer

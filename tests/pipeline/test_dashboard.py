@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from nanostream.config import Network
 from nanostream.records import Health, Snapshot, Summary
 from nanostream.transport.sockets import Publisher, free_ports
 
@@ -136,7 +137,7 @@ def test_a_terminal_session_from_waiting_to_restored(
     until(lambda: f"waiting for the sink at 127.0.0.1:{port}" in terminal.text())
     assert terminal.flag("alternate_on")
 
-    with closing(Publisher("127.0.0.1", port)) as sink:
+    with closing(Publisher(Network(snapshots_port=port))) as sink:
         until(lambda: "37 particles" in terminal.text(), lambda: sink.send(SNAPSHOT))
         lines = terminal.lines()
         assert "gold_on_carbon" in lines[0]
@@ -150,7 +151,7 @@ def test_a_terminal_session_from_waiting_to_restored(
         assert len(terminal.lines()[-1]) == 120
 
     until(lambda: "no news for" in terminal.text())
-    with closing(Publisher("127.0.0.1", port)) as sink:
+    with closing(Publisher(Network(snapshots_port=port))) as sink:
         back = replace(SNAPSHOT, stored=12, waiting=0)
         until(lambda: "live" in terminal.lines()[0], lambda: sink.send(back))
 
@@ -208,7 +209,7 @@ class PlainDashboard:
 def test_without_a_terminal_there_are_log_lines(script: Path, port: int) -> None:
     with (
         closing(PlainDashboard(script, port)) as dashboard,
-        closing(Publisher("127.0.0.1", port)) as sink,
+        closing(Publisher(Network(snapshots_port=port))) as sink,
     ):
         dashboard.read()
         until(lambda: dashboard.says("gold.mrc#3  37 particles"), lambda: sink.send(SNAPSHOT))
@@ -231,7 +232,7 @@ def test_a_reader_that_leaves_ends_the_dashboard_without_noise(script: Path, por
         assert stdout is not None
         assert f"waiting for the sink at 127.0.0.1:{port}" in stdout.readline()
         stdout.close()
-        with closing(Publisher("127.0.0.1", port)) as sink:
+        with closing(Publisher(Network(snapshots_port=port))) as sink:
             until(lambda: dashboard.process.poll() is not None, lambda: sink.send(SNAPSHOT))
         code, errors = dashboard.ended()
         assert code == 0

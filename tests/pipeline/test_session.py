@@ -153,6 +153,16 @@ def test_a_section_overwritten_before_it_was_read_is_quarantined_with_the_reason
     assert running.session.sections["section"].tolist() == ["session.mrc~2#0"]
 
 
+def test_a_session_with_keys_does_the_same(tmp_path, saving):
+    assert nanostream("keys", "create", tmp_path / "keys").returncode == 0
+    # The folder is relative to the configuration file; the table [network] is open already.
+    config = 'keys = "keys"\n'
+    with RunningSession(tmp_path, "--stop-when-idle", 2, config=config) as running:
+        saving(micrographs(2), running.watch, 0.1)
+        running.wait_for_stored(2)
+        assert running.end() == 0, running.logs()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
