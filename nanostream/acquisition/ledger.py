@@ -3,7 +3,8 @@
 ::
 
     found ──▶ stored            the sink has committed its result
-          └─▶ quarantined       given up, with the reason
+      ▲   └─▶ quarantined       given up, with the reason
+      └──────────┘              until the operator wants it tried again
 
 What is found and neither stored nor quarantined is sent again after a restart; its pixels are
 read again from the file. Losing the last few entries in a power cut costs a repeated computation,
@@ -137,6 +138,18 @@ class Ledger:
     def quarantined(self, section: SectionId, reason: str, attempts: int) -> None:
         """Nothing more is tried until somebody asks for it."""
         self._settle(section, "quarantined", reason, attempts)
+
+    def retry(self, section: SectionId) -> bool:
+        """Take a section out of quarantine; False if it is not in it."""
+        changed = self._db.execute(
+            "UPDATE sections SET state = 'found', reason = NULL, attempts = 0, settled_s = NULL"
+            " WHERE section = ? AND state = 'quarantined'",
+            (str(section),),
+        ).rowcount
+        if changed:
+            self._count("quarantined", -1)
+            self._count("found", 1)
+        return bool(changed)
 
     def given_up(self) -> list[tuple[SectionId, str, int]]:
         """Quarantined sections with reason and number of attempts."""

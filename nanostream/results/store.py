@@ -15,7 +15,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,7 +31,15 @@ from nanostream.errors import SessionError
 from nanostream.particles.tracks import Tracker, TrackerSettings
 from nanostream.records import PARTICLE_DTYPE, Result, SectionId
 
-__all__ = ["DATABASE", "SESSION_VERSION", "Store", "check_folder", "is_stream", "mask_path"]
+__all__ = [
+    "DATABASE",
+    "SESSION_VERSION",
+    "Store",
+    "ask_retry",
+    "check_folder",
+    "is_stream",
+    "mask_path",
+]
 
 DATABASE = "session.db"
 #: What the other processes may have made in the folder before the sink makes the database.
@@ -79,6 +87,7 @@ CREATE TABLE trackers (
 CREATE TABLE quarantine (
     section TEXT PRIMARY KEY, reason TEXT NOT NULL, attempts INTEGER NOT NULL, time_s REAL NOT NULL
 );
+CREATE TABLE retries (section TEXT PRIMARY KEY);
 CREATE TABLE events (time_s REAL NOT NULL, source TEXT NOT NULL, text TEXT NOT NULL);
 """
 
@@ -204,6 +213,17 @@ class Store:
             )
             if stream:
                 self._advance_tracks(section)
+
+    def retries(self) -> tuple[SectionId, ...]:
+        """Quarantined sections that the operator wants tried again."""
+        rows = self._db.execute("SELECT section FROM retries").fetchall()
+        return tuple(SectionId.parse(section) for (section,) in rows)
+
+    def retried(self, section: SectionId) -> None:
+        """Take note that the agent tries it again: it is in quarantine no more."""
+        with self._transaction(f"retry of {section}"):
+            for table in ("retries", "quarantine"):
+                self._db.execute(f"DELETE FROM {table} WHERE section = ?", (str(section),))
 
     def event(self, source: str, text: str) -> None:
         """Keep a word about what happened."""
@@ -347,6 +367,29 @@ class Store:
             "INSERT INTO drift VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (stream, frame, dx, dy, total_x, total_y, step.drift_votes, step.gate_px),
         )
+
+
+def ask_retry(folder: Path, sections: Sequence[str]) -> None:
+    """Ask the session's agent, running now or later, to try quarantined sections again.
+
+    Raises
+    ------
+    SessionError
+        If a section is not in quarantine, or the session cannot be written.
+    """
+    try:
+        with closing(sqlite3.connect(folder / DATABASE, timeout=10)) as db, db:
+            known = {row[0] for row in db.execute("SELECT section FROM quarantine")}
+            for section in sections:
+                if section not in known:
+                    msg = (
+                        f"{section} is not in quarantine; nanostream quarantine list shows what is"
+                    )
+                    raise SessionError(msg)
+                db.execute("INSERT OR IGNORE INTO retries VALUES (?)", (section,))
+    except sqlite3.Error as error:
+        msg = f"session {folder} cannot be written: {error}"
+        raise SessionError(msg) from error
 
 
 def _tracker_settings(path: str, streams: Sequence[Stream]) -> TrackerSettings:

@@ -295,11 +295,14 @@ def score(
 
 
 def choose_threshold(probabilities: NDArray[np.float32], labels: NDArray[np.bool_]) -> float:
-    """Threshold with the greatest Dice coefficient plus pixel accuracy, in steps of 0.05."""
+    """Threshold for the greatest Dice coefficient plus pixel accuracy, in steps of 0.05.
+
+    The sum hardly changes over a wide range. Of the thresholds within 0.005 of the best, which
+    is less than 40 scenes can tell apart, the one nearest to 0.5 is taken: the lowest ones add
+    shreds of delocalised lattice fringes beside the particles.
+    """
     candidates = [round(0.05 * k, 2) for k in range(4, 17)]
-
-    def merit(threshold: float) -> float:
-        scores = score(probabilities, labels, threshold)
-        return scores.dice + scores.pixel_accuracy
-
-    return max(candidates, key=merit)
+    found = [score(probabilities, labels, threshold) for threshold in candidates]
+    merit = [scores.dice + scores.pixel_accuracy for scores in found]
+    near = [c for c, m in zip(candidates, merit, strict=True) if m >= max(merit) - 0.005]
+    return min(near, key=lambda threshold: abs(threshold - 0.5))

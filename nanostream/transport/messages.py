@@ -41,6 +41,7 @@ __all__ = [
     "Pong",
     "Quarantine",
     "Report",
+    "Retried",
     "decode",
     "encode",
 ]
@@ -72,10 +73,14 @@ class Beat(Struct, frozen=True, tag="beat"):
 
 
 class Pong(Struct, frozen=True, tag="pong"):
-    """Answer to a `Beat` or `Report`. Another ``instance`` than before: the peer was restarted."""
+    """Answer to a `Beat` or `Report`. Another ``instance`` than before: the peer was restarted.
+
+    ``retry`` are quarantined sections that the operator wants tried again.
+    """
 
     instance: str
     normalization_maximum: float | None = None
+    retry: tuple[SectionId, ...] = ()
 
 
 class Done(Struct, frozen=True, tag="done"):
@@ -110,6 +115,12 @@ class Quarantine(Struct, frozen=True, tag="quarantine"):
     reason: str
     attempts: int
     stream: bool = False
+
+
+class Retried(Struct, frozen=True, tag="retried"):
+    """The agent has taken a section out of quarantine, to try it again."""
+
+    section: SectionId
 
 
 class Report(Struct, frozen=True, tag="report"):
@@ -157,7 +168,7 @@ class _SnapshotHeader(Struct, frozen=True, tag="snapshot"):
     snapshot: Snapshot
 
 
-_Plain = Beat | Pong | Done | Failed | Goodbye | Ack | Quarantine | Report
+_Plain = Beat | Pong | Done | Failed | Goodbye | Ack | Quarantine | Retried | Report
 _Header = _Plain | _FrameHeader | _ResultHeader | _SnapshotHeader
 Message = _Plain | Frame | Result | Snapshot
 

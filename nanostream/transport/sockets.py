@@ -358,7 +358,12 @@ def free_ports(count: int) -> list[int]:
     """Ports on loopback that are free at this moment, for the demo and the tests."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
     sockets = [context.socket(zmq.PAIR) for _ in range(count)]
-    ports = [socket.bind_to_random_port("tcp://127.0.0.1") for socket in sockets]
+    # Below the range that outgoing connections take their ports from (32768 on Linux, 49152 on
+    # Windows): there a waiting client can take the port, or even connect to itself.
+    ports = [
+        socket.bind_to_random_port("tcp://127.0.0.1", min_port=20000, max_port=32000)
+        for socket in sockets
+    ]
     for socket in sockets:
         socket.close(linger=0)
     return ports

@@ -183,8 +183,11 @@ class _Agent:
         for worker, message in self._server.receive():
             self._hear(worker, message)
         for answer in self._sink.receive():
-            if isinstance(answer, m.Ack):
-                self._to_report.pop(answer.section, None)
+            match answer:
+                case m.Ack(section):
+                    self._to_report.pop(section, None)
+                case m.Pong():
+                    self._retry(answer.retry)
         for text in refusals():
             self._note(text)
         self._look()
@@ -231,6 +234,13 @@ class _Agent:
                 self._note(f"refused from {worker}: {message}")
             case _:
                 self._note(f"refused from {worker}: {type(message).__name__} is not for the agent")
+
+    def _retry(self, sections: tuple[SectionId, ...]) -> None:
+        for section in sections:
+            self._to_report.pop(section, None)
+            if self._ledger.retry(section):
+                self._decide(d.SectionFound(section))
+            self._sink.send(m.Retried(section))
 
     def _look(self) -> None:
         now_s = time.monotonic()

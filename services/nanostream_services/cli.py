@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from nanostream.config import Config, Stream, load_config, override
 from nanostream.errors import ConfigError, NanostreamError
@@ -32,6 +33,8 @@ app = typer.Typer(
 )
 models_app = typer.Typer(no_args_is_help=True, help="Networks and their cards.")
 app.add_typer(models_app, name="models")
+quarantine_app = typer.Typer(no_args_is_help=True, help="Sections that were given up.")
+app.add_typer(quarantine_app, name="quarantine")
 keys_app = typer.Typer(no_args_is_help=True, help="Keys, for more than one machine.")
 app.add_typer(keys_app, name="keys")
 
@@ -359,6 +362,57 @@ def _log_beside(session: Path) -> None:
     start_log(session / "logs" / "run.log")
 
 
+@quarantine_app.command("list")
+def quarantine_list(
+    session: Annotated[Path, typer.Argument(help="Session folder.")], as_json: Json = False
+) -> None:
+    """Show what was given up and why."""
+    from nanostream.results.session import Session
+
+    table = Session(session).quarantine
+    if as_json:
+        sys.stdout.write(table.to_json(orient="records") + "\n")
+        return
+    shown = Table("section", "attempts", "since", "reason")
+    for row in table.to_dict("records"):
+        section, reason = Text(row["section"]), Text(row["reason"])
+        shown.add_row(section, str(row["attempts"]), _date(row["time_s"]), reason)
+    Console().print(shown)
+
+
+@quarantine_app.command("show")
+def quarantine_show(
+    session: Annotated[Path, typer.Argument(help="Session folder.")],
+    section: Annotated[str, typer.Argument(help="As in: quarantine list.")],
+) -> None:
+    """Show one section: the reason, and every event that names it."""
+    from nanostream.results.session import Session
+
+    opened = Session(session)
+    rows = opened.quarantine.query("section == @section")
+    if rows.empty:
+        msg = f"{section} is not in quarantine; nanostream quarantine list shows what is"
+        raise ConfigError(msg)
+    sys.stdout.write(f"{section}: {rows.iloc[0].reason} ({rows.iloc[0].attempts} attempts)\n")
+    events = opened.events
+    for event in events[events["text"].str.contains(section, regex=False)].to_dict("records"):
+        sys.stdout.write(f"{_date(event['time_s'])}  {event['source']}: {event['text']}\n")
+
+
+@quarantine_app.command("retry")
+def quarantine_retry(
+    session: Annotated[Path, typer.Argument(help="Session folder.")],
+    sections: Annotated[list[str] | None, typer.Argument(help="All, if none is named.")] = None,
+) -> None:
+    """Try sections again: at once if the session is running, else when it runs again."""
+    from nanostream.results.session import Session
+    from nanostream.results.store import ask_retry
+
+    chosen = sections or list(Session(session).quarantine["section"])
+    ask_retry(session, chosen)
+    sys.stdout.write(f"{len(chosen)} sections will be tried again\n")
+
+
 @keys_app.command("create")
 def keys_create(folder: Annotated[Path, typer.Argument(help="Made if absent.")]) -> None:
     """Make the key pair of this machine."""
@@ -393,6 +447,10 @@ def keys_list(folder: Annotated[Path, typer.Argument(help="Keys of this machine.
     for key, name in load_keys(folder).trusted().items():
         table.add_row(name, key.decode())
     Console().print(table, markup=False)
+
+
+def _date(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s).isoformat(" ", "seconds")
 
 
 def _settings(

@@ -99,6 +99,10 @@ class _Sink:
                 self._commit(peer, message)
             case m.Quarantine():
                 self._quarantine(peer, message)
+            case m.Retried(section):
+                self._store.retried(section)
+                self._failed = self._store.counts()["quarantine"]
+                self._note(f"{section} is tried again")
             case m.Beat():
                 state = "computing" if message.computing else "ready"
                 self._greet(peer, state, message.detail)
@@ -109,6 +113,8 @@ class _Sink:
                         self._keep_event("agent", text)
                 self._report = message
                 self._greet("agent", "watching", "")
+                retry = self._store.retries()
+                self._server.send(peer, m.Pong(self._server.instance, self._maximum, retry))
             case MessageError():
                 self._note(f"refused from {peer}: {message}")
             case _:

@@ -163,6 +163,35 @@ def test_a_session_with_keys_does_the_same(tmp_path, saving):
         assert running.end() == 0, running.logs()
 
 
+def test_a_quarantined_section_is_listed_with_its_tries_and_can_be_tried_again(tmp_path):
+    image = micrographs(1)[0]
+    config = "[watch]\npoll_s = 0.2\n[delivery]\nretry_s = 0.1\n"
+    with RunningSession(tmp_path, config=config) as running:
+        running.wait_until(lambda: (running.out / "ledger.db").exists(), "the agent")
+        with StackWriter(running.watch / "a.mrc", pixel_size_nm=PIXEL_SIZE_NM) as stack:
+            stack.append(image)
+        time.sleep(1.0)  # seen; the worker is still loading
+        (running.watch / "a.mrc").rename(running.watch / "a.away")
+        running.wait_until(
+            lambda: running.stored() == 0 and (running.out / "session.db").exists(), "the sink"
+        )
+        running.wait_until(lambda: len(running.session.quarantine) == 1, "the quarantine")
+        listed = nanostream("quarantine", "list", running.out, "--json")
+        assert json.loads(listed.stdout)[0]["section"] == "a.mrc#0"
+        shown = nanostream("quarantine", "show", running.out, "a.mrc#0").stdout
+        assert shown.count("cannot be read") >= 3
+
+        (running.watch / "a.away").rename(running.watch / "a.mrc")
+        assert nanostream("quarantine", "retry", running.out).returncode == 0
+        running.wait_for_stored(1)
+        running.stop()
+    assert running.session.quarantine.empty
+    assert verified(running)[0] == 0
+    unknown = nanostream("quarantine", "retry", running.out, "a.mrc#0")
+    assert unknown.returncode == 2
+    assert "not in quarantine" in unknown.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -101,6 +101,13 @@ def test_the_threshold_separates_what_can_be_separated() -> None:
     assert fit.choose_threshold(probabilities, labels) == pytest.approx(0.4)
 
 
+def test_of_equally_good_thresholds_the_middle_one_is_taken() -> None:
+    labels = np.array([[[True, False]]])
+    probabilities = np.array([[[0.9, 0.1]]], np.float32)
+
+    assert fit.choose_threshold(probabilities, labels) == pytest.approx(0.5)
+
+
 def test_examples_are_read_filtered_with_their_materials(tmp_path: Path) -> None:
     pixels = np.full((2, 16, 16), 100, np.int16)
     pixels[0, 5, 5] = 30000  # a hot pixel

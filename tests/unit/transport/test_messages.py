@@ -69,6 +69,7 @@ def a_result(particles=2):
         m.Goodbye((SECTION,)),
         m.Ack(SECTION),
         m.Quarantine(SECTION, "why", 3),
+        m.Retried(SECTION),
         m.Report(1, 2, 3, 4, 5),
         Snapshot("s", 1.0, mask=b"\0\1", mask_shape=(1, 2)),
     ],
