@@ -22,7 +22,7 @@ from nanostream.particles.measures import measure_particles, summarize
 from nanostream.records import Frame, Segmentation
 from nanostream.segmentation.masks import label_mask
 from nanostream.segmentation.models import ModelCard, find_model, load_network
-from nanostream.segmentation.normalization import median_filter, normalize
+from nanostream.segmentation.normalization import median_filter, normalize, without_shift
 from nanostream.segmentation.tiles import predict_tiled
 
 __all__ = ["Analyzer", "cached_analyzer", "versions"]
@@ -70,6 +70,8 @@ class Analyzer:
         timings: dict[str, float] = {}
         with _timed(timings, "filter_s"):
             filtered = median_filter(frame.pixels)
+            if self.card.normalization in ("image-max", "dataset-max"):
+                filtered = without_shift(filtered)
             maximum = self._maximum(filtered)
             image = normalize(filtered, self.card.normalization, maximum=maximum)
         with _timed(timings, "predict_s"):
@@ -113,7 +115,7 @@ class Analyzer:
             return None
         if self.card.normalization_maximum is not None:
             return self.card.normalization_maximum
-        self.raise_maximum(float(filtered.max()))
+        self.raise_maximum(max(0.0, float(filtered.max())))
         return self._running_maximum
 
 

@@ -6,7 +6,9 @@ shows every key with its meaning.
 
 from __future__ import annotations
 
+import fnmatch
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +26,7 @@ __all__ = [
     "Watch",
     "Worker",
     "load_config",
+    "matches",
     "override",
 ]
 
@@ -79,15 +82,25 @@ class Delivery(Section, frozen=True):
     ``slots`` sections are with a worker at a time (one in work, one ready, one waiting for its
     commit). A worker silent for ``silent_s`` has lost its sections to the others; a section that
     failed ``attempts`` times, ``retry_s`` apart and then twice that, is quarantined; what was sent
-    and not acknowledged within ``resend_s`` is sent again.
+    and not acknowledged within ``resend_s`` is sent again. A worker that computes one section for
+    longer than ``hung_s`` ends itself, to be started anew.
     """
 
-    slots: Count = 3
+    slots: Annotated[int, Meta(ge=1, le=64)] = 3
     attempts: Count = 3
     retry_s: Annotated[float, Meta(ge=0)] = 2.0
     heartbeat_s: Seconds = 1.0
     silent_s: Seconds = 15.0
     resend_s: Seconds = 10.0
+    hung_s: Seconds = 300.0
+
+    def __post_init__(self) -> None:
+        if self.silent_s < 3 * self.heartbeat_s:
+            msg = (
+                f"silent_s = {self.silent_s:g} with heartbeat_s = {self.heartbeat_s:g}: a worker "
+                "would be lost between two heartbeats; give at least three times as much"
+            )
+            raise ValueError(msg)
 
 
 class Worker(Section, frozen=True):
@@ -116,9 +129,9 @@ class Sink(Section, frozen=True):
 class Stream(Section, frozen=True):
     """Stacks that are movies: their particles get identities that last.
 
-    ``pattern`` is matched against the path below the watched folder. ``max_step_px`` bounds a
-    particle's own motion between two sections (0: found from the data); a particle that is missing
-    for up to ``memory_frames`` sections keeps its identity.
+    ``pattern`` is matched against the file's name and its path below the watched folder.
+    ``max_step_px`` bounds a particle's own motion between two sections (0: found from the data); a
+    particle that is missing for up to ``memory_frames`` sections keeps its identity.
     """
 
     pattern: str
@@ -188,6 +201,18 @@ def override(config: Config, **sections: dict[str, Any]) -> Config:
         return msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
         raise ConfigError(_in_words(str(error))) from error
+
+
+def matches(path: str, patterns: Iterable[str]) -> bool:
+    """Whether a file's name, or its path below the watched folder, fits one of the patterns.
+
+    Examples
+    --------
+    >>> matches("day1/movie.mrc", ["movie*.mrc"]), matches("day1/movie.mrc", ["day2/*"])
+    (True, False)
+    """
+    name = path.rpartition("/")[2]
+    return any(fnmatch.fnmatch(name, p) or fnmatch.fnmatch(path, p) for p in patterns)
 
 
 def _in_words(text: str) -> str:

@@ -104,7 +104,7 @@ class SectionId(Struct, frozen=True, order=True):
             or ".." in pure.parts
             or "\\" in self.path
             or ":" in self.path
-            or any(ord(c) < 32 or ord(c) == 127 for c in self.path)
+            or any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in self.path)
         ):
             msg = f"section path {self.path!r} is not a plain path inside the watched folder"
             raise ValueError(msg)
@@ -137,7 +137,8 @@ class Metadata(Struct, frozen=True, omit_defaults=True):
 
     Positions on the stage in µm, tilt in degrees, defocus in µm (negative is underfocus, as
     SerialEM writes it), dose in e/Å², voltage in kV. ``acquired`` is ISO 8601 without a zone: the
-    camera PC's clock.
+    camera PC's clock. ``file_title`` is the first label of an MRC header; SerialEM's tells when the
+    file was opened, which tells two files of one name apart.
     """
 
     pixel_size_source: str | None = None
@@ -153,6 +154,7 @@ class Metadata(Struct, frozen=True, omit_defaults=True):
     binning: float | None = None
     acquired: str | None = None
     navigator_label: str | None = None
+    file_title: str | None = None
     min_max_mean: tuple[float, float, float] | None = None
 
 
@@ -182,6 +184,10 @@ class Frame:
     metadata: Metadata = field(default_factory=Metadata)
     stream: bool = False
     written_s: float | None = None
+
+    def pixels_crc32(self) -> int:
+        """Checksum of the pixels' bytes, to tell whether a file is still the same."""
+        return zlib.crc32(np.ascontiguousarray(self.pixels).data)
 
 
 class Summary(Struct, frozen=True):
@@ -344,6 +350,6 @@ class Result:
             threshold=segmentation.threshold,
             normalization_maximum=segmentation.normalization_maximum,
             timings_s=segmentation.timings_s,
-            pixels_crc32=zlib.crc32(np.ascontiguousarray(frame.pixels).data),
+            pixels_crc32=frame.pixels_crc32(),
             versions=versions or {},
         )

@@ -202,7 +202,7 @@ def main() -> None:
     parser.add_argument("--test-scenes", type=int, default=50)
     parser.add_argument("--size-px", type=int, default=512)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=4400)
     parser.add_argument("--early-steps", type=int, default=0, help="write a first model here, too")
     parser.add_argument("--out", type=Path, default=FOLDER, help="where weights and card go")
     arguments = parser.parse_args()

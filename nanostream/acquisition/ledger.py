@@ -13,7 +13,6 @@ never a section, so the database need not wait for the disk at each (synchronous
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from nanostream.acquisition.readiness import FileStat, KnownFile
-from nanostream.errors import SessionError
+from nanostream.database import open_database, transaction
 from nanostream.records import SectionId
 
 __all__ = ["Ledger"]
@@ -57,21 +56,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-            if version == 0:
-                self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT")
-        except (OSError, sqlite3.Error) as error:
-            msg = f"ledger {path} cannot be used: {error}; choose another [watch] ledger"
-            raise SessionError(msg) from error
-        if version not in (0, _VERSION):
-            self._db.close()
-            msg = f"ledger {path} is of version {version}, this nanostream knows {_VERSION}"
-            raise SessionError(msg)
+        self._db = open_database(path, schema=_SCHEMA, version=_VERSION, synchronous="NORMAL")
         rows = self._db.execute("SELECT state, count(*) FROM sections GROUP BY state")
         self._counts: dict[str, int] = dict(rows.fetchall())
 
@@ -109,26 +94,23 @@ class Ledger:
     def found(self, path: str, file: KnownFile, sections: Iterable[SectionId]) -> None:
         """Remember a look at a file and the sections it brought; all or nothing."""
         stat = file.stat
-        self._db.execute("BEGIN")
-        self._db.execute(
-            "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                path,
-                file.generation,
-                file.published,
-                stat and stat.size,
-                stat and stat.mtime_ns,
-                # Windows file ids are unsigned 64-bit or larger: too large for SQLite's integer.
-                None if stat is None else str(stat.inode),
-                file.title,
-            ),
+        row = (
+            path,
+            file.generation,
+            file.published,
+            stat and stat.size,
+            stat and stat.mtime_ns,
+            # Windows file ids are unsigned 64-bit or larger: too large for SQLite's integer.
+            None if stat is None else str(stat.inode),
+            file.title,
         )
         now_s = time.time()
-        added = self._db.executemany(
-            "INSERT OR IGNORE INTO sections (section, state, found_s) VALUES (?, 'found', ?)",
-            [(str(section), now_s) for section in sections],
-        ).rowcount
-        self._db.execute("COMMIT")
+        with transaction(self._db, f"ledger {self._path}"):
+            self._db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            added = self._db.executemany(
+                "INSERT OR IGNORE INTO sections (section, state, found_s) VALUES (?, 'found', ?)",
+                [(str(section), now_s) for section in sections],
+            ).rowcount
         self._count("found", max(added, 0))
 
     def stored(self, section: SectionId) -> None:
@@ -141,11 +123,12 @@ class Ledger:
 
     def retry(self, section: SectionId) -> bool:
         """Take a section out of quarantine; False if it is not in it."""
-        changed = self._db.execute(
-            "UPDATE sections SET state = 'found', reason = NULL, attempts = 0, settled_s = NULL"
-            " WHERE section = ? AND state = 'quarantined'",
-            (str(section),),
-        ).rowcount
+        with transaction(self._db, f"ledger {self._path}"):
+            changed = self._db.execute(
+                "UPDATE sections SET state = 'found', reason = NULL, attempts = 0,"
+                " settled_s = NULL WHERE section = ? AND state = 'quarantined'",
+                (str(section),),
+            ).rowcount
         if changed:
             self._count("quarantined", -1)
             self._count("found", 1)
@@ -168,16 +151,17 @@ class Ledger:
         return self._counts.get(state, 0)
 
     def _settle(self, section: SectionId, state: str, reason: str | None, attempts: int) -> None:
-        before = self._db.execute(
-            "SELECT state FROM sections WHERE section = ?", (str(section),)
-        ).fetchone()
-        if before is None or before[0] in (state, "stored"):
-            return  # a stored section stays stored, whoever says something else later
-        self._db.execute(
-            "UPDATE sections SET state = ?, reason = ?, attempts = ?, settled_s = ?"
-            " WHERE section = ?",
-            (state, reason, attempts, time.time(), str(section)),
-        )
+        with transaction(self._db, f"ledger {self._path}"):
+            before = self._db.execute(
+                "SELECT state FROM sections WHERE section = ?", (str(section),)
+            ).fetchone()
+            if before is None or before[0] in (state, "stored"):
+                return  # a stored section stays stored, whoever says something else later
+            self._db.execute(
+                "UPDATE sections SET state = ?, reason = ?, attempts = ?, settled_s = ?"
+                " WHERE section = ?",
+                (state, reason, attempts, time.time(), str(section)),
+            )
         self._count(before[0], -1)
         self._count(state, 1)
 

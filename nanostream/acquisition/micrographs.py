@@ -110,7 +110,8 @@ def read_micrograph(path: Path, z: int = 0, *, section: SectionId | None = None)
         mdoc_size_nm, metadata = told
         if mdoc_size_nm is not None:
             pixel_size_nm, source = mdoc_size_nm, metadata.pixel_size_source
-    metadata = replace(metadata, pixel_size_source=source)
+    title = mrc.read_header(path)[0].title if _is_mrc(path) else ""
+    metadata = replace(metadata, pixel_size_source=source, file_title=title or None)
     return Frame(section, pixels, pixel_size_nm, metadata, written_s=written_s)
 
 

@@ -212,10 +212,6 @@ class Readiness:
         stat = look.stat if look and look.settled else None
         return KnownFile(file.generation, file.published, stat, file.title)
 
-    def generation(self, path: str) -> int:
-        """Which file of that name is there now: 1 for the first."""
-        return self._files.get(path, KnownFile()).generation
-
     def _answer(self, path: str, stat: FileStat, *, lagging: bool) -> None:
         look = self._looks[path]
         look.inspected, look.answered, look.lagging = stat, True, lagging

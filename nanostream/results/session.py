@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -80,12 +81,14 @@ class Session:
     def particles(self) -> pd.DataFrame:
         """One row per particle; ``frame, particle, x, y`` first.
 
-        In a stream ``particle`` is the identity that lasts, elsewhere the label in the mask.
+        In a stream ``particle`` is the identity that lasts, and -1 as long as an earlier section
+        has no end yet; elsewhere it is the label in the mask.
         """
         names = [name for name in PARTICLE_DTYPE.names or () if name not in ("frame", "particle")]
         columns = ", ".join(f"p.{name}" for name in names)
         table = self._read(
-            "SELECT p.frame, coalesce(t.particle, p.particle) AS particle,"
+            "SELECT p.frame, coalesce(t.particle, CASE WHEN s.stream IS NULL THEN p.particle"
+            " ELSE -1 END) AS particle,"
             f" {columns}, t.x_corr, t.y_corr, p.section"
             " FROM particles p JOIN sections s ON s.section = p.section"
             " LEFT JOIN tracks t ON t.section = p.section AND t.label = p.label"
@@ -145,5 +148,9 @@ class Session:
         return table.astype({c: self._types[c] for c in table.columns if c in self._types})
 
     def _connect(self) -> sqlite3.Connection:
-        uri = (self.folder / DATABASE).resolve().as_uri()
-        return sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=10)
+        path = (self.folder / DATABASE).resolve()
+        # SQLite wants to write beside a WAL database even to read it. Where that is forbidden and
+        # no writer has left a log, the file is all there is.
+        settled = not path.with_name(f"{DATABASE}-wal").exists()
+        mode = "immutable=1" if settled and not os.access(path.parent, os.W_OK) else "mode=ro"
+        return sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, timeout=10)

@@ -8,14 +8,14 @@ next try replaces; there is never a row without its mask. docs/formats.md descri
 
 from __future__ import annotations
 
-import fnmatch
+import errno
 import hashlib
 import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,8 +26,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nanostream.config import Config, Stream
-from nanostream.errors import SessionError
+from nanostream.config import Config, Stream, matches
+from nanostream.database import open_database, transaction
+from nanostream.errors import MessageError, SessionError
 from nanostream.particles.tracks import Tracker, TrackerSettings
 from nanostream.records import PARTICLE_DTYPE, Result, SectionId
 
@@ -43,7 +44,7 @@ __all__ = [
 
 DATABASE = "session.db"
 #: What the other processes may have made in the folder before the sink makes the database.
-_BEFORE_DATABASE = ("logs", "masks", "config.json", "ledger.db")
+_BEFORE_DATABASE = ("logs", "config.json", "ledger.db", "writer.lock")
 #: Raised with every change of tables or masks; another version is refused by name.
 SESSION_VERSION = 1
 
@@ -82,13 +83,17 @@ CREATE TABLE drift (
     PRIMARY KEY (stream, frame)
 );
 CREATE TABLE trackers (
-    stream TEXT PRIMARY KEY, next_frame INTEGER NOT NULL, state BLOB NOT NULL
+    stream TEXT PRIMARY KEY, next_frame INTEGER NOT NULL, identities INTEGER NOT NULL,
+    state BLOB NOT NULL
 );
 CREATE TABLE quarantine (
     section TEXT PRIMARY KEY, reason TEXT NOT NULL, attempts INTEGER NOT NULL, time_s REAL NOT NULL
 );
 CREATE TABLE retries (section TEXT PRIMARY KEY);
-CREATE TABLE events (time_s REAL NOT NULL, source TEXT NOT NULL, text TEXT NOT NULL);
+CREATE TABLE events (
+    time_s REAL NOT NULL, source TEXT NOT NULL, number INTEGER NOT NULL, text TEXT NOT NULL,
+    PRIMARY KEY (source, number)
+);
 """
 
 
@@ -98,7 +103,7 @@ def is_stream(path: str, streams: Sequence[Stream]) -> bool:
 
 
 def _stream_of(path: str, streams: Sequence[Stream]) -> Stream | None:
-    return next((s for s in streams if fnmatch.fnmatchcase(path, s.pattern)), None)
+    return next((s for s in streams if matches(path, [s.pattern])), None)
 
 
 def mask_path(section: SectionId) -> str:
@@ -126,36 +131,16 @@ class Store:
     def __init__(self, folder: Path, config: Config) -> None:
         self.folder = folder
         self._streams = config.streams
-        self._config_json = msgspec.json.encode(config)
-        try:
-            check_folder(folder)
-            for name in ("masks", "logs"):
-                (folder / name).mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(folder / DATABASE, isolation_level=None, timeout=10)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            # A commit that was acknowledged must survive a power cut.
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._prepare()
-        except (OSError, sqlite3.Error) as error:
-            msg = f"session {folder} cannot be written: {error}"
-            raise SessionError(msg) from error
-
-    def _prepare(self) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            self._db.executescript(
-                f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SESSION_VERSION}; COMMIT"
-            )
-            self._provenance("created_s", str(time.time()))
-        elif version != SESSION_VERSION:
-            msg = (
-                f"session {self.folder} is of version {version}, this nanostream writes "
-                f"{SESSION_VERSION}; choose another --out"
-            )
-            raise SessionError(msg)
-        digest = hashlib.sha256(self._config_json).hexdigest()
-        self._provenance(f"config {digest}", self._config_json.decode())
-        self._config_sha256 = digest
+        check_folder(folder)
+        self._lock = _lock(folder / "writer.lock")
+        self._db = open_database(
+            folder / DATABASE, schema=_SCHEMA, version=SESSION_VERSION, synchronous="FULL"
+        )
+        text = msgspec.json.encode(config)
+        self._config_sha256 = hashlib.sha256(text).hexdigest()
+        known = {"created_s": str(time.time()), f"config {self._config_sha256}": text.decode()}
+        with transaction(self._db, f"session {folder}"):
+            self._db.executemany("INSERT OR IGNORE INTO provenance VALUES (?, ?)", known.items())
 
     def __enter__(self) -> Self:
         return self
@@ -167,11 +152,19 @@ class Store:
         trace: TracebackType | None,
     ) -> None:
         self._db.close()
+        self._lock.close()
 
     def has(self, section: SectionId) -> bool:
         """Whether the section's result is committed."""
         row = self._db.execute("SELECT 1 FROM sections WHERE section = ?", (str(section),))
         return row.fetchone() is not None
+
+    def pixels_crc32(self, section: SectionId) -> int | None:
+        """Checksum of the micrograph that a section's result is of; None if it is not stored."""
+        row = self._db.execute(
+            "SELECT pixels_crc32 FROM sections WHERE section = ?", (str(section),)
+        ).fetchone()
+        return None if row is None else int(row[0])
 
     def commit(self, result: Result) -> bool:
         """Keep a result for good: mask, rows and tracks, or nothing.
@@ -186,15 +179,13 @@ class Store:
         SessionError
             If the disk is full or the folder cannot be written; the result can be committed
             again later.
+        MessageError
+            If this result can never be stored, wherever there is room.
         """
         if self.has(result.section):
             return False
-        try:
-            labels_crc32 = _write_mask(self.folder / mask_path(result.section), result)
-        except OSError as error:
-            msg = f"mask of {result.section} cannot be written in {self.folder}: {error}"
-            raise SessionError(msg) from error
-        with self._transaction(f"rows of {result.section}"):
+        labels_crc32 = _write_mask(self.folder / mask_path(result.section), result)
+        with transaction(self._db, f"{result.section} in {self.folder}"):
             self._insert_section(result, labels_crc32)
             if result.stream:
                 self._advance_tracks(result.section)
@@ -206,7 +197,7 @@ class Store:
         """List a section as given up; tracks go on without it."""
         if self.has(section):
             return
-        with self._transaction(f"quarantine of {section}"):
+        with transaction(self._db, f"quarantine of {section}"):
             self._db.execute(
                 "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?)",
                 (str(section), reason, attempts, time.time()),
@@ -221,22 +212,29 @@ class Store:
 
     def retried(self, section: SectionId) -> None:
         """Take note that the agent tries it again: it is in quarantine no more."""
-        with self._transaction(f"retry of {section}"):
+        with transaction(self._db, f"retry of {section}"):
             for table in ("retries", "quarantine"):
                 self._db.execute(f"DELETE FROM {table} WHERE section = ?", (str(section),))
 
-    def event(self, source: str, text: str) -> None:
-        """Keep a word about what happened."""
-        with self._transaction("event"):
-            self._db.execute("INSERT INTO events VALUES (?, ?, ?)", (time.time(), source, text))
+    def event(self, source: str, number: int, text: str) -> None:
+        """Keep a word about what happened; the same number of the same source is kept once."""
+        with transaction(self._db, "an event"):
+            self._db.execute(
+                "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?)",
+                (time.time(), source, number, text),
+            )
 
     def counts(self) -> dict[str, int]:
-        """Number of rows: sections, particles, quarantine, tracks (identities)."""
-        one = "SELECT (SELECT count(*) FROM sections), (SELECT count(*) FROM particles),"
-        two = " (SELECT count(*) FROM quarantine),"
-        three = " (SELECT count(*) FROM (SELECT DISTINCT stream, particle FROM tracks))"
-        row = self._db.execute(one + two + three).fetchone()
-        return dict(zip(("sections", "particles", "quarantine", "tracks"), row, strict=True))
+        """Number of sections, particles, quarantined sections and identities in streams."""
+        return {
+            name: int(self._db.execute(query).fetchone()[0])
+            for name, query in (
+                ("sections", "SELECT count(*) FROM sections"),
+                ("particles", "SELECT coalesce(sum(count), 0) FROM sections"),
+                ("quarantine", "SELECT count(*) FROM quarantine"),
+                ("tracks", "SELECT coalesce(sum(identities), 0) FROM trackers"),
+            )
+        }
 
     def normalization_maximum(self) -> float | None:
         """Largest value the session was scaled by, for models that need the data set's maximum."""
@@ -250,24 +248,6 @@ class Store:
         ).fetchall()
         table = np.array(rows, np.float64).reshape(-1, 2)
         return table[:, 0], table[:, 1]
-
-    @contextmanager
-    def _transaction(self, what: str) -> Iterator[None]:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:  # a full disk has rolled back by itself
-                    self._db.execute("ROLLBACK")
-                raise
-        except sqlite3.Error as error:
-            msg = f"{what} cannot be written to {self.folder / DATABASE}: {error}"
-            raise SessionError(msg) from error
-
-    def _provenance(self, key: str, value: str) -> None:
-        self._db.execute("INSERT OR IGNORE INTO provenance VALUES (?, ?)", (key, value))
 
     def _insert_section(self, result: Result, labels_crc32: int) -> None:
         section, summary = result.section, result.summary
@@ -310,21 +290,22 @@ class Store:
         """Link all sections of a stream that have become consecutive."""
         stream = section.file
         row = self._db.execute(
-            "SELECT next_frame, state FROM trackers WHERE stream = ?", (stream,)
+            "SELECT next_frame, identities, state FROM trackers WHERE stream = ?", (stream,)
         ).fetchone()
         if row:
-            frame, tracker = int(row[0]), Tracker.from_bytes(row[1])
+            frame, identities, tracker = int(row[0]), int(row[1]), Tracker.from_bytes(row[2])
         else:
-            frame, tracker = 0, Tracker(_tracker_settings(section.path, self._streams))
+            frame, identities = 0, 0
+            tracker = Tracker(_tracker_settings(section.path, self._streams))
         first = frame
         while (end := self._end_of(stream, frame)) is not None:
             if end == "stored":
-                self._link(stream, frame, tracker)
+                identities += self._link(stream, frame, tracker)
             frame += 1
         if frame > first:
             self._db.execute(
-                "INSERT OR REPLACE INTO trackers VALUES (?, ?, ?)",
-                (stream, frame, tracker.to_bytes()),
+                "INSERT OR REPLACE INTO trackers VALUES (?, ?, ?, ?)",
+                (stream, frame, identities, tracker.to_bytes()),
             )
 
     def _end_of(self, stream: str, frame: int) -> str | None:
@@ -336,7 +317,8 @@ class Store:
         ).fetchone()
         return row and str(row[0])
 
-    def _link(self, stream: str, frame: int, tracker: Tracker) -> None:
+    def _link(self, stream: str, frame: int, tracker: Tracker) -> int:
+        """Identities of one section's particles; how many of them are new."""
         section = f"{stream}#{frame}"
         rows = self._db.execute(
             "SELECT label, x, y, diameter_px, touches_edge FROM particles WHERE section = ?"
@@ -367,6 +349,7 @@ class Store:
             "INSERT INTO drift VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (stream, frame, dx, dy, total_x, total_y, step.drift_votes, step.gate_px),
         )
+        return len(step.appeared)
 
 
 def ask_retry(folder: Path, sections: Sequence[str]) -> None:
@@ -422,11 +405,29 @@ def check_folder(folder: Path) -> None:
         raise SessionError(msg)
 
 
+#: These say that a name or a value is impossible; no room on any disk would help.
+_NEVER = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, errno.EISDIR)
+
+
 def _write_mask(path: Path, result: Result) -> int:
     """Write one section's mask so that it exists whole or not at all; its labels' checksum."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
-    with h5py.File(temporary, "w") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _fill_mask(temporary, result)
+        _to_disk(temporary)
+        temporary.replace(path)
+        _to_disk(path.parent)
+    except (OSError, RuntimeError) as error:  # h5py: RuntimeError when a write fails at closing
+        msg = f"mask of {result.section} cannot be written to {path}: {error}"
+        if isinstance(error, OSError) and error.errno in _NEVER:
+            raise MessageError(msg) from error
+        raise SessionError(msg) from error
+    return zlib.crc32(np.ascontiguousarray(result.labels).data)
+
+
+def _fill_mask(path: Path, result: Result) -> None:
+    with h5py.File(path, "w") as file:
         file.attrs["nanostream_mask"] = SESSION_VERSION
         file.attrs["section"] = str(result.section)
         file.attrs["model"] = result.model
@@ -444,15 +445,28 @@ def _write_mask(path: Path, result: Result) -> int:
                 shuffle=array.itemsize > 1,
                 fletcher32=True,
             )
-        file.flush()
-    _to_disk(temporary)
-    temporary.replace(path)
-    _to_disk(path.parent)
-    return _crc32(result.labels)
 
 
-def _crc32(array: NDArray[Any]) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).data)
+def _lock(path: Path) -> sqlite3.Connection:
+    """Keep other writers out; the system lets go when this process ends, however it ends.
+
+    SQLite's own file lock, because it works alike on every system.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = sqlite3.connect(path, isolation_level=None, timeout=0)
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.Error:
+            lock.close()
+            raise
+    except sqlite3.OperationalError as error:
+        msg = f"session {path.parent} cannot be written, or another nanostream writes it: {error}"
+        raise SessionError(msg) from error
+    except OSError as error:
+        msg = f"session {path.parent} cannot be made: {error.strerror}; choose another folder"
+        raise SessionError(msg) from error
+    return lock
 
 
 def _to_disk(path: Path) -> None:

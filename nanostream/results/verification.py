@@ -15,7 +15,7 @@ from nanostream.errors import MicrographError, NotReadyError, SessionError
 from nanostream.records import SectionId
 from nanostream.results.session import Session
 
-__all__ = ["Verification", "acquired_sections", "verify"]
+__all__ = ["AcquiredFile", "Verification", "acquired_files", "verify"]
 
 
 class Verification(Struct, frozen=True):
@@ -40,46 +40,67 @@ class Verification(Struct, frozen=True):
         return not (self.missing or self.doubled or self.damaged)
 
 
-def acquired_sections(
+class AcquiredFile(Struct, frozen=True):
+    """What a header says now: complete sections, and the title that tells files apart."""
+
+    path: str
+    sections: int
+    title: str | None
+
+
+def acquired_files(
     folder: Path, files: Iterable[str]
-) -> tuple[list[tuple[str, int]], tuple[str, ...]]:
-    """Complete sections as the headers say now, and the files that are no micrographs.
+) -> tuple[list[AcquiredFile], tuple[str, ...]]:
+    """Micrograph files as their headers say now, and the names of those that are none.
 
     Parameters
     ----------
     files : iterable of str
         POSIX paths below the folder.
     """
-    sections: list[tuple[str, int]] = []
+    acquired = []
     unreadable = []
     for path in files:
         try:
             header, stat = read_header(folder / path)
         except NotReadyError:
             continue
-        except MicrographError as error:
+        except (MicrographError, OSError) as error:
             unreadable.append(str(error))
             continue
-        sections += [(path, z) for z in range(header.complete_sections(stat.st_size))]
-    return sections, tuple(unreadable)
+        complete = header.complete_sections(stat.st_size)
+        acquired.append(AcquiredFile(path, complete, header.title or None))
+    return acquired, tuple(unreadable)
 
 
-def verify(session: Session, acquired: Iterable[tuple[str, int]] | None = None) -> Verification:
+def verify(session: Session, acquired: Iterable[AcquiredFile] | None = None) -> Verification:
     """Hold a session against what was acquired, and its masks against their checksums.
 
     Parameters
     ----------
-    acquired : iterable of (path, z), optional
-        From `acquired_sections`; without it only the session itself is checked.
+    acquired : iterable of AcquiredFile, optional
+        Without it only the session itself is checked.
     """
     sections = session.sections
     given_up = tuple(session.quarantine["section"])
     stored = [SectionId.parse(text) for text in sections["section"]]
-    ended = {(s.path, s.z) for s in stored} | {
-        (s.path, s.z) for s in map(SectionId.parse, given_up)
-    }
-    expected = None if acquired is None else list(acquired)
-    # By what a section is, not by how its name is written.
+    titles = sections["file_title"] if "file_title" in sections else [None] * len(sections)
+    # The file that is there now is the newest of its name; results of an older one are not its.
+    newest: dict[tuple[str, int], tuple[int, str | None]] = {}
+    for section, title in (
+        *zip(stored, titles, strict=True),
+        *((SectionId.parse(text), None) for text in given_up),
+    ):
+        key = (section.path, section.z)
+        known = title if isinstance(title, str) else None
+        newest[key] = max(newest.get(key, (0, None)), (section.generation, known), key=_first)
+    files = None if acquired is None else list(acquired)
+    missing = [
+        f"{file.path}#{z}"
+        for file in files or ()
+        for z in range(file.sections)
+        if (file.path, z) not in newest or newest[file.path, z][1] not in (None, file.title)
+    ]
     keys = Counter(zip(sections["path"], sections["generation"], sections["z"], strict=True))
     damaged = [
         str(section)
@@ -87,14 +108,18 @@ def verify(session: Session, acquired: Iterable[tuple[str, int]] | None = None) 
         if not _mask_is_whole(session, section, int(checksum))
     ]
     return Verification(
-        acquired=None if expected is None else len(expected),
+        acquired=None if files is None else sum(file.sections for file in files),
         stored=len(stored),
         quarantined=given_up,
-        missing=tuple(f"{path}#{z}" for path, z in expected or () if (path, z) not in ended),
+        missing=tuple(missing),
         doubled=tuple(f"{p}~{g}#{z}" for (p, g, z), n in keys.items() if n > 1)
         + tuple(set(given_up) & set(sections["section"])),
         damaged=tuple(damaged),
     )
+
+
+def _first(pair: tuple[int, str | None]) -> int:
+    return pair[0]
 
 
 def _mask_is_whole(session: Session, section: SectionId, checksum: int) -> bool:

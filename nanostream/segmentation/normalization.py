@@ -78,23 +78,23 @@ def normalize(
     -------
     ndarray
         (H, W) float32, finite for finite input: a constant image becomes zeros ("image-minmax",
-        "standardize"), and where the maximum is 0 nothing is divided.
+        "standardize"), and where the maximum is not positive nothing is divided.
 
     Raises
     ------
     ValueError
-        For an unknown method, and for "dataset-max" without a positive maximum.
+        For an unknown method, and for "dataset-max" without a maximum, or with a negative one.
     """
     if method not in METHODS:
         raise ValueError(
             f"normalize: unknown method {method!r}; choose one of {', '.join(METHODS)}"
         )
     if method == "dataset-max":
-        if maximum is None or not maximum > 0:
+        if maximum is None or not maximum >= 0:
             raise ValueError(
                 f"normalize: method 'dataset-max' needs the data set's maximum, got {maximum}"
             )
-        return _scaled(filtered, 1.0 / maximum, 0.0)
+        return _scaled(filtered, 1.0 / maximum if maximum else 1.0, 0.0)
     if filtered.size == 0:
         return filtered.astype(np.float32)
     if method == "standardize":
@@ -106,8 +106,29 @@ def normalize(
         return _scaled(filtered, scale, -mean * scale)
     low, high, _, _ = cv2.minMaxLoc(_readable(filtered))
     if method == "image-max":
-        return _scaled(filtered, 1.0 / high if high else 1.0, 0.0)
+        return _scaled(filtered, 1.0 / high if high > 0 else 1.0, 0.0)
     return _scaled(filtered, 1.0 / (high - low) if high > low else 1.0, -low, shift_first=True)
+
+
+def without_shift(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Counts as the camera gave them, where SerialEM has stored them less 32768.
+
+    With its option to subtract 32768 from unsigned data (the default for STEM), dark is about
+    -32768 in an int16 file; nothing in the file says so, but no other micrograph has such counts.
+    Dividing by the maximum needs counts that start at zero.
+
+    Returns
+    -------
+    (H, W)
+        uint16 if the shift was found, else the same array.
+
+    References
+    ----------
+    SerialEM, KImageStore.cpp and the property STEMUnsignedOption.
+    """
+    if pixels.dtype != np.int16 or pixels.size == 0 or pixels.min() > -16384:
+        return pixels
+    return np.asarray(np.ascontiguousarray(pixels).view(np.uint16) ^ np.uint16(0x8000))
 
 
 def _readable(pixels: NDArray[Any]) -> NDArray[Any]:

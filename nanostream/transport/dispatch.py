@@ -16,21 +16,25 @@ Rules:
   in work.
 - A worker that stays silent, or comes back as another process, has lost its sections. Only the
   one it was computing counts an attempt: the others were innocent bystanders.
-- What comes back goes to the front of the queue, so order is disturbed as little as possible.
+- What comes back goes to the front of the queue, so order is disturbed as little as possible; what
+  failed rests first, and nothing waits for it.
+- While the files cannot be reached nothing is sent, and that counts as nobody's attempt.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from nanostream.config import Delivery
-from nanostream.records import Health, SectionId
+from nanostream.records import SectionId
 
 __all__ = [
     "Action",
     "Dispatch",
     "Event",
+    "FilesAway",
     "Note",
     "Quarantine",
     "SectionDone",
@@ -88,6 +92,17 @@ class SectionFailed:
 
 
 @dataclass(frozen=True)
+class FilesAway:
+    """The watched folder cannot be reached, which is no section's fault; or it is back.
+
+    ``section`` was to be read just then and waits again.
+    """
+
+    away: bool
+    section: SectionId | None = None
+
+
+@dataclass(frozen=True)
 class Tick:
     """Time has passed."""
 
@@ -123,7 +138,7 @@ class Note:
     text: str
 
 
-Event = SectionFound | WorkerBeat | WorkerGone | SectionDone | SectionFailed | Tick
+Event = SectionFound | WorkerBeat | WorkerGone | SectionDone | SectionFailed | FilesAway | Tick
 Action = Send | Store | Quarantine | Note
 
 
@@ -148,39 +163,28 @@ class Dispatch:
 
     def __init__(self, settings: Delivery) -> None:
         self._settings = settings
-        self._waiting: dict[SectionId, None] = {}
+        self._waiting: OrderedDict[SectionId, None] = OrderedDict()
+        self._resting: dict[SectionId, float] = {}
         self._workers: dict[str, _Worker] = {}
         self._failures: dict[SectionId, list[str]] = {}
-        self._not_before: dict[SectionId, float] = {}
+        self._away = False
 
     @property
     def waiting(self) -> int:
         """Sections that no worker has yet."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._resting)
 
     @property
     def in_work(self) -> int:
         """Sections that are with a worker."""
         return sum(len(worker.sent) for worker in self._workers.values())
 
-    def health(self, now_s: float) -> tuple[Health, ...]:
-        """Each worker's state, for the dashboard."""
-        return tuple(
-            Health(
-                name=name,
-                state="leaving" if w.leaving else "computing" if w.computing else "ready",
-                age_s=now_s - w.seen_s,
-                detail=w.detail,
-            )
-            for name, w in sorted(self._workers.items())
-        )
-
     def handle(self, event: Event, now_s: float) -> list[Action]:
         """What to do about an event, at POSIX or monotonic time ``now_s`` (seconds)."""
         actions: list[Action] = []
         match event:
             case SectionFound(section):
-                if self._holder(section) is None:
+                if self._holder(section) is None and section not in self._resting:
                     self._waiting.setdefault(section)
             case WorkerBeat():
                 actions += self._beat(event, now_s)
@@ -189,13 +193,17 @@ class Dispatch:
             case SectionDone(section):
                 self._forget(section)
                 self._failures.pop(section, None)
-                self._not_before.pop(section, None)
                 actions.append(Store(section))
             case SectionFailed(section, reason, final):
                 self._forget(section)
                 actions += self._failed(section, reason, now_s, final=final)
+            case FilesAway(away, section):
+                self._away = away
+                if section is not None:
+                    self._forget(section)
+                    self._requeue([section])
             case Tick():
-                pass
+                self._requeue(s for s, due_s in list(self._resting.items()) if due_s <= now_s)
         for name, worker in list(self._workers.items()):
             if now_s - worker.seen_s > self._settings.silent_s:
                 silence = f"was silent for {now_s - worker.seen_s:.0f} s"
@@ -211,9 +219,9 @@ class Dispatch:
         worker.slots, worker.seen_s, worker.detail = beat.slots, now_s, beat.detail
         worker.computing = beat.computing
         for section in beat.holding:
-            # Held but not waiting: another worker was quicker, its end is known already.
-            if section in self._waiting:
-                del self._waiting[section]
+            # Held but not open here: another worker was quicker, its end is known already.
+            if section in self._waiting or section in self._resting:
+                self._forget(section)
                 worker.sent[section] = now_s
         lost = [
             section
@@ -253,12 +261,10 @@ class Dispatch:
         reasons = self._failures.setdefault(section, [])
         reasons.append(reason)
         if not final and len(reasons) < self._settings.attempts:
-            self._requeue([section])
-            self._not_before[section] = now_s + self._settings.retry_s * len(reasons)
+            self._resting[section] = now_s + self._settings.retry_s * len(reasons)
             return [Note(f"{section}: attempt {len(reasons)} failed: {reason}")]
         del self._failures[section]
-        self._not_before.pop(section, None)
-        self._waiting.pop(section, None)
+        self._forget(section)
         different = list(dict.fromkeys(reasons))
         return [Quarantine(section, "; ".join(different), len(reasons))]
 
@@ -269,15 +275,12 @@ class Dispatch:
             for name, worker in self._workers.items()
             if not worker.leaving and len(worker.sent) < worker.slots
         }
-        if not free:
-            return actions
-        due = (s for s in list(self._waiting) if self._not_before.get(s, now_s) <= now_s)
-        while free and (section := next(due, None)) is not None:
+        while free and self._waiting and not self._away:
             name = max(free, key=lambda worker: free[worker])
             free[name] -= 1
             if not free[name]:
                 del free[name]
-            del self._waiting[section]
+            section, _ = self._waiting.popitem(last=False)
             self._workers[name].sent[section] = now_s
             actions.append(Send(name, section))
         return actions
@@ -287,10 +290,12 @@ class Dispatch:
 
     def _forget(self, section: SectionId) -> None:
         self._waiting.pop(section, None)
+        self._resting.pop(section, None)
         for worker in self._workers.values():
             worker.sent.pop(section, None)
 
     def _requeue(self, sections: Iterable[SectionId]) -> None:
-        front = dict.fromkeys(sections)
-        if front:
-            self._waiting = front | {s: None for s in self._waiting if s not in front}
+        for section in reversed(list(sections)):
+            self._resting.pop(section, None)
+            self._waiting[section] = None
+            self._waiting.move_to_end(section, last=False)

@@ -22,7 +22,6 @@ from nanostream.errors import MessageError
 from nanostream.records import (
     PARTICLE_DTYPE,
     Frame,
-    Health,
     Metadata,
     Result,
     SectionId,
@@ -54,6 +53,7 @@ MAX_SECTION_BYTES = 2**31 - 1
 MAX_HEADER_BYTES = 2**20
 MAX_SIDE_PX = 2**16
 MAX_HOLDING = 1024
+MAX_WORDS = 64
 PIXEL_DTYPES = ("|i1", "|u1", "<i2", "<u2", "<f2", "<f4")
 
 Buffer = bytes | memoryview
@@ -75,11 +75,13 @@ class Beat(Struct, frozen=True, tag="beat"):
 class Pong(Struct, frozen=True, tag="pong"):
     """Answer to a `Beat` or `Report`. Another ``instance`` than before: the peer was restarted.
 
-    ``retry`` are quarantined sections that the operator wants tried again.
+    ``heard`` is the number of the last word that is kept, ``retry`` are quarantined sections that
+    the operator wants tried again.
     """
 
     instance: str
     normalization_maximum: float | None = None
+    heard: int = 0
     retry: tuple[SectionId, ...] = ()
 
 
@@ -124,15 +126,12 @@ class Retried(Struct, frozen=True, tag="retried"):
 
 
 class Report(Struct, frozen=True, tag="report"):
-    """The agent's counts, for the dashboard."""
+    """The agent's counts, and its words that the sink has not yet said it has heard."""
 
     seen: int
     waiting: int
     in_work: int
-    stored: int
-    quarantined: int
-    workers: tuple[Health, ...] = ()
-    messages: tuple[str, ...] = ()
+    words: tuple[tuple[int, str], ...] = ()
 
 
 class _FrameHeader(Struct, frozen=True, tag="frame"):
@@ -259,6 +258,9 @@ def decode(parts: Sequence[bytes | memoryview]) -> Message:
     if isinstance(header, Beat):
         _expect(len(header.holding) <= MAX_HOLDING, "worker claims to hold too many sections")
         _expect(0 <= header.slots <= MAX_HOLDING, f"worker asks for {header.slots} slots")
+    if isinstance(header, Report):
+        _expect(len(header.words) <= MAX_WORDS, "agent has too many words at once")
+        _expect(all(0 < number < 2**62 for number, _ in header.words), "a word's number")
     return header
 
 
@@ -283,6 +285,11 @@ def _result(header: _ResultHeader, buffers: Sequence[bytes | memoryview]) -> Res
         memoryview(buffers[2]).nbytes == header.particles * PARTICLE_DTYPE.itemsize,
         "particle table and its length disagree",
     )
+    particles = np.frombuffer(buffers[2], PARTICLE_DTYPE)
+    _expect(header.summary.count == header.particles, "summary and particle table disagree")
+    for name in ("x", "y", "diameter_px"):
+        _expect(bool(np.isfinite(particles[name]).all()), f"a particle's {name} is no number")
+    _expect(0 <= header.pixels_crc32 < 2**32, f"checksum {header.pixels_crc32}")
     return Result(
         section=header.section,
         stream=header.stream,
@@ -291,7 +298,7 @@ def _result(header: _ResultHeader, buffers: Sequence[bytes | memoryview]) -> Res
         written_s=header.written_s,
         labels=_array(buffers[0], header.shape, np.dtype(header.labels_dtype)),
         probability=_array(buffers[1], header.shape, np.dtype("|u1")),
-        particles=np.frombuffer(buffers[2], PARTICLE_DTYPE),
+        particles=particles,
         summary=header.summary,
         model=header.model,
         model_sha256=header.model_sha256,

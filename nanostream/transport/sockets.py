@@ -7,7 +7,10 @@ Sockets never block: a full or absent peer is a False, and who called decides.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import secrets
+import socket as socket_module
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -146,7 +149,7 @@ class _Door:
             code, text = (b"200", b"OK") if name else (b"400", b"not trusted")
             if name is None:
                 where, shown = address.decode("ascii", "replace"), key.decode("ascii", "replace")
-                self.refused.append(f"refused a connection from {where}: unknown key {shown}")
+                self.refused.append(f"a connection from {where} with the unknown key {shown}")
                 del self.refused[:-_QUEUE]
             user = (name or "").encode()
             self.socket.send_multipart([version, sequence, code, text, user, b""])
@@ -355,15 +358,16 @@ def wait(sources: Sequence[Pollable], timeout_s: float) -> list[Pollable]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on loopback that are free at this moment, for the demo and the tests."""
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-    sockets = [context.socket(zmq.PAIR) for _ in range(count)]
-    # Below the range that outgoing connections take their ports from (32768 on Linux, 49152 on
-    # Windows): there a waiting client can take the port, or even connect to itself.
-    ports = [
-        socket.bind_to_random_port("tcp://127.0.0.1", min_port=20000, max_port=32000)
-        for socket in sockets
-    ]
-    for socket in sockets:
-        socket.close(linger=0)
-    return ports
+    """Ports on loopback that are free at this moment, for the demo and the tests.
+
+    Below the range that outgoing connections take theirs from (32768 on Linux, 49152 on Windows):
+    there a client that waits for its server can take the port, or even connect to itself.
+    """
+    with contextlib.ExitStack() as stack:
+        probes: list[socket_module.socket] = []
+        while len(probes) < count:
+            probe = stack.enter_context(socket_module.socket())
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", 20000 + secrets.randbelow(12000)))
+                probes.append(probe)
+        return [int(probe.getsockname()[1]) for probe in probes]

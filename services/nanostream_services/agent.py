@@ -6,14 +6,13 @@ every ``poll_s`` is the truth, since notices get lost and network shares send no
 
 from __future__ import annotations
 
-import fnmatch
+import itertools
 import logging
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from msgspec.structs import replace
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
@@ -23,7 +22,7 @@ from nanostream.acquisition.ledger import Ledger
 from nanostream.acquisition.mdoc import read_metadata
 from nanostream.acquisition.mrc import read_header, read_section
 from nanostream.acquisition.readiness import FileStat, Readiness
-from nanostream.config import Config, Watch
+from nanostream.config import Config, Watch, matches
 from nanostream.errors import ConfigError, MessageError, MicrographError, NotReadyError
 from nanostream.records import Frame, Metadata, SectionId
 from nanostream.results.store import is_stream
@@ -32,7 +31,7 @@ from nanostream.transport import messages as m
 from nanostream.transport.sockets import Client, Server, Waker, refusals, wait
 from nanostream_services.loop import LONGEST_WAIT_S, Stop
 
-__all__ = ["run_agent", "watched_files"]
+__all__ = ["WatchedFolder", "run_agent"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +39,8 @@ logger = logging.getLogger(__name__)
 _METADATA_LOOK_S = 0.02
 #: A worker sends words only.
 _LARGEST_FROM_WORKER_BYTES = 2**20
+#: Words that may wait for the sink; a folder of 10,000 foreign files says no more.
+_MOST_WORDS = 10_000
 _EVENTS = ("created", "modified", "moved", "closed")
 
 
@@ -67,47 +68,73 @@ def run_agent(config: Config, stop: Stop) -> None:
             agent.close()
 
 
-def watched_files(root: Path, watch: Watch) -> dict[str, FileStat]:
-    """Files below a folder that the patterns take, by POSIX path; one stat each."""
-    found: dict[str, FileStat] = {}
-    for path in _walk(root):
-        relative = path.relative_to(root).as_posix()
-        if _wanted(relative, watch):
+class WatchedFolder:
+    """Files below a folder that the patterns take.
+
+    What was decided about a name is remembered, and said once: a look at 100,000 files is one stat
+    each and nothing else.
+    """
+
+    def __init__(self, root: Path, watch: Watch) -> None:
+        self.root = root
+        self._watch = watch
+        self._decided: dict[str, bool] = {}
+        self._said: set[str] = set()
+
+    def files(self) -> dict[str, FileStat]:
+        """Size, time and inode of each, by POSIX path."""
+        found: dict[str, FileStat] = {}
+        folders = [("", self.root)]
+        while folders:
+            prefix, folder = folders.pop()
             try:
-                found[relative] = FileStat.of(path.stat())
-            except OSError:
-                continue  # deleted meanwhile; the next look will tell
-    return found
+                with os.scandir(folder) as entries:
+                    listed = list(entries)
+            except OSError as error:
+                self._say(f"folder {folder} cannot be listed: {error}")
+                continue
+            for entry in listed:
+                relative = prefix + entry.name
+                try:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append((f"{relative}/", Path(entry.path)))
+                    elif self.wants(relative):
+                        # Not entry.stat(): on Windows it has the size of before SerialEM's writing.
+                        found[relative] = FileStat.of(os.stat(entry.path))  # noqa: PTH116
+                except OSError as error:  # gone meanwhile, or a link to nowhere
+                    logger.debug("%s cannot be looked at: %s", relative, error)
+        return found
 
+    def wants(self, relative: str) -> bool:
+        """Whether a file is to be watched, by its POSIX path."""
+        decided = self._decided.get(relative)
+        if decided is None:
+            decided = self._decided[relative] = self._decide(relative)
+        return decided
 
-def _walk(folder: Path) -> Iterator[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            listed = list(entries)
-    except OSError as error:
-        logger.warning("folder %s cannot be listed now: %s", folder, error)
-        return
-    for entry in listed:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path))
-        elif entry.is_file():
-            yield Path(entry.path)
+    def is_empty(self) -> bool:
+        """Whether there is nothing in it, as where a share is not mounted."""
+        try:
+            return not any(self.root.iterdir())
+        except OSError:
+            return True
 
+    def _decide(self, relative: str) -> bool:
+        if relative.endswith("~") or not matches(relative, self._watch.include):
+            return False
+        if matches(relative, self._watch.exclude):
+            return False
+        try:
+            SectionId(relative, 0)
+        except ValueError as error:
+            self._say(f"not watched: {error}; rename the file")
+            return False
+        return True
 
-def _wanted(relative: str, watch: Watch) -> bool:
-    name = PurePosixPath(relative).name
-
-    def matches(patterns: tuple[str, ...]) -> bool:
-        return any(fnmatch.fnmatch(name, p) or fnmatch.fnmatch(relative, p) for p in patterns)
-
-    if name.endswith("~") or not matches(watch.include) or matches(watch.exclude):
-        return False
-    try:
-        SectionId(relative, 0)
-    except ValueError as error:
-        logger.warning("not watched: %s; rename the file", error)
-        return False
-    return True
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            logger.warning("%s", text)
 
 
 class _Hints(FileSystemEventHandler):
@@ -145,14 +172,17 @@ class _Hints(FileSystemEventHandler):
 class _Agent:
     def __init__(self, config: Config, root: Path, ledger: Ledger) -> None:
         self._config, self._root, self._ledger = config, root.resolve(), ledger
+        self._folder = WatchedFolder(self._root, config.watch)
+        self._away = False
+        self._mdocs_are_written = True
         self._readiness = Readiness(ledger.known_files())
         self._dispatch = d.Dispatch(config.delivery)
         self._held: dict[SectionId, float] = {}
         self._written_s: dict[SectionId, float] = {}
         self._metadata: dict[SectionId, tuple[float | None, Metadata] | None] = {}
         self._to_report: dict[SectionId, m.Quarantine] = {}
-        self._messages: deque[str] = deque(maxlen=8)
-        self._refused: set[str] = set()
+        self._words: deque[tuple[int, str]] = deque(maxlen=_MOST_WORDS)
+        self._last_word = 0
         self._next_scan_s = self._next_report_s = 0.0
         network = config.network
         self._server = Server(network, "frames", largest_bytes=_LARGEST_FROM_WORKER_BYTES)
@@ -188,20 +218,22 @@ class _Agent:
                     self._to_report.pop(section, None)
                 case m.Pong():
                     self._retry(answer.retry)
+                    while self._words and self._words[0][0] <= answer.heard:
+                        self._words.popleft()
         for text in refusals():
-            self._note(text)
+            self._note(f"refused {text}")
+        # Only now, when every sign of life has been read: a look at a slow share may have taken
+        # long, and that is not the workers' silence.
+        self._decide(d.Tick())
         self._look()
         self._release()
-        self._decide(d.Tick())
         self._report()
 
     def close(self) -> None:
         """Tell the sink the last counts and let go of everything."""
         self._next_report_s = 0.0
         self._report()
-        if self._observer is not None:
-            self._observer.stop()
-            self._observer.join()
+        self._stop_observing()
         self._waker.close()
         self._sink.close(linger_s=1.0)
         self._server.close()
@@ -218,6 +250,11 @@ class _Agent:
             )
             return None
         return observer
+
+    def _stop_observing(self) -> None:
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join()
 
     def _hear(self, worker: str, message: m.Message | MessageError) -> None:
         match message:
@@ -242,16 +279,31 @@ class _Agent:
                 self._decide(d.SectionFound(section))
             self._sink.send(m.Retried(section))
 
+    def _is_away(self) -> bool:
+        """Whether the folder is gone: a share that is not mounted is absent, or suddenly empty."""
+        return not self._root.is_dir() or (self._ledger.seen > 0 and self._folder.is_empty())
+
+    def _note_away(self, away: bool) -> None:
+        if away == self._away:
+            return
+        self._away = away
+        self._note(f"{self._root} {'cannot be reached; waiting for it' if away else 'is back'}")
+        if not away:  # the system's notices were for the folder that was there before
+            self._stop_observing()
+            self._observer = self._observe()
+        self._decide(d.FilesAway(away))
+
     def _look(self) -> None:
         now_s = time.monotonic()
         if now_s >= self._next_scan_s:
             self._hints.take()
-            listing = watched_files(self._root, self._config.watch)
+            self._note_away(self._is_away())
+            listing = self._folder.files()
             self._next_scan_s = time.monotonic() + self._config.watch.poll_s
         else:
             listing = {}
             for path in self._hints.take():
-                if _wanted(path, self._config.watch):
+                if self._folder.wants(path):
                     try:
                         listing[path] = FileStat.of((self._root / path).stat())
                     except OSError:
@@ -267,12 +319,10 @@ class _Agent:
             return
         except MicrographError as error:
             self._readiness.refused(path, listed)
-            if path not in self._refused:
-                self._refused.add(path)
-                self._note(f"not a micrograph: {error}")
+            self._note(f"not a micrograph: {error}")
             return
         except OSError as error:
-            logger.warning("%s cannot be read now: %s", path, error)
+            logger.debug("%s cannot be read now: %s", path, error)
             return
         sections = self._readiness.inspected(path, FileStat.of(status), header)
         known = self._readiness.known_file(path)
@@ -281,8 +331,9 @@ class _Agent:
         wait_s = self._config.watch.mdoc_wait_s
         for section in sections:
             self._written_s[section] = status.st_mtime
-            # Without an mdoc beside the first section, SerialEM was not told to write one.
-            expected = section.z == 0 or (self._root / f"{path}.mdoc").exists()
+            # No mdoc beside the first section of the last file: SerialEM was not told to write any.
+            first = section.z == 0 and self._mdocs_are_written
+            expected = first or (self._root / f"{path}.mdoc").exists()
             self._held[section] = time.monotonic() + (wait_s if expected else 0.0)
 
     def _release(self) -> None:
@@ -290,6 +341,8 @@ class _Agent:
         for section, deadline_s in list(self._held.items()):
             metadata = read_metadata(self._root / section.path, section.z)
             if metadata is not None or time.monotonic() >= deadline_s:
+                if section.z == 0:
+                    self._mdocs_are_written = metadata is not None
                 del self._held[section]
                 self._metadata[section] = metadata
                 self._decide(d.SectionFound(section))
@@ -326,6 +379,9 @@ class _Agent:
         try:
             header, pixels = read_section(path, section.z)
         except (MicrographError, OSError) as error:
+            if self._is_away():
+                self._note_away(True)
+                return d.FilesAway(True, section)
             return d.SectionFailed(section, f"cannot be read: {error}")
         known = self._readiness.known_file(section.path)
         # The title has SerialEM's time of "Open New": pixels of a newer file of the same name must
@@ -339,6 +395,7 @@ class _Agent:
         if pixel_size_nm is None:
             pixel_size_nm = header.pixel_size_nm
             metadata = replace(metadata, pixel_size_source="header" if pixel_size_nm else None)
+        metadata = replace(metadata, file_title=header.title or None)
         frame = Frame(
             section=section,
             pixels=pixels,
@@ -371,13 +428,11 @@ class _Agent:
                 seen=self._ledger.seen,
                 waiting=self._dispatch.waiting + len(self._held),
                 in_work=self._dispatch.in_work,
-                stored=self._ledger.count("stored"),
-                quarantined=self._ledger.count("quarantined"),
-                workers=self._dispatch.health(now_s),
-                messages=tuple(self._messages),
+                words=tuple(itertools.islice(self._words, m.MAX_WORDS)),
             )
         )
 
     def _note(self, text: str) -> None:
         logger.info("%s", text)
-        self._messages.append(f"{time.strftime('%H:%M:%S')} {text}")
+        self._last_word += 1
+        self._words.append((self._last_word, f"{time.strftime('%H:%M:%S')} {text}"))

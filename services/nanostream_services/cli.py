@@ -143,6 +143,9 @@ def run(
 def segment(
     files: Annotated[list[Path], typer.Argument(help="MRC, dm3, dm4, ser, emd, TIFF, PNG, NPY.")],
     out: Out,
+    root: Annotated[
+        Path | None, typer.Option(help="Name sections by their path below it, as when watched.")
+    ] = None,
     config: ConfigFile = None,
     model: ModelName = None,
     threshold: Threshold = None,
@@ -159,7 +162,7 @@ def segment(
         def progress(done: int, total: int, name: str) -> None:
             bar.update(task, completed=done, total=total, description=name or "done")
 
-        result = segment_files(files, settings, stop, progress=progress)
+        result = segment_files(files, settings, stop, root=root, progress=progress)
         interrupted = stop.is_set()
     if result.known:
         console.print(f"{result.known} sections were in the session already")
@@ -181,18 +184,20 @@ def verify(
 ) -> None:
     """Check that what was acquired is stored or quarantined, once, with a whole mask."""
     from nanostream.results.session import Session
-    from nanostream.results.verification import acquired_sections
+    from nanostream.results.verification import AcquiredFile, acquired_files
     from nanostream.results.verification import verify as hold_against
-    from nanostream_services.agent import watched_files
+    from nanostream_services.agent import WatchedFolder
 
-    settings = load_config(config) if config else Config()
-    acquired: list[tuple[str, int]] | None = None
+    used = config or session / "config.json"
+    settings = load_config(used) if config or used.is_file() else Config()
+    acquired: list[AcquiredFile] | None = None
     unreadable: tuple[str, ...] = ()
     if watch is not None:
         if not watch.is_dir():
             msg = f"{watch} is not a folder; give the one that was watched"
             raise ConfigError(msg)
-        acquired, unreadable = acquired_sections(watch, watched_files(watch, settings.watch))
+        folder = WatchedFolder(watch.resolve(), settings.watch)
+        acquired, unreadable = acquired_files(folder.root, folder.files())
     found = hold_against(Session(session), acquired)
     found = msgspec.structs.replace(found, unreadable=unreadable)
     if as_json:
@@ -200,13 +205,13 @@ def verify(
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(tree)).decode() + "\n")
     else:
         table = Table("", "sections", "which", title=str(session))
-        table.add_row("acquired", "-" if found.acquired is None else str(found.acquired), "")
-        table.add_row("stored", str(found.stored), "")
+        _add_row(table, "acquired", "-" if found.acquired is None else str(found.acquired), "")
+        _add_row(table, "stored", str(found.stored), "")
         for name in ("quarantined", "missing", "doubled", "damaged", "unreadable"):
             names: tuple[str, ...] = getattr(found, name)
             shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-            table.add_row(name, str(len(names)), shown)
-        Console().print(table, markup=False)
+            _add_row(table, name, str(len(names)), shown)
+        Console().print(table)
     if not found.complete:
         raise typer.Exit(1)
 
@@ -305,14 +310,15 @@ def models_list(as_json: Json = False) -> None:
     table = Table("model", "normalization", "threshold", "pixel size (nm)", "materials")
     for card in cards:
         low_high = card.pixel_size_nm
-        table.add_row(
+        _add_row(
+            table,
             card.name,
             card.normalization,
             f"{card.threshold:g}",
             f"{low_high[0]:g} to {low_high[1]:g}" if low_high else "?",
             ", ".join(card.materials),
         )
-    Console().print(table, markup=False)
+    Console().print(table)
 
 
 @models_app.command("show")
@@ -375,8 +381,7 @@ def quarantine_list(
         return
     shown = Table("section", "attempts", "since", "reason")
     for row in table.to_dict("records"):
-        section, reason = Text(row["section"]), Text(row["reason"])
-        shown.add_row(section, str(row["attempts"]), _date(row["time_s"]), reason)
+        _add_row(shown, row["section"], str(row["attempts"]), _date(row["time_s"]), row["reason"])
     Console().print(shown)
 
 
@@ -445,8 +450,13 @@ def keys_list(folder: Annotated[Path, typer.Argument(help="Keys of this machine.
 
     table = Table("machine", "public key")
     for key, name in load_keys(folder).trusted().items():
-        table.add_row(name, key.decode())
-    Console().print(table, markup=False)
+        _add_row(table, name, key.decode())
+    Console().print(table)
+
+
+def _add_row(table: Table, *cells: str) -> None:
+    """A row of plain text: what came from files must not be taken for markup."""
+    table.add_row(*map(Text, cells))
 
 
 def _date(time_s: float) -> str:
@@ -504,17 +514,18 @@ def _summary(console: Console, folder: Path) -> None:
     size = whole[f"diameter_{unit}"]
     tracks = session.tracks
     table = Table(title="Session", show_header=False)
-    table.add_row("sections stored", str(len(sections)))
-    table.add_row("sections quarantined", str(len(session.quarantine)))
-    table.add_row("particles", f"{len(particles)} ({len(whole)} whole)")
+    _add_row(table, "sections stored", str(len(sections)))
+    _add_row(table, "sections quarantined", str(len(session.quarantine)))
+    _add_row(table, "particles", f"{len(particles)} ({len(whole)} whole)")
     if len(whole):
-        table.add_row(
+        _add_row(
+            table,
             "equivalent circular diameter",
             f"mean {size.mean():.2f} {unit}, median {size.median():.2f} {unit}",
         )
     if len(tracks):
         identities = tracks.groupby("stream")["particle"].nunique().sum()
-        table.add_row("tracks", str(identities))
+        _add_row(table, "tracks", str(identities))
     console.print(table)
 
 

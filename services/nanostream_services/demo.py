@@ -44,6 +44,7 @@ def run_demo(folder: Path, stop: Stop, *, plain: bool) -> DemoResult | None:
     folder : Path
         Gets ``microscope/`` (what SerialEM writes) and ``session/`` (the results).
     """
+    folder = folder.resolve()
     microscope = folder / "microscope"
     microscope.mkdir(parents=True, exist_ok=True)
     frames, results, snapshots = free_ports(3)

@@ -11,8 +11,8 @@ from time import perf_counter
 from nanostream.acquisition.micrographs import count_sections, read_micrograph
 from nanostream.analysis import Analyzer, versions
 from nanostream.config import Config
-from nanostream.errors import ConfigError, MicrographError
-from nanostream.records import Result, SectionId
+from nanostream.errors import ConfigError, MicrographError, ModelError, SessionError
+from nanostream.records import Frame, Result, SectionId
 from nanostream.results.store import Store, is_stream
 from nanostream_services.loop import Stop
 
@@ -21,7 +21,7 @@ __all__ = ["SegmentedFiles", "segment_files"]
 
 @dataclass(frozen=True)
 class SegmentedFiles:
-    """How it went."""
+    """How it went: sections stored now, there already, and reasons of what failed."""
 
     stored: int
     known: int
@@ -33,6 +33,7 @@ def segment_files(
     config: Config,
     stop: Stop,
     *,
+    root: Path | None = None,
     progress: Callable[[int, int, str], None],
 ) -> SegmentedFiles:
     """Segment every section of some files that the session does not have yet.
@@ -40,27 +41,23 @@ def segment_files(
     Parameters
     ----------
     files : sequence of Path
-        Their names below their common folder become the section ids, as if it were watched.
+    root : Path, optional
+        Section ids are paths below it, as if it were the watched folder; by default the files'
+        common folder.
     progress : callable
         Called with (sections done, sections in all, section id).
 
     Raises
     ------
     ConfigError
-        If there is no file.
+        If there is no file, or one is not below the root.
     SessionError, ModelError
         If the session folder or the model cannot be used.
     """
-    if not files:
-        msg = "no files to segment"
-        raise ConfigError(msg)
     failed: list[str] = []
-    sections = []
-    absolute = [file.resolve() for file in files]
-    root = Path(os.path.commonpath([file.parent for file in absolute]))
-    for file in absolute:
+    sections: list[tuple[Path, SectionId]] = []
+    for file, relative in _names(files, root):
         try:
-            relative = file.relative_to(root).as_posix()
             sections += [(file, SectionId(relative, z)) for z in range(count_sections(file))]
         except (MicrographError, ValueError) as error:
             failed.append(str(error))
@@ -71,31 +68,60 @@ def segment_files(
             if stop.is_set():
                 break
             progress(done, len(sections), str(section))
-            if store.has(section):
-                known += 1
-                continue
-            if analyzer is None:
-                maximum = store.normalization_maximum()
-                analyzer = Analyzer(config.worker, normalization_maximum=maximum)
             try:
-                store.commit(_segment(file, section, config, analyzer))
+                frame, read_s = _read(file, section, config)
+                if store.has(section):
+                    _check_same(store, frame)
+                    known += 1
+                    continue
+                if analyzer is None:
+                    maximum = store.normalization_maximum()
+                    analyzer = Analyzer(config.worker, normalization_maximum=maximum)
+                store.commit(_analyze(frame, read_s, analyzer))
                 stored += 1
-            except (MicrographError, OSError) as error:
-                failed.append(str(error))
+            except (SessionError, ModelError, ConfigError):
+                raise
+            except Exception as error:  # noqa: BLE001 - one bad section must not stop the rest
+                reason = f"{section}: {error}"
+                failed.append(reason)
                 movie = is_stream(section.path, config.streams)
-                store.quarantine(section, str(error), attempts=1, stream=movie)
+                store.quarantine(section, reason, attempts=1, stream=movie)
         else:
             progress(len(sections), len(sections), "")
     return SegmentedFiles(stored, known, tuple(failed))
 
 
-def _segment(file: Path, section: SectionId, config: Config, analyzer: Analyzer) -> Result:
+def _names(files: Sequence[Path], root: Path | None) -> list[tuple[Path, str]]:
+    """Each file once, with its POSIX path below the root."""
+    if not files:
+        msg = "no files to segment"
+        raise ConfigError(msg)
+    absolute = list(dict.fromkeys(file.resolve() for file in files))
+    try:
+        below = root.resolve() if root else Path(os.path.commonpath([f.parent for f in absolute]))
+        return [(file, file.relative_to(below).as_posix()) for file in absolute]
+    except ValueError as error:
+        msg = f"the files are not below one folder: {error}; give --root, or segment them in turn"
+        raise ConfigError(msg) from error
+
+
+def _read(file: Path, section: SectionId, config: Config) -> tuple[Frame, float]:
     start = perf_counter()
-    frame = replace(
-        read_micrograph(file, section.z, section=section),
-        stream=is_stream(section.path, config.streams),
-    )
-    read_s = perf_counter() - start
+    frame = read_micrograph(file, section.z, section=section)
+    return replace(frame, stream=is_stream(section.path, config.streams)), perf_counter() - start
+
+
+def _check_same(store: Store, frame: Frame) -> None:
+    """Refuse another micrograph under the name of one that is stored."""
+    if store.pixels_crc32(frame.section) != frame.pixels_crc32():
+        msg = (
+            "the session has another micrograph of this name; use another --out, or give --root "
+            "so that the names differ"
+        )
+        raise MicrographError(msg)
+
+
+def _analyze(frame: Frame, read_s: float, analyzer: Analyzer) -> Result:
     segmentation = analyzer(frame)
     segmentation.timings_s["read_s"] = read_s
     return Result.of(frame, segmentation, versions=versions())

@@ -1,8 +1,9 @@
 """A whole session on one machine: agent, worker, sink and dashboard, started and kept up.
 
 Each is a process of its own. A process that falls is brought up again after a pause that doubles
-each time; one that refuses its configuration ends the session with its own words. The children
-hold the other end of a pipe from this process, so none outlives it.
+each time, for as long as the session runs; only one that has never come up, because it refuses its
+configuration or cannot start, ends the session with its own words. A dashboard that leaves is not
+missed. The children hold the other end of a pipe from this process, so none outlives it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from nanostream.config import Config
-from nanostream.errors import ConfigError, NanostreamError
+from nanostream.errors import ConfigError
 from nanostream.records import Snapshot
 from nanostream.transport.sockets import Subscriber, wait
 from nanostream_services.loop import LONGEST_WAIT_S, Stop
@@ -29,9 +30,11 @@ logger = logging.getLogger(__name__)
 
 #: Exit code of a process that refuses its configuration or arguments.
 WRONG_USE = 2
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
-#: A process that ran this long has earned a fresh start.
-_PROVEN_S = 60.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
+#: After so long without a fall the pauses begin anew.
+_STEADY_S = 60.0
+#: A process that never came up is tried so often.
+_MOST_FALLS = 5
 _LONGEST_STOP_S = 30.0
 
 
@@ -41,6 +44,9 @@ class _Child:
     arguments: Sequence[str]
     log: Path
     shows: bool = False
+    #: The sink has heard of it, so its configuration is good; it is brought up again for ever.
+    proven: bool = False
+    left: bool = False
     process: subprocess.Popen[bytes] | None = None
     started_s: float = 0.0
     falls: int = 0
@@ -96,7 +102,7 @@ def run_session(
 
     Raises
     ------
-    NanostreamError
+    ConfigError
         If a process refuses to start; the message is its own.
     """
     session = Path(config.sink.session)
@@ -124,7 +130,11 @@ def run_session(
                 _keep_up(child)
             wait([news], LONGEST_WAIT_S)
             snapshot = news.receive()
-            if snapshot is not None and done is not None and done(snapshot):
+            if snapshot is None:
+                continue
+            for child in children:
+                child.proven |= any(h.name.startswith(child.role) for h in snapshot.health)
+            if done is not None and done(snapshot):
                 break
     finally:
         news.close()
@@ -134,7 +144,10 @@ def run_session(
 
 
 def _keep_up(child: _Child) -> None:
+    """Start a process that is not running, unless it is pausing or not wanted any more."""
     now_s = time.monotonic()
+    if child.left:
+        return
     if child.process is None:
         if now_s >= child.start_at_s:
             child.start()
@@ -142,14 +155,14 @@ def _keep_up(child: _Child) -> None:
     code = child.process.poll()
     if code is None:
         return
-    if code == WRONG_USE:
+    if child.shows and code == 0:  # its reader has gone
+        child.left = True
+        return
+    child.falls = 1 if now_s - child.started_s > _STEADY_S else child.falls + 1
+    if not child.proven and not child.shows and (code == WRONG_USE or child.falls > _MOST_FALLS):
         raise ConfigError(_last_words(child))
-    child.falls = 0 if now_s - child.started_s > _PROVEN_S else child.falls + 1
-    pause_s = min(_FIRST_PAUSE_S * 2 ** max(0, child.falls - 1), _LONGEST_PAUSE_S)
+    pause_s = min(_FIRST_PAUSE_S * 2 ** (child.falls - 1), _LONGEST_PAUSE_S)
     logger.warning("%s ended with code %s; again in %.1f s", child.role, code, pause_s)
-    if child.falls > 8:
-        msg = f"the {child.role} fell {child.falls} times; its log: {child.log}"
-        raise NanostreamError(msg)
     child.process, child.start_at_s = None, now_s + pause_s
 
 

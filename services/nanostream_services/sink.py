@@ -67,7 +67,8 @@ class _Sink:
         self._failed, self._tracks = counts["quarantine"], counts["tracks"]
         self._maximum = store.normalization_maximum()
         self._sizes = _Sizes(*store.diameters())
-        self._report = m.Report(0, 0, 0, 0, 0)
+        self._report = m.Report(0, 0, 0)
+        self._words = 0
         self._peers: dict[str, tuple[float, str, str]] = {}
         self._last: Result | None = None
         self._mask = (b"", (0, 0))
@@ -75,6 +76,7 @@ class _Sink:
         self._recent_s: deque[float] = deque(maxlen=10_000)
         self._messages: deque[str] = deque(maxlen=8)
         self._next_snapshot_s = 0.0
+        self._trouble = ""
 
     def step(self, longest_s: float) -> None:
         """One turn of the loop."""
@@ -82,7 +84,7 @@ class _Sink:
         for peer, message in self._server.receive():
             self._hear(peer, message)
         for text in refusals():
-            self._note(text)
+            self._hear("outside", MessageError(text))
         if time.monotonic() >= self._next_snapshot_s:
             self._next_snapshot_s = time.monotonic() + _SNAPSHOT_S
             self._publisher.send(self._snapshot())
@@ -94,27 +96,34 @@ class _Sink:
         self._server.close()
 
     def _hear(self, peer: str, message: m.Message | MessageError) -> None:
+        try:
+            self._handle(peer, message)
+        except SessionError as error:
+            # Disk full, folder read-only, database locked: no acknowledgement, so whoever sent
+            # the message keeps it and sends it again.
+            if str(error) != self._trouble:
+                self._say(str(error))
+            self._trouble = str(error)
+        else:
+            self._trouble = ""
+
+    def _handle(self, peer: str, message: m.Message | MessageError) -> None:
         match message:
             case Result():
                 self._commit(peer, message)
             case m.Quarantine():
                 self._quarantine(peer, message)
             case m.Retried(section):
-                self._store.retried(section)
+                if section in self._store.retries():
+                    self._store.retried(section)
+                    self._note(f"{section} is tried again")
                 self._failed = self._store.counts()["quarantine"]
-                self._note(f"{section} is tried again")
             case m.Beat():
                 state = "computing" if message.computing else "ready"
                 self._greet(peer, state, message.detail)
                 self._server.send(peer, m.Pong(self._server.instance, self._maximum))
             case m.Report():
-                for text in message.messages:
-                    if text not in self._report.messages:
-                        self._keep_event("agent", text)
-                self._report = message
-                self._greet("agent", "watching", "")
-                retry = self._store.retries()
-                self._server.send(peer, m.Pong(self._server.instance, self._maximum, retry))
+                self._hear_report(peer, message)
             case MessageError():
                 self._note(f"refused from {peer}: {message}")
             case _:
@@ -124,9 +133,8 @@ class _Sink:
         start = time.perf_counter()
         try:
             new = self._store.commit(result)
-        except SessionError as error:
-            # No acknowledgement: the worker keeps the result and sends it again.
-            self._note(str(error))
+        except MessageError as error:
+            self._server.send(peer, m.Failed(result.section, str(error)))
             return
         self._server.send(peer, m.Ack(result.section))
         if new:
@@ -134,19 +142,17 @@ class _Sink:
             self._count(result)
 
     def _quarantine(self, peer: str, notice: m.Quarantine) -> None:
-        try:
-            self._store.quarantine(
-                notice.section, notice.reason, attempts=notice.attempts, stream=notice.stream
-            )
-        except SessionError as error:
-            self._note(str(error))
-            return
+        self._store.quarantine(
+            notice.section, notice.reason, attempts=notice.attempts, stream=notice.stream
+        )
         self._failed = self._store.counts()["quarantine"]
         self._server.send(peer, m.Ack(notice.section))
 
     def _count(self, result: Result) -> None:
         now_s = time.time()
         self._stored += 1
+        if self._failed:  # it may have been in quarantine
+            self._failed = self._store.counts()["quarantine"]
         self._particles += result.summary.count
         if result.stream:
             self._tracks = self._store.counts()["tracks"]
@@ -190,7 +196,7 @@ class _Sink:
             particles_total=self._particles,
             tracks_total=self._tracks,
             health=self._health(),
-            messages=(*self._report.messages, *self._messages)[-8:],
+            messages=tuple(self._messages),
         )
 
     def _health(self) -> tuple[Health, ...]:
@@ -213,16 +219,27 @@ class _Sink:
     def _greet(self, peer: str, state: str, detail: str) -> None:
         self._peers[peer] = (time.monotonic(), state, detail)
 
+    def _hear_report(self, peer: str, report: m.Report) -> None:
+        self._report = report
+        self._greet("agent", "watching", "")
+        for number, text in report.words:
+            self._store.event(peer, number, text)
+            if text not in self._messages:
+                self._messages.append(text)
+        heard = max((number for number, _ in report.words), default=0)
+        self._server.send(
+            peer, m.Pong(self._server.instance, self._maximum, heard, self._store.retries())
+        )
+
     def _note(self, text: str) -> None:
+        """Say something to the operator and keep it."""
+        self._say(text)
+        self._words += 1
+        self._store.event(f"sink-{self._server.instance[:8]}", self._words, self._messages[-1])
+
+    def _say(self, text: str) -> None:
         logger.warning("%s", text)
         self._messages.append(f"{time.strftime('%H:%M:%S')} {text}")
-        self._keep_event("sink", text)
-
-    def _keep_event(self, source: str, text: str) -> None:
-        try:
-            self._store.event(source, text)
-        except SessionError as error:
-            logger.warning("%s", error)
 
 
 class _Sizes:

@@ -7,6 +7,7 @@ says that it is committed; only then does the agent hear "done".
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import platform
@@ -120,8 +121,8 @@ class _Worker:
                 elif section not in self._holding and not self._leaving:
                     self._holding[section] = None
                     self._bench.add(message)
-            case m.Pong(instance):
-                self._note_instance("agent", instance)
+            case m.Pong():
+                self._note_instance("agent", message.instance)
             case _:
                 logger.warning("from the agent: %s", message)
 
@@ -131,7 +132,10 @@ class _Worker:
                 if self._unacked.pop(section, None) is not None:
                     self._acked.append(section)
                     self._end(section, m.Done(section))
-            case m.Pong(instance, maximum):
+            case m.Failed(section, reason):
+                if self._unacked.pop(section, None) is not None:
+                    self._end(section, m.Failed(section, reason))
+            case m.Pong(instance=instance, normalization_maximum=maximum):
                 self._analyzer.raise_maximum(maximum)
                 if self._note_instance("sink", instance):
                     for unacked in self._unacked.values():
@@ -143,10 +147,12 @@ class _Worker:
         """Whether the peer is another process than before; it then hears at once what we hold."""
         known = self._instances.get(peer)
         self._instances[peer] = instance
-        if known in (None, instance):
+        if known == instance:
+            return False
+        self._next_beat_s = 0.0
+        if known is None:
             return False
         logger.info("the %s was restarted", peer)
-        self._next_beat_s = 0.0
         return True
 
     def _take(self, section: SectionId, outcome: Result | str) -> None:
@@ -169,12 +175,19 @@ class _Worker:
 
     def _beat(self) -> None:
         computing = self._bench.computing
+        if self._bench.hung(self._config.delivery.hung_s):
+            # A thread cannot be stopped, a process can; the agent counts it as an attempt.
+            logger.error("%s has been computed for too long; ending this worker", computing)
+            os._exit(3)
         if time.monotonic() < self._next_beat_s and computing == self._told:
             return
         self._next_beat_s = time.monotonic() + self._config.delivery.heartbeat_s
         self._told = computing
+        # No credit before the sink has answered: it knows the maximum that the session was scaled
+        # by so far, and without it results have nowhere to go.
+        ready = "sink" in self._instances and not self._leaving
         beat = m.Beat(
-            slots=0 if self._leaving else self._config.delivery.slots,
+            slots=self._config.delivery.slots if ready else 0,
             holding=tuple(self._holding),
             computing=computing,
             detail=f"model {self._analyzer.card.name}",
@@ -191,6 +204,7 @@ class _Bench:
         self._todo: queue.Queue[Frame | None] = queue.Queue()
         self._done: queue.Queue[tuple[SectionId, Result | str]] = queue.Queue()
         self.computing: SectionId | None = None
+        self._since_s = 0.0
         self._thread = threading.Thread(target=self._work, name="analysis", daemon=True)
         self._thread.start()
 
@@ -208,11 +222,14 @@ class _Bench:
     def drop_waiting(self) -> list[SectionId]:
         """Take back what is still in line."""
         dropped = []
-        while not self._todo.empty():
-            frame = self._todo.get()
-            if frame is not None:
+        with contextlib.suppress(queue.Empty):
+            while (frame := self._todo.get_nowait()) is not None:
                 dropped.append(frame.section)
         return dropped
+
+    def hung(self, longest_s: float) -> bool:
+        """Whether one section has been computed for longer than that."""
+        return self.computing is not None and time.monotonic() - self._since_s > longest_s
 
     def close(self) -> None:
         """End the thread after what it is computing."""
@@ -222,6 +239,7 @@ class _Bench:
 
     def _work(self) -> None:
         while (frame := self._todo.get()) is not None:
+            self._since_s = time.monotonic()
             self.computing = frame.section
             self._waker.wake()
             try:

@@ -161,7 +161,7 @@ def test_restart_repeats_nothing_and_reads_settled_files_no_more():
     assert look(again, 0, stat(2), 2) is None
     assert look(again, 1, stat(3), 3) == ["a.mrc#2"]
     assert again.known_file("a.mrc").stat is None  # not settled
-    assert again.generation("a.mrc") == 1
+    assert again.known_file("a.mrc").generation == 1
     assert look(Readiness({"a.mrc": KnownFile(3, 2)}), 0, stat(3), 3) == ["a.mrc~3#2"]
 
 

@@ -10,13 +10,13 @@ import pytest
 import nanostream as ns
 from nanostream.analysis import versions
 from nanostream.config import Config, Stream
-from nanostream.errors import SessionError
+from nanostream.errors import MessageError, SessionError
 from nanostream.particles.measures import measure_particles, summarize
-from nanostream.records import Frame, Result, SectionId, Segmentation
+from nanostream.records import Frame, Metadata, Result, SectionId, Segmentation
 from nanostream.results import store as store_module
 from nanostream.results.exports import export
 from nanostream.results.store import Store, mask_path
-from nanostream.results.verification import verify
+from nanostream.results.verification import AcquiredFile, verify
 
 
 def a_result(z, *, path="movie.mrc", stream=False, centres=((20, 20), (40, 60)), generation=1):
@@ -38,7 +38,13 @@ def a_result(z, *, path="movie.mrc", stream=False, centres=((20, 20), (40, 60)),
         threshold=0.5,
         timings_s={"predict_s": 0.25},
     )
-    frame = Frame(SectionId(path, z, generation), pixels, pixel_size_nm=0.1, stream=stream)
+    frame = Frame(
+        SectionId(path, z, generation),
+        pixels,
+        pixel_size_nm=0.1,
+        metadata=Metadata(file_title="SerialEM: 10:00"),
+        stream=stream,
+    )
     return Result.of(frame, segmentation, versions=versions())
 
 
@@ -85,9 +91,13 @@ def test_a_kill_between_mask_and_rows_leaves_nothing_and_can_be_repeated(folder,
     assert verify(ns.open_session(folder)).complete
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(folder, monkeypatch):
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("No space left on device")]
+)
+def test_a_full_disk_is_said_and_leaves_nothing(folder, monkeypatch, error):
     def full(*_):
-        raise OSError(28, "No space left on device")
+        # h5py raises RuntimeError where the write that fails is the one at closing.
+        raise error
 
     with Store(folder, Config()) as store:
         with monkeypatch.context() as patch:
@@ -170,6 +180,42 @@ def test_an_empty_session_has_the_tables_of_a_full_one(folder, tmp_path):
         pd.testing.assert_series_equal(getattr(empty, table)[numbers.index].dtypes, numbers)
 
 
+def test_a_result_that_can_never_be_stored_is_refused_for_good(folder):
+    with Store(folder, Config()) as store, pytest.raises(MessageError, match="too long"):
+        store.commit(a_result(0, path=f"{'x' * 255}.mrc"))
+
+
+def test_a_second_writer_is_kept_out_until_the_first_is_gone(folder):
+    with Store(folder, Config()), pytest.raises(SessionError, match="another nanostream"):
+        Store(folder, Config())
+    with Store(folder, Config()) as store:
+        assert store.commit(a_result(0))
+
+
+def test_until_its_turn_comes_a_particle_of_a_stream_has_no_identity(folder):
+    with Store(folder, Config(streams=(Stream("*.mrc"),))) as store:
+        store.commit(a_result(1, stream=True))
+        assert ns.open_session(folder).particles["particle"].tolist() == [-1, -1]
+        store.commit(a_result(0, stream=True))
+    assert ns.open_session(folder).particles["particle"].tolist() == [1, 2, 1, 2]
+
+
+def test_a_word_is_kept_once(folder):
+    with Store(folder, Config()) as store:
+        for number, text in ((1, "a"), (2, "b"), (1, "a")):
+            store.event("agent-1", number, text)
+        store.event("agent-2", 1, "a")
+    assert ns.open_session(folder).events["text"].tolist() == ["a", "b", "a"]
+
+
+def test_the_counts_are_those_of_the_tables(folder):
+    with Store(folder, Config(streams=(Stream("*.mrc"),))) as store:
+        for z in range(3):
+            store.commit(a_result(z, stream=True))
+        store.quarantine(SectionId("b.mrc", 0), "torn", attempts=3)
+        assert store.counts() == {"sections": 3, "particles": 6, "quarantine": 1, "tracks": 2}
+
+
 @pytest.mark.parametrize("content", ["thesis.docx", "logs2"])
 def test_a_foreign_folder_is_refused(folder, content):
     folder.mkdir()
@@ -202,9 +248,13 @@ def test_verify_finds_missing_and_damaged_sections(folder):
             store.commit(a_result(z))
         store.quarantine(SectionId("movie.mrc", 3), "torn", attempts=3)
     session = ns.open_session(folder)
-    acquired = [("movie.mrc", z) for z in range(4)]
+    acquired = [AcquiredFile("movie.mrc", 4, "SerialEM: 10:00")]
     assert verify(session, acquired).complete
-    assert verify(session, [*acquired, ("movie.mrc", 4)]).missing == ("movie.mrc#4",)
+    more = [AcquiredFile("movie.mrc", 5, "SerialEM: 10:00")]
+    assert verify(session, more).missing == ("movie.mrc#4",)
+    # Stored is what was in the file that was opened at ten; now another has its name.
+    anew = [AcquiredFile("movie.mrc", 1, "SerialEM: 11:00")]
+    assert verify(session, anew).missing == ("movie.mrc#0",)
     with h5py.File(folder / mask_path(SectionId("movie.mrc", 1)), "r+") as file:
         file["labels"][0, 0] = 7
     (folder / mask_path(SectionId("movie.mrc", 2))).write_bytes(b"torn")

@@ -124,10 +124,18 @@ def test_a_constant_image_that_float32_cannot_hold_exactly_is_flat() -> None:
     assert np.abs(scaled).max() < 1e-3
 
 
-@pytest.mark.parametrize("maximum", [None, 0.0, -1.0, float("nan")])
-def test_dataset_max_needs_a_positive_maximum(maximum: float | None) -> None:
+@pytest.mark.parametrize("maximum", [None, -1.0, float("nan")])
+def test_dataset_max_needs_a_maximum(maximum: float | None) -> None:
     with pytest.raises(ValueError, match="dataset-max"):
         normalize(counts("int16"), "dataset-max", maximum=maximum)
+
+
+def test_where_the_maximum_is_not_positive_nothing_is_divided() -> None:
+    blank = np.zeros((8, 8), np.int16)
+    negative = np.full((8, 8), -5, np.int16)
+
+    assert (normalize(blank, "dataset-max", maximum=0.0) == 0).all()
+    assert (normalize(negative, "image-max") == -5).all()
 
 
 def test_an_unknown_method_is_named() -> None:

@@ -1,5 +1,7 @@
 """Nothing lost, nothing in two places, whatever the order of events."""
 
+import time
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
@@ -107,8 +109,8 @@ def test_a_section_that_fails_three_times_is_quarantined_with_its_reasons():
     dispatch = a_dispatch(1)
     dispatch.handle(beat("w"), 0.0)
     for reason in ("no memory", "no memory"):
-        actions = dispatch.handle(d.SectionFailed(section(0), reason), 0.0)
-        assert sends(actions) == [("w", 0)]
+        dispatch.handle(d.SectionFailed(section(0), reason), 0.0)
+        assert sends(dispatch.handle(d.Tick(), 0.0)) == [("w", 0)]
     given_up = quarantines(dispatch.handle(d.SectionFailed(section(0), "torn"), 0.0))
     assert given_up == [d.Quarantine(section(0), "no memory; torn", 3)]
 
@@ -126,6 +128,28 @@ def test_a_failed_section_waits_and_holds_nothing_up():
     assert sends(actions) == [("w", 1)]
     assert sends(dispatch.handle(d.SectionDone(section(1)), 1.0)) == []
     assert sends(dispatch.handle(d.Tick(), 2.0)) == [("w", 0)]
+
+
+def test_while_the_files_are_away_nothing_is_sent_and_nothing_is_blamed():
+    dispatch = a_dispatch(3)
+    dispatch.handle(beat("w"), 0.0)
+    for z in (0, 1):
+        assert dispatch.handle(d.FilesAway(True, section(z)), 0.0) == []
+    assert dispatch.waiting == 3
+    assert dispatch.handle(d.Tick(), 9.0) == []
+    assert len(sends(dispatch.handle(d.FilesAway(False), 10.0))) == 2
+
+
+def test_a_long_queue_costs_no_more_than_a_short_one():
+    rules = Delivery(slots=1, attempts=2, retry_s=1000.0)
+    dispatch = a_dispatch(0, rules)
+    dispatch.handle(beat("w", slots=1), 0.0)
+    start = time.process_time()
+    for z in range(20_000):
+        dispatch.handle(d.SectionFound(section(z)), 0.0)
+    for z in range(20_000):
+        dispatch.handle(d.SectionFailed(section(z), "?"), 0.0)
+    assert time.process_time() - start < 10.0  # was minutes when the queue was copied each time
 
 
 def test_a_worker_that_leaves_finishes_what_it_says_and_gets_nothing_more():
@@ -186,6 +210,10 @@ class Delivering(RuleBasedStateMachine):
         holding = self.held.setdefault(name, [])
         self.do(d.WorkerBeat(name, 2, tuple(holding), holding[0] if holding else None))
 
+    @rule(away=st.booleans())
+    def files(self, away):
+        self.do(d.FilesAway(away))
+
     @rule(name=names)
     def die(self, name):
         self.held.pop(name, None)
@@ -206,7 +234,7 @@ class Delivering(RuleBasedStateMachine):
     @invariant()
     def every_section_is_somewhere_once(self):
         open_sections = self.found - set(self.ended)
-        waiting = set(self.dispatch._waiting)
+        waiting = set(self.dispatch._waiting) | set(self.dispatch._resting)
         sent = [s for w in self.dispatch._workers.values() for s in w.sent]
         assert len(sent) == len(set(sent))
         assert not waiting & set(sent)
@@ -215,9 +243,11 @@ class Delivering(RuleBasedStateMachine):
     def teardown(self):
         """A healthy worker at the end finishes everything."""
         self.lucky = True
+        self.do(d.FilesAway(False))
         self.held.clear()
         for _ in range(400):
             self.now_s += 16.0
+            self.do(d.Tick())
             self.live("a")
             self.now_s += 0.1
             self.live("a")

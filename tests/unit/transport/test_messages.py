@@ -70,7 +70,7 @@ def a_result(particles=2):
         m.Ack(SECTION),
         m.Quarantine(SECTION, "why", 3),
         m.Retried(SECTION),
-        m.Report(1, 2, 3, 4, 5),
+        m.Report(1, 2, 3, ((1, "a"), (2, "b"))),
         Snapshot("s", 1.0, mask=b"\0\1", mask_shape=(1, 2)),
     ],
     ids=lambda message: type(message).__name__,
@@ -136,6 +136,15 @@ HOSTILE = {
     "pixel size that is no number": altered(a_frame(), pixel_size_nm=float("nan")),
     "labels of another type": altered(a_result(), labels_dtype="<f4"),
     "more particles than rows": altered(a_result(), particles=10**6),
+    "a count that is not the table's": altered(
+        a_result(), summary=msgspec.to_builtins(a_result().summary) | {"count": 2**63}
+    ),
+    "a particle that is nowhere": [
+        *parts(a_result())[:3],
+        np.full(2, np.nan, "<f8").tobytes().ljust(2 * PARTICLE_DTYPE.itemsize, b"\xff"),
+    ],
+    "a checksum beyond 32 bits": altered(a_result(), pixels_crc32=2**40),
+    "a flood of words": parts(m.Report(1, 2, 3, tuple((n, "?") for n in range(1, 1000)))),
     "billions of particles": altered(a_result(), particles=10**12),
     "a word with a buffer": [*parts(m.Done(SECTION)), b"stray"],
     "greedy worker": parts(m.Beat(10**6)),
