@@ -130,8 +130,8 @@ def run_session(
                 _keep_up(child)
             wait([news], LONGEST_WAIT_S)
             snapshot = news.receive()
-            if snapshot is None:
-                continue
+            if snapshot is None or snapshot.session != config.sink.session:
+                continue  # another session has our ports; the sink will say so
             for child in children:
                 child.proven |= any(h.name.startswith(child.role) for h in snapshot.health)
             if done is not None and done(snapshot):
