@@ -106,14 +106,15 @@ class Delivery(Section, frozen=True):
 class Worker(Section, frozen=True):
     """How micrographs are segmented.
 
-    ``threshold`` overrides the model card's. ``tile_px`` bounds the memory of one step of the
+    ``threshold`` overrides the model card's. Components of the mask below ``min_area_px`` are noise:
+    of a particle of fewer than about 100 px neither size nor shape can be trusted. ``tile_px`` bounds the memory of one step of the
     network, ``batch`` says how many tiles go to the device at once. ``precision`` "mixed" computes
     in bfloat16 on a CPU and float16 on a GPU.
     """
 
     model: str = "default"
     threshold: Annotated[float, Meta(gt=0, lt=1)] | None = None
-    min_area_px: Annotated[int, Meta(ge=0)] = 30
+    min_area_px: Annotated[int, Meta(ge=0)] = 100
     tile_px: Annotated[int, Meta(ge=256, le=8192)] = 1024
     batch: Count = 1
     device: str = "auto"

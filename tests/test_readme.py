@@ -16,6 +16,13 @@ BLOCKS = list(BLOCK.finditer((ROOT / "README.md").read_text(encoding="utf-8")))
 INSTALLS = ("pip install '.[worker]' && nanostream demo\n", "pip install -e '.[dev]' && pytest\n")
 
 
+def test_its_links_and_pictures_are_there():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert len(targets) > 5
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
 def test_the_two_commands_are_each_one_line_and_run_in_ci():
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     for line in INSTALLS:
