@@ -77,6 +77,12 @@ class Session:
             parts.append(pd.DataFrame(parsed, index=table.index).add_prefix(prefix))
         return pd.concat(parts, axis="columns")
 
+    def section_ids(self) -> list[str]:
+        """Names of the stored sections, without their numbers."""
+        return list(
+            self._read("SELECT section FROM sections ORDER BY path, generation, z")["section"]
+        )
+
     @property
     def particles(self) -> pd.DataFrame:
         """One row per particle; ``frame, particle, x, y`` first.

@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nanostream import faults
 from nanostream.config import Config, Stream, matches
 from nanostream.database import open_database, transaction
 from nanostream.errors import MessageError, SessionError
@@ -189,6 +190,7 @@ class Store:
             self._insert_section(result, labels_crc32)
             if result.stream:
                 self._advance_tracks(result.section)
+            faults.point("sink.rows")
         return True
 
     def quarantine(
@@ -415,9 +417,11 @@ def _write_mask(path: Path, result: Result) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _fill_mask(temporary, result)
+        faults.point("sink.mask-part")
         _to_disk(temporary)
         temporary.replace(path)
         _to_disk(path.parent)
+        faults.point("sink.mask")
     except (OSError, RuntimeError) as error:  # h5py: RuntimeError when a write fails at closing
         msg = f"mask of {result.section} cannot be written to {path}: {error}"
         if isinstance(error, OSError) and error.errno in _NEVER:

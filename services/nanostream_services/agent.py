@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
+from nanostream import faults
 from nanostream.acquisition.ledger import Ledger
 from nanostream.acquisition.mdoc import read_metadata
 from nanostream.acquisition.mrc import read_header, read_section
@@ -326,8 +327,12 @@ class _Agent:
             return
         sections = self._readiness.inspected(path, FileStat.of(status), header)
         known = self._readiness.known_file(path)
+        if sections:
+            faults.point("agent.found")
         if sections or known.stat is not None:  # settled: not to be inspected after a restart
             self._ledger.found(path, known, sections)
+        if sections:
+            faults.point("agent.remembered")
         wait_s = self._config.watch.mdoc_wait_s
         for section in sections:
             self._written_s[section] = status.st_mtime
@@ -360,8 +365,10 @@ class _Agent:
             case d.Send(worker, section):
                 return self._send(worker, section)
             case d.Store(section):
+                faults.point("agent.done")
                 self._ledger.stored(section)
                 self._forget(section)
+                faults.point("agent.stored")
             case d.Quarantine(section, reason, attempts):
                 self._ledger.quarantined(section, reason, attempts)
                 self._to_report[section] = m.Quarantine(
@@ -404,8 +411,10 @@ class _Agent:
             stream=self._movie(section),
             written_s=self._written_s.get(section),
         )
+        faults.point("agent.read")
         if not self._server.send(worker, frame):
             return d.WorkerGone(worker, reason="cannot be reached")
+        faults.point("agent.sent")
         logger.debug("%s sent to %s", section, worker)
         return None
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from nanostream import faults
 from nanostream.config import Config
 from nanostream.errors import ConfigError, MessageError, SessionError
 from nanostream.records import Health, Result, Snapshot
@@ -131,12 +132,15 @@ class _Sink:
 
     def _commit(self, peer: str, result: Result) -> None:
         start = time.perf_counter()
+        faults.point("sink.received")
         try:
             new = self._store.commit(result)
         except MessageError as error:
             self._server.send(peer, m.Failed(result.section, str(error)))
             return
+        faults.point("sink.committed")
         self._server.send(peer, m.Ack(result.section))
+        faults.point("sink.acked")
         if new:
             logger.info("%s stored in %.3f s", result.section, time.perf_counter() - start)
             self._count(result)

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
+from nanostream import faults
 from nanostream.analysis import Analyzer, versions
 from nanostream.config import Config
 from nanostream.errors import MessageError
@@ -120,6 +121,7 @@ class _Worker:
                     self._agent.send(m.Done(section))  # the first one was lost
                 elif section not in self._holding and not self._leaving:
                     self._holding[section] = None
+                    faults.point("worker.received")
                     self._bench.add(message)
             case m.Pong():
                 self._note_instance("agent", message.instance)
@@ -131,7 +133,9 @@ class _Worker:
             case m.Ack(section):
                 if self._unacked.pop(section, None) is not None:
                     self._acked.append(section)
+                    faults.point("worker.acked")
                     self._end(section, m.Done(section))
+                    faults.point("worker.done")
             case m.Failed(section, reason):
                 if self._unacked.pop(section, None) is not None:
                     self._end(section, m.Failed(section, reason))
@@ -159,6 +163,7 @@ class _Worker:
         if isinstance(outcome, str):
             self._end(section, m.Failed(section, outcome))
         else:
+            faults.point("worker.computed")
             self._unacked[section] = _Unacked(outcome, -float("inf"))
 
     def _end(self, section: SectionId, word: m.Done | m.Failed) -> None:
@@ -172,6 +177,7 @@ class _Worker:
                 unacked.result
             ):
                 unacked.sent_s = now_s
+                faults.point("worker.sent")
 
     def _beat(self) -> None:
         computing = self._bench.computing
@@ -242,6 +248,7 @@ class _Bench:
             self._since_s = time.monotonic()
             self.computing = frame.section
             self._waker.wake()
+            faults.point("worker.computing")
             try:
                 outcome: Result | str = Result.of(frame, self._analyzer(frame), versions=versions())
             except Exception as error:

@@ -1,0 +1,40 @@
+"""Places where a test may kill the process, to prove that a kill there loses nothing.
+
+Without ``NANOSTREAM_FAULTS`` in the environment a point is an empty function. With a probability
+(``0.01``) the process dies at each point it passes with that probability, with ``NAME`` or
+``NAME:3`` at the first or third pass of that point: by SIGKILL, so nothing is cleaned up.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+
+__all__ = ["point"]
+
+_PLAN = os.environ.get("NANOSTREAM_FAULTS", "")
+
+
+def _nothing(name: str) -> None:
+    """Pass."""
+
+
+def _maybe_die(name: str) -> None:
+    """Die here by the plan."""
+    global _passes
+    planned, _, number = _PLAN.partition(":")
+    if planned == name:
+        _passes += 1
+        die = _passes == int(number or 1)
+    else:
+        die = planned.replace(".", "", 1).isdigit() and random.random() < float(planned)
+    if die:
+        sys.stderr.write(f"killed at {name}\n")
+        sys.stderr.flush()
+        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+_passes = 0
+point = _maybe_die if _PLAN else _nothing
