@@ -83,7 +83,8 @@ class Delivery(Section, frozen=True):
     commit). A worker silent for ``silent_s`` has lost its sections to the others; a section that
     failed ``attempts`` times, ``retry_s`` apart and then twice that, is quarantined; what was sent
     and not acknowledged within ``resend_s`` is sent again. A worker that computes one section for
-    longer than ``hung_s`` ends itself, to be started anew.
+    longer than ``hung_s`` ends itself, to be started anew. With ``order`` "newest-first" a backlog
+    is filled in later, so that the live view stays live; tracks need "in-order" to be live.
     """
 
     slots: Annotated[int, Meta(ge=1, le=64)] = 3
@@ -93,6 +94,7 @@ class Delivery(Section, frozen=True):
     silent_s: Seconds = 15.0
     resend_s: Seconds = 10.0
     hung_s: Seconds = 300.0
+    order: Literal["in-order", "newest-first"] = "in-order"
 
     def __post_init__(self) -> None:
         if self.silent_s < 3 * self.heartbeat_s:

@@ -40,6 +40,9 @@ def open_database(
             db.execute("PRAGMA journal_mode = WAL")
             db.execute(f"PRAGMA synchronous = {synchronous}")
             found = int(db.execute("PRAGMA user_version").fetchone()[0])
+            damage = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if damage != "ok":
+                raise sqlite3.DatabaseError(f"it is damaged: {damage}")
             if found == 0:
                 db.executescript(
                     f"BEGIN IMMEDIATE; {schema} PRAGMA user_version = {version}; COMMIT"

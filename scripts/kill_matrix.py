@@ -73,8 +73,10 @@ class Process:
                 self.dies_at_s = time.monotonic() + random.uniform(0.5, random_time_s)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "nanostream_services", ROLES[self.name]]
-                + ["--config", str(self.config), "--with-parent"],
+                [
+                    *(sys.executable, "-m", "nanostream_services", ROLES[self.name]),
+                    *("--config", str(self.config), "--with-parent"),
+                ],
                 stdin=subprocess.PIPE,
                 stderr=log,
                 env=environment,

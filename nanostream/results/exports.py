@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from nanostream.errors import SessionError
 from nanostream.results.session import Session
 
@@ -37,9 +39,20 @@ def export(session: Session, format: str, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _TABLES:
             path = folder / f"{name}.csv"
-            getattr(session, name).to_csv(path, index=False, encoding="utf-8")
+            _harmless(getattr(session, name)).to_csv(path, index=False, encoding="utf-8")
             written.append(path)
     except OSError as error:
         msg = f"export to {folder}: {error}; choose a folder that can be written"
         raise SessionError(msg) from error
     return written
+
+
+def _harmless(table: pd.DataFrame) -> pd.DataFrame:
+    """Text that a spreadsheet would run as a formula gets an apostrophe before it.
+
+    File names and labels come from outside (OWASP, CSV injection).
+    """
+    text = table.select_dtypes(exclude=["number", "bool"]).columns
+    return table.assign(
+        **{c: table[c].replace(r"^([=+\-@\t\r])", r"'\1", regex=True) for c in text}
+    )

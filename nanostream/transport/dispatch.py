@@ -18,6 +18,10 @@ Rules:
   one it was computing counts an attempt: the others were innocent bystanders.
 - What comes back goes to the front of the queue, so order is disturbed as little as possible; what
   failed rests first, and nothing waits for it.
+- A worker on which one section after another fails, while there is another worker, is set aside;
+  what it said of those sections is forgotten.
+- With ``order = "newest-first"`` the newest waiting section goes first, so that the live view stays
+  live; the older ones follow when there is time.
 - While the files cannot be reached nothing is sent, and that counts as nobody's attempt.
 """
 
@@ -84,11 +88,12 @@ class SectionDone:
 
 @dataclass(frozen=True)
 class SectionFailed:
-    """The section could not be read or segmented; ``final`` if trying again is no use."""
+    """The section could not be read (no worker) or segmented; ``final`` if it never can be."""
 
     section: SectionId
     reason: str
     final: bool = False
+    worker: str = ""
 
 
 @dataclass(frozen=True)
@@ -149,6 +154,9 @@ class _Worker:
     computing: SectionId | None = None
     detail: str = ""
     leaving: bool = False
+    #: Sections that failed here since the last one that did not.
+    failed: dict[SectionId, None] = field(default_factory=dict)
+    set_aside: bool = False
     sent: dict[SectionId, float] = field(default_factory=dict)
 
 
@@ -191,12 +199,17 @@ class Dispatch:
             case WorkerGone(name, finishing, reason):
                 actions += self._gone(name, finishing, reason, now_s)
             case SectionDone(section):
+                holder = self._holder(section)
+                if holder is not None:
+                    holder.failed.clear()
                 self._forget(section)
                 self._failures.pop(section, None)
                 actions.append(Store(section))
-            case SectionFailed(section, reason, final):
+            case SectionFailed(section, reason, final, name):
                 self._forget(section)
                 actions += self._failed(section, reason, now_s, final=final)
+                if name in self._workers:
+                    actions += self._suspect(name, section)
             case FilesAway(away, section):
                 self._away = away
                 if section is not None:
@@ -255,6 +268,29 @@ class Dispatch:
         self._requeue(back)
         return actions
 
+    def _suspect(self, name: str, section: SectionId) -> list[Action]:
+        """Set a worker aside that fails on one section after another: the fault is its own.
+
+        Unless it is the only one: then nobody else could tell, and the sections are quarantined.
+        """
+        worker = self._workers[name]
+        worker.failed[section] = None
+        others = any(
+            not w.set_aside and not w.leaving for w in self._workers.values() if w != worker
+        )
+        if worker.set_aside or len(worker.failed) < self._settings.attempts or not others:
+            return []
+        worker.set_aside = True
+        for failed in worker.failed:
+            if self._failures.get(failed):
+                self._failures[failed].pop()  # its word no longer counts
+        return [
+            Note(
+                f"worker {name} failed on {len(worker.failed)} sections in a row and gets no more; "
+                "look at its log and start it anew"
+            )
+        ]
+
     def _failed(
         self, section: SectionId, reason: str, now_s: float, *, final: bool = False
     ) -> list[Action]:
@@ -273,14 +309,14 @@ class Dispatch:
         free = {
             name: worker.slots - len(worker.sent)
             for name, worker in self._workers.items()
-            if not worker.leaving and len(worker.sent) < worker.slots
+            if not (worker.leaving or worker.set_aside) and len(worker.sent) < worker.slots
         }
         while free and self._waiting and not self._away:
             name = max(free, key=lambda worker: free[worker])
             free[name] -= 1
             if not free[name]:
                 del free[name]
-            section, _ = self._waiting.popitem(last=False)
+            section, _ = self._waiting.popitem(last=self._settings.order == "newest-first")
             self._workers[name].sent[section] = now_s
             actions.append(Send(name, section))
         return actions

@@ -265,7 +265,7 @@ class _Agent:
             case m.Done(section):
                 self._decide(d.SectionDone(section))
             case m.Failed(section, reason):
-                self._decide(d.SectionFailed(section, reason))
+                self._decide(d.SectionFailed(section, reason, worker=worker))
             case m.Goodbye(finishing):
                 self._decide(d.WorkerGone(worker, finishing))
             case MessageError():

@@ -216,6 +216,25 @@ def test_the_counts_are_those_of_the_tables(folder):
         assert store.counts() == {"sections": 3, "particles": 6, "quarantine": 1, "tracks": 2}
 
 
+def test_a_file_name_cannot_become_a_formula(folder, tmp_path):
+    with Store(folder, Config()) as store:
+        store.commit(a_result(0, path="=HYPERLINK(1).mrc"))
+    export(ns.open_session(folder), "csv", tmp_path)
+    assert pd.read_csv(tmp_path / "sections.csv")["path"][0] == "'=HYPERLINK(1).mrc"
+
+
+def test_a_damaged_database_is_said_at_the_start(folder):
+    with Store(folder, Config()) as store:
+        for z in range(20):
+            store.commit(a_result(z))
+    database = folder / "session.db"
+    data = bytearray(database.read_bytes())
+    data[8192:16384] = b"\xa5" * 8192
+    database.write_bytes(data)
+    with pytest.raises(SessionError, match=r"damaged|malformed|not a database"):
+        Store(folder, Config())
+
+
 @pytest.mark.parametrize("content", ["thesis.docx", "logs2"])
 def test_a_foreign_folder_is_refused(folder, content):
     folder.mkdir()

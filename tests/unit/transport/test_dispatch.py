@@ -152,6 +152,45 @@ def test_a_long_queue_costs_no_more_than_a_short_one():
     assert time.process_time() - start < 10.0  # was minutes when the queue was copied each time
 
 
+def test_a_worker_that_fails_on_everything_is_set_aside_and_its_word_forgotten():
+    dispatch = a_dispatch(6)
+    dispatch.handle(beat("sick", slots=1), 0.0)
+    for z in range(2):
+        dispatch.handle(d.SectionFailed(section(z), "out of memory", worker="sick"), 0.0)
+    dispatch.handle(beat("sound", slots=1), 0.0)
+    actions = dispatch.handle(d.SectionFailed(section(2), "out of memory", worker="sick"), 0.0)
+    assert any("gets no more" in a.text for a in actions if isinstance(a, d.Note))
+    assert not dispatch._workers["sick"].sent
+    while held := list(dispatch._workers["sound"].sent):
+        dispatch.handle(d.SectionDone(held[0]), 0.0)
+        dispatch.handle(d.Tick(), 0.0)
+    assert (dispatch.waiting, dispatch.in_work) == (0, 0)
+    assert not dispatch._failures
+
+
+def test_the_only_worker_is_not_set_aside():
+    dispatch = a_dispatch(5)
+    dispatch.handle(beat("w", slots=1), 0.0)
+    given_up = []
+    for _ in range(40):
+        held = [z for z in range(5) if dispatch._holder(section(z))]
+        for z in held:
+            actions = dispatch.handle(d.SectionFailed(section(z), "?", worker="w"), 0.0)
+            given_up += quarantines(actions)
+        dispatch.handle(d.Tick(), 0.0)
+    assert len(given_up) == 5
+
+
+def test_newest_first_keeps_the_live_view_live():
+    dispatch = a_dispatch(0, Delivery(slots=1, order="newest-first"))
+    for z in range(4):
+        dispatch.handle(d.SectionFound(section(z)), 0.0)
+    order = sends(dispatch.handle(beat("w", slots=1), 0.0))
+    for z in (3, 2, 1, 0):
+        assert order == [("w", z)]
+        order = sends(dispatch.handle(d.SectionDone(section(z)), 0.0))
+
+
 def test_a_worker_that_leaves_finishes_what_it_says_and_gets_nothing_more():
     dispatch = a_dispatch(3)
     dispatch.handle(beat("w"), 0.0)
@@ -229,7 +268,8 @@ class Delivering(RuleBasedStateMachine):
         name = data.draw(st.sampled_from([n for n, h in self.held.items() if h]))
         finished = self.held[name].pop(0)
         if finished not in self.ended:
-            self.do(d.SectionFailed(finished, "?") if fails else d.SectionDone(finished))
+            failed = d.SectionFailed(finished, "?", worker=name)
+            self.do(failed if fails else d.SectionDone(finished))
 
     @invariant()
     def every_section_is_somewhere_once(self):
