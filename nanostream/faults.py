@@ -7,14 +7,23 @@ Without ``NANOSTREAM_FAULTS`` in the environment a point is an empty function. W
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
 import sys
+from pathlib import Path
 
-__all__ = ["point"]
+__all__ = ["disk_is_full", "point"]
 
+_DISK_FULL = os.environ.get("NANOSTREAM_DISK_FULL", "")
 _PLAN = os.environ.get("NANOSTREAM_FAULTS", "")
+
+
+def disk_is_full() -> None:
+    """Fail as a full disk does, while the file that ``NANOSTREAM_DISK_FULL`` names exists."""
+    if _DISK_FULL and Path(_DISK_FULL).exists():
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} (drill)")
 
 
 def _nothing(name: str) -> None:

@@ -415,6 +415,7 @@ def _write_mask(path: Path, result: Result) -> int:
     """Write one section's mask so that it exists whole or not at all; its labels' checksum."""
     temporary = path.with_suffix(".part")
     try:
+        faults.disk_is_full()
         path.parent.mkdir(parents=True, exist_ok=True)
         _fill_mask(temporary, result)
         faults.point("sink.mask-part")

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -265,6 +265,24 @@ def simulate(
 
 
 @app.command()
+def drill(
+    out: Annotated[Path | None, typer.Option(help="New folder for it.")] = None,
+) -> None:
+    """Let things go wrong in a simulated session, on this machine, and see whether all is stored."""
+    from nanostream_services.drill import SECTIONS, run_drill
+
+    folder = out or Path(f"nanostream-drill-{datetime.now():%Y%m%d-%H%M%S}")
+    _log_beside(folder / "session")
+    console = Console()
+    console.print(f"{SECTIONS} simulated sections; this takes about a minute", highlight=False)
+    with stopping() as stop:
+        finished = run_drill(folder, stop, say=lambda text: console.print(text, highlight=False))
+    if not finished:
+        raise typer.Exit(_INTERRUPTED)
+    verify(folder / "session", folder / "microscope")
+
+
+@app.command()
 def agent(config: ConfigFile = None, with_parent: WithParent = False) -> None:
     """Watch a folder and hand out complete sections."""
     from nanostream_services.agent import run_agent
@@ -487,12 +505,12 @@ def _serve(service: Callable[[Config, Stop], None], config: Path | None, with_pa
         service(load_config(config) if config else Config(), stop)
 
 
-def _idle_for(seconds: float) -> Callable[[Snapshot], bool]:
+def _idle_for(seconds: float) -> Callable[[Snapshot, Mapping[str, int]], bool]:
     """Whether everything seen has ended and nothing new came for so long."""
     last = (-1, -1)
     since_s = 0.0
 
-    def done(snapshot: Snapshot) -> bool:
+    def done(snapshot: Snapshot, _: Mapping[str, int]) -> bool:
         nonlocal last, since_s
         now = (snapshot.seen, snapshot.stored + snapshot.failed)
         if now != last:

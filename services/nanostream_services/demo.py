@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def run_demo(folder: Path, stop: Stop, *, plain: bool) -> DemoResult | None:
         stdout=subprocess.DEVNULL,
     )
 
-    def done(snapshot: Snapshot) -> bool:
+    def done(snapshot: Snapshot, _: Mapping[str, int]) -> bool:
         if serialem.poll() not in (None, 0):
             msg = "the SerialEM stand-in failed; its words are above"
             raise NanostreamError(msg)

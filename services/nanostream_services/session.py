@@ -12,7 +12,7 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,7 +85,8 @@ def run_session(
     stop: Stop,
     *,
     plain: bool = False,
-    done: Callable[[Snapshot], bool] | None = None,
+    show: bool = True,
+    done: Callable[[Snapshot, Mapping[str, int]], bool] | None = None,
 ) -> None:
     """Run all processes until told to stop, or until ``done`` says so.
 
@@ -97,8 +98,11 @@ def run_session(
         Set by Ctrl-C.
     plain : bool
         Lines instead of the dashboard.
+    show : bool
+        Whether there is a dashboard at all.
     done : callable, optional
-        Asked with each snapshot whether the session has come to its end.
+        Asked with each snapshot, and the process id of each role that runs, whether the session
+        has come to its end.
 
     Raises
     ------
@@ -122,6 +126,7 @@ def run_session(
             ("worker", False),
             ("dashboard", plain),
         )
+        if show or role != "dashboard"
     ]
     news = Subscriber(config.network)
     try:
@@ -134,13 +139,23 @@ def run_session(
                 continue  # another session has our ports; the sink will say so
             for child in children:
                 child.proven |= any(h.name.startswith(child.role) for h in snapshot.health)
-            if done is not None and done(snapshot):
+            if done is not None and done(snapshot, _running(children)):
                 break
     finally:
         news.close()
-        by_role = {child.role: child for child in children}
         for role in ("worker", "agent", "sink", "dashboard"):
-            by_role[role].stop()
+            for child in children:
+                if child.role == role:
+                    child.stop()
+
+
+def _running(children: Sequence[_Child]) -> dict[str, int]:
+    """Process ids of the pipeline's processes that run now, by role."""
+    return {
+        child.role: child.process.pid
+        for child in children
+        if not child.shows and child.process is not None and child.process.poll() is None
+    }
 
 
 def _keep_up(child: _Child) -> None:
