@@ -69,7 +69,7 @@ class Process:
         self.dies_at_s = float("inf")
         if probability:
             environment["NANOSTREAM_FAULTS"] = str(probability)
-            if random.random() < 0.3:
+            if random.random() < 0.15:
                 self.dies_at_s = time.monotonic() + random.uniform(0.5, random_time_s)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -114,7 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sections", type=int, default=10_000)
     parser.add_argument("--kills", type=int, default=500)
-    parser.add_argument("--probability", type=float, default=0.01, help="at each fault point")
+    parser.add_argument("--probability", type=float, default=0.003, help="at each fault point")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="kept; a temporary one if not given")
     options = parser.parse_args()
@@ -126,25 +126,7 @@ def main() -> None:
 
 def run(folder: Path, options: argparse.Namespace) -> bool:
     start_s = time.monotonic()
-    watch, session = folder / "microscope", folder / "session"
-    watch.mkdir(parents=True)
-    frames, results, snapshots = free_ports(3)
-    config = folder / "kill.json"
-    config.write_text(
-        json.dumps(
-            {
-                "watch": {"directory": "microscope", "poll_s": 0.5, "mdoc_wait_s": 0.2},
-                "network": {
-                    "frames_port": frames,
-                    "results_port": results,
-                    "snapshots_port": snapshots,
-                },
-                "delivery": {"heartbeat_s": 0.5, "silent_s": 3.0, "resend_s": 2.0, "retry_s": 0.2},
-                "sink": {"session": "session"},
-                "streams": [{"pattern": "movie_*"}],
-            }
-        )
-    )
+    watch, session, config = prepare(folder)
     processes = [Process(name, config, folder / f"{name}.log") for name in ROLES]
     stored = [0]
     writer = threading.Thread(
@@ -169,6 +151,26 @@ def run(folder: Path, options: argparse.Namespace) -> bool:
         for name in ("worker-1", "worker-2", "agent", "sink"):
             next(process for process in processes if process.name == name).stop()
     return report(console, processes, watch, session, time.monotonic() - start_s)
+
+
+def prepare(folder: Path) -> tuple[Path, Path, Path]:
+    """Watched folder, session folder and configuration, with short time limits and free ports."""
+    watch, session = folder / "microscope", folder / "session"
+    watch.mkdir(parents=True)
+    ports = dict(zip(("frames_port", "results_port", "snapshots_port"), free_ports(3), strict=True))
+    config = folder / "config.json"
+    config.write_text(
+        json.dumps(
+            {
+                "watch": {"directory": "microscope", "poll_s": 0.5, "mdoc_wait_s": 0.2},
+                "network": ports,
+                "delivery": {"heartbeat_s": 0.5, "silent_s": 3.0, "resend_s": 2.0, "retry_s": 0.2},
+                "sink": {"session": "session"},
+                "streams": [{"pattern": "movie_*"}],
+            }
+        )
+    )
+    return watch, session, config
 
 
 def settled(session: Path) -> int:
