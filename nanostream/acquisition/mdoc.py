@@ -84,7 +84,7 @@ def parse_mdoc(text: str | bytes) -> Mdoc:
             current = None
             if kind == "T":
                 titles.append(name)
-            elif kind in ("ZValue", "FrameSet") and name.strip().isdecimal():
+            elif kind in ("ZValue", "FrameSet") and re.fullmatch(r" *[0-9]{1,9} *", name):
                 current = {}
                 found.append((kind, int(name), current))
         elif equals and current is not None:

@@ -258,6 +258,8 @@ def decode(parts: Sequence[bytes | memoryview]) -> Message:
     if isinstance(header, Beat):
         _expect(len(header.holding) <= MAX_HOLDING, "worker claims to hold too many sections")
         _expect(0 <= header.slots <= MAX_HOLDING, f"worker asks for {header.slots} slots")
+    if isinstance(header, Quarantine):
+        _expect(0 < header.attempts < 2**31, f"{header.attempts} attempts")
     if isinstance(header, Report):
         _expect(len(header.words) <= MAX_WORDS, "agent has too many words at once")
         _expect(all(0 < number < 2**62 for number, _ in header.words), "a word's number")

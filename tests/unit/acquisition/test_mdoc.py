@@ -46,6 +46,11 @@ def test_real_files_have_all_their_sections(name, sections, frame_sets, titles):
     assert list(mdoc.sections) == list(range(sections))
 
 
+@pytest.mark.parametrize("number", ["0\x1f", "9" * 5000, "-1", "1.5", "\xb2"])
+def test_a_section_without_a_number_is_left_out(number):
+    assert parse_mdoc(f"[ZValue = {number}]\nTiltAngle = 1\n".encode("cp1252")).sections == {}
+
+
 def test_real_single_image():
     mdoc = parse_mdoc(genuine(MAP1))
     assert mdoc.titles[1] == "    Tilt axis angle = -5.2, binning = 1  spot = 1  camera = 0"
