@@ -178,6 +178,8 @@ def _keep_up(child: _Child) -> None:
         raise ConfigError(_last_words(child))
     pause_s = min(_FIRST_PAUSE_S * 2 ** (child.falls - 1), _LONGEST_PAUSE_S)
     logger.warning("%s ended with code %s; again in %.1f s", child.role, code, pause_s)
+    if child.process.stdin is not None:
+        child.process.stdin.close()
     child.process, child.start_at_s = None, now_s + pause_s
 
 

@@ -259,7 +259,7 @@ class _Sizes:
         for unit, values in (("px", px), ("nm", nm)):
             bins = values[np.isfinite(values)] / self._step[unit]
             fine = self._fine[unit]
-            fine += np.bincount(np.minimum(bins, 4095).astype(np.int64), minlength=4096)
+            fine += np.bincount(np.clip(bins, 0, 4095).astype(np.int64), minlength=4096)
 
     def histogram(self) -> tuple[tuple[float, ...], tuple[int, ...], str]:
         """Edges, counts and unit; nm as soon as any particle has a size in nm."""

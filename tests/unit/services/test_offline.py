@@ -1,0 +1,217 @@
+"""Files into a session with the shipped model: names, repetitions, faults, and the way out."""
+
+import numpy as np
+import pytest
+
+import nanostream as ns
+from nanostream.acquisition.simulator import StackWriter, demo_movie
+from nanostream.config import Config, Sink, Stream
+from nanostream.errors import ConfigError, SessionError
+from nanostream.results.store import Store
+from nanostream_services import offline
+from nanostream_services.loop import Stop
+from nanostream_services.offline import segment_files
+
+pytestmark = pytest.mark.timeout(90)
+
+IMAGES = [pixels for pixels, _ in demo_movie(4, shape=(512, 512), seed=5)]
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """The shipped model, loaded once for all tests of this file."""
+    return offline.Analyzer(Config().worker)
+
+
+@pytest.fixture
+def analyzer(loaded, monkeypatch):
+    """Counts how often a model is asked for, and passes frames to the loaded one."""
+
+    class Counted:
+        loads = 0
+        fails = ()
+
+        def __new__(cls, settings, *, normalization_maximum=None):
+            cls.loads += 1
+            self = super().__new__(cls)
+            self.maximum = normalization_maximum
+            return self
+
+        def __call__(self, frame):
+            if str(frame.section) in self.fails:
+                raise FloatingPointError("no contrast")
+            return loaded(frame)
+
+    monkeypatch.setattr(offline, "Analyzer", Counted)
+    return Counted
+
+
+@pytest.fixture
+def segment(tmp_path, analyzer):
+    def run(*files, stop=None, progress=lambda *_: None, streams=(), **options):
+        config = Config(sink=Sink(session=str(tmp_path / "session")), streams=streams)
+        return segment_files(files, config, stop or Stop(), progress=progress, **options)
+
+    return run
+
+
+@pytest.fixture
+def session(tmp_path):
+    return lambda: ns.open_session(tmp_path / "session")
+
+
+def save(path, pixels=IMAGES[0]):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, pixels)
+    return path
+
+
+def save_stack(path, images):
+    with StackWriter(path, pixel_size_nm=0.026) as stack:
+        for pixels in images:
+            stack.append(pixels)
+    return path
+
+
+def names(session):
+    return sorted(session().sections["section"])
+
+
+def test_sections_are_named_by_their_path_below_the_root(tmp_path, segment, session):
+    files = [save(tmp_path / "data" / day / "a.npy") for day in ("day1", "day2")]
+    assert segment(*files, root=tmp_path).stored == 2
+    assert names(session) == ["data/day1/a.npy#0", "data/day2/a.npy#0"]
+    assert (session().labels("data/day1/a.npy#0") > 0).any()
+
+
+def test_without_a_root_names_begin_at_the_files_common_folder(tmp_path, segment, session):
+    files = [save(tmp_path / "data" / "a.npy"), save(tmp_path / "data" / "day2" / "a.npy")]
+    segment(*files)
+    assert names(session) == ["a.npy#0", "day2/a.npy#0"]
+
+
+def test_a_file_that_is_not_below_the_root_is_wrong_use(tmp_path, segment):
+    with pytest.raises(ConfigError, match="--root"):
+        segment(save(tmp_path / "a.npy"), root=tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="no files"):
+        segment()
+    assert not (tmp_path / "session").exists()
+
+
+def test_a_file_given_twice_by_two_names_is_segmented_once(tmp_path, segment, session):
+    file = save(tmp_path / "data" / "a.npy")
+    found = segment(file, tmp_path / "data" / ".." / "data" / "a.npy")
+    assert (found.stored, found.known, found.failed) == (1, 0, ())
+
+
+def test_every_section_of_a_stack_is_stored_and_a_movie_is_tracked(tmp_path, segment, session):
+    stack = save_stack(tmp_path / "movie.mrc", IMAGES[:3])
+    seen = []
+    found = segment(
+        stack, streams=(Stream(pattern="movie*"),), progress=lambda *news: seen.append(news)
+    )
+    assert found.stored == 3
+    assert seen == [(z, 3, f"movie.mrc#{z}") for z in range(3)] + [(3, 3, "")]
+    assert sorted(session().tracks["frame"].unique()) == [0, 1, 2]
+
+
+def test_the_same_file_again_is_known_and_no_model_is_loaded(tmp_path, segment, session, analyzer):
+    file = save(tmp_path / "a.npy")
+    assert segment(file).stored == 1
+    before = session().sections
+    again = segment(file)
+    assert (again.stored, again.known, again.failed) == (0, 1, ())
+    assert session().sections.equals(before)
+    assert analyzer.loads == 1
+
+
+def test_a_stack_that_has_grown_gets_its_new_sections_only(tmp_path, segment, session):
+    stack = save_stack(tmp_path / "a.mrc", IMAGES[:1])
+    segment(stack)
+    save_stack(stack, IMAGES[:3])
+    found = segment(stack)
+    assert (found.stored, found.known) == (2, 1)
+
+
+def test_another_micrograph_of_the_same_name_is_refused_and_said(tmp_path, segment, session):
+    first = save(tmp_path / "day1" / "a.npy", IMAGES[0])
+    other = save(tmp_path / "day2" / "a.npy", IMAGES[1])
+    segment(first)
+    stored = session().sections
+    found = segment(other, save(tmp_path / "day2" / "b.npy", IMAGES[2]))
+    assert (found.stored, found.known) == (1, 0)
+    (reason,) = found.failed
+    assert "a.npy#0" in reason
+    assert "another micrograph of this name" in reason
+    assert "--root" in reason
+    assert session().sections.query("section == 'a.npy#0'").equals(stored)
+    assert session().quarantine.empty  # what is stored under that name is good
+
+
+def test_a_file_that_is_no_micrograph_stops_no_other(tmp_path, segment, session):
+    bad = tmp_path / "bad.mrc"
+    bad.write_text("not a micrograph " * 100)
+    found = segment(
+        save(tmp_path / "a.npy"), bad, tmp_path / "absent.npy", save(tmp_path / "z.npy")
+    )
+    assert found.stored == 2
+    assert len(found.failed) == 2
+    assert all(
+        name in text for name, text in zip(("bad.mrc", "absent.npy"), found.failed, strict=True)
+    )
+
+
+def test_a_section_that_cannot_be_read_is_quarantined_and_stops_no_other(
+    tmp_path, segment, session, monkeypatch
+):
+    files = [save(tmp_path / name) for name in ("a.npy", "b.npy", "c.npy")]
+
+    def vanish(done, total, name):
+        if name == "b.npy#0":
+            files[1].unlink()
+
+    found = segment(*files, progress=vanish)
+    assert found.stored == 2
+    assert "b.npy" in found.failed[0]
+    assert session().quarantine["section"].tolist() == ["b.npy#0"]
+    assert session().quarantine["attempts"].tolist() == [1]
+
+
+def test_an_error_of_the_analysis_is_quarantined_and_a_movie_goes_on_without_it(
+    tmp_path, segment, session, analyzer
+):
+    analyzer.fails = ("movie.mrc#1",)
+    stack = save_stack(tmp_path / "movie.mrc", IMAGES[:3])
+    found = segment(stack, streams=(Stream(pattern="*.mrc"),))
+    assert found.stored == 2
+    assert found.failed == ("movie.mrc#1: no contrast",)
+    assert session().quarantine["section"].tolist() == ["movie.mrc#1"]
+    assert sorted(session().tracks["frame"].unique()) == [0, 2]
+    # The next time it may go well, and is in quarantine no more.
+    analyzer.fails = ()
+    assert segment(stack, streams=(Stream(pattern="*.mrc"),)).stored == 1
+    assert session().quarantine.empty
+
+
+def test_a_full_disk_ends_the_run(tmp_path, segment, monkeypatch):
+    def full(*_):
+        raise SessionError("No space left on device")
+
+    monkeypatch.setattr(Store, "commit", full)
+    with pytest.raises(SessionError, match="No space left"):
+        segment(save(tmp_path / "a.npy"))
+
+
+def test_told_to_stop_it_stops_after_the_section_at_hand(tmp_path, segment, session):
+    files = [save(tmp_path / f"{n}.npy") for n in range(3)]
+    stop, seen = Stop(), []
+
+    def progress(done, total, name):
+        seen.append(name)
+        if done == 1:
+            stop.set()
+
+    assert segment(*files, stop=stop, progress=progress).stored == 2
+    assert seen == ["0.npy#0", "1.npy#0"]
+    assert segment(*files).known == 2
+    assert len(names(session)) == 3

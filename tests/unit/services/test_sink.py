@@ -1,0 +1,335 @@
+"""The sink with a real store and real sockets: nothing acknowledged that is not kept."""
+
+import math
+import pickle
+import time
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+
+import nanostream as ns
+from nanostream.config import Config, Network
+from nanostream.errors import SessionError
+from nanostream.particles.measures import measure_particles, summarize
+from nanostream.records import Frame, Result, SectionId, Segmentation
+from nanostream.results.store import Store
+from nanostream.transport import messages as m
+from nanostream.transport.sockets import Client, Subscriber, free_ports, wait
+from nanostream_services.sink import _Sink, _Sizes, _small_mask
+
+pytestmark = pytest.mark.timeout(30)
+
+PATIENCE_S = 15.0
+
+
+def a_result(z=0, *, pixel_size_nm=0.1):
+    labels = np.zeros((64, 80), np.int32)
+    labels[10:20, 10:20], labels[40:52, 40:52] = 1, 2
+    pixels = np.full(labels.shape, 100, np.int16)
+    probability = (labels > 0).astype(np.float32)
+    particles = measure_particles(labels, pixels, probability, pixel_size_nm=pixel_size_nm, frame=z)
+    segmentation = Segmentation(
+        labels=labels,
+        probability=probability,
+        particles=particles,
+        summary=summarize(particles, shape=labels.shape),
+        model="default",
+        model_sha256="abc",
+        threshold=0.5,
+        timings_s={"predict_s": 0.2},
+    )
+    return Result.of(Frame(SectionId("a.mrc", z), pixels, pixel_size_nm), segmentation)
+
+
+class Desk:
+    """A sink, started anew at will, and those who talk to it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        frames, results, snapshots = free_ports(3)
+        self.network = Network(frames_port=frames, results_port=results, snapshots_port=snapshots)
+        self.config = Config(network=self.network)
+        self.clients = ExitStack()
+        self.start()
+
+    def start(self):
+        self.opened = ExitStack()
+        self.store = self.opened.enter_context(Store(self.folder, self.config))
+        self.sink = _Sink(self.config, self.store)
+        self.opened.callback(self.sink.close)
+
+    def stop(self):
+        self.opened.close()
+
+    def client(self, name="worker-1"):
+        client = Client(self.network, "results", name=name, largest_bytes=2**20)
+        self.clients.callback(client.close)
+        return client
+
+    def until(self, condition, what):
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline_s, f"waited for {what}"
+            self.sink.step(0.02)
+
+    def asked(self, client, message):
+        """The next answer to a message."""
+        assert client.send(message)
+        answers = []
+        self.until(lambda: answers.extend(client.receive()) or answers, "an answer")
+        return answers[0]
+
+    def unanswered(self, client, message):
+        """Whether a message is read and nothing comes back; what is asked after it is answered."""
+        assert client.send(message)
+        answer = self.asked(client, m.Beat(slots=0))
+        return isinstance(answer, m.Pong)
+
+    def events(self):
+        return ns.open_session(self.folder).events["text"].tolist()
+
+    def sections(self):
+        return ns.open_session(self.folder).sections["section"].tolist()
+
+    def snapshot(self):
+        return self.sink._snapshot()
+
+
+@pytest.fixture
+def desk(tmp_path):
+    desk = Desk(tmp_path / "session")
+    yield desk
+    desk.clients.close()
+    desk.stop()
+
+
+def test_a_result_is_acknowledged_only_when_it_is_committed(desk, monkeypatch):
+    worker, commit = desk.client(), Store.commit
+    answered = []
+
+    def slow(store, result):
+        new = commit(store, result)
+        answered.extend(wait([worker], 0.3))  # an acknowledgement sent before would be here
+        return new
+
+    monkeypatch.setattr(Store, "commit", slow)
+    assert desk.asked(worker, a_result()) == m.Ack(SectionId("a.mrc", 0))
+    assert answered == []
+    assert desk.sections() == ["a.mrc#0"]
+
+
+def test_a_result_that_comes_twice_is_acknowledged_twice_and_stored_once(desk):
+    first, second = desk.client("worker-1"), desk.client("worker-2")
+    for worker in (first, first, second):
+        assert desk.asked(worker, a_result()) == m.Ack(SectionId("a.mrc", 0))
+    assert desk.sections() == ["a.mrc#0"]
+    assert (desk.snapshot().stored, desk.snapshot().particles_total) == (1, 2)
+
+
+def test_a_full_disk_gives_no_acknowledgement_is_said_once_and_ends(desk, monkeypatch):
+    worker, commit, left = desk.client(), Store.commit, [1, 1]
+
+    def full(store, result):
+        if left:
+            left.pop()
+            raise SessionError("mask of a.mrc#0 cannot be written: No space left on device")
+        return commit(store, result)
+
+    monkeypatch.setattr(Store, "commit", full)
+    assert desk.unanswered(worker, a_result())
+    # A result, not a beat, comes next: the trouble lasts.
+    assert desk.unanswered(worker, a_result())
+    assert desk.snapshot().stored == 0
+    assert desk.asked(worker, a_result()) == m.Ack(SectionId("a.mrc", 0))
+    assert desk.sections() == ["a.mrc#0"]
+    assert any("No space left" in text for text in desk.snapshot().messages)
+
+
+def test_a_trouble_that_lasts_is_said_once(desk, monkeypatch):
+    def full(store, result):
+        raise SessionError("No space left on device")
+
+    monkeypatch.setattr(Store, "commit", full)
+    for _ in range(5):
+        desk.sink._hear("worker-1", a_result())
+    assert len(desk.snapshot().messages) == 1
+
+
+def test_a_result_that_can_never_be_stored_fails_at_its_worker(desk):
+    worker = desk.client()
+    name = "x" * 300 + ".mrc"
+    result = a_result()
+    object.__setattr__(result, "section", SectionId(name, 0))
+    answer = desk.asked(worker, result)
+    assert isinstance(answer, m.Failed)
+    assert "File name too long" in answer.reason
+    assert desk.asked(worker, a_result(1)) == m.Ack(SectionId("a.mrc", 1))
+
+
+HOSTILE = {
+    "nothing": [b""],
+    "noise": [bytes(range(256))],
+    "pickle": [pickle.dumps({"a": 1})],
+    "another protocol": [b"nanostream\xff\x80"],
+    "a header that does not parse": [b"nanostream\x01\xc1"],
+    "a stray buffer": [*m.encode(m.Done(SectionId("a.mrc", 0))), b"more"],
+    "a truncated result": [*m.encode(a_result())[:2], b"", b""],
+    "many parts": [b"x"] * 200,
+    "a message for the agent": m.encode(m.Goodbye()),
+}
+
+
+def negative_diameters():
+    result = a_result(7)
+    result.particles["diameter_px"] = -5.0
+    result.particles["diameter_nm"] = -5.0
+    return m.encode(result)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_bytes_are_refused_as_an_event_and_stop_nothing(desk, name):
+    hostile, worker = desk.client("stranger"), desk.client()
+    hostile.socket.send_multipart(HOSTILE[name])
+    desk.until(lambda: any("refused from stranger" in text for text in desk.events()), "the event")
+    assert desk.asked(worker, a_result()) == m.Ack(SectionId("a.mrc", 0))
+    assert len(desk.events()) == 1
+
+
+NUMBERS_OUT_OF_RANGE = {
+    "attempts": m.encode(m.Quarantine(SectionId("b.mrc", 0), "bad", attempts=2**64 - 1)),
+    "counts": m.encode(m.Report(seen=2**64 - 1, waiting=-(2**63), in_work=2**63)),
+    "negative diameters": negative_diameters(),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS_OUT_OF_RANGE)
+def test_numbers_out_of_range_stop_neither_this_sink_nor_the_next(desk, name):
+    hostile, worker = desk.client("stranger"), desk.client()
+    hostile.socket.send_multipart(NUMBERS_OUT_OF_RANGE[name])
+    desk.asked(hostile, m.Beat(slots=0))  # what came before it has been read
+    assert desk.asked(worker, a_result()) == m.Ack(SectionId("a.mrc", 0))
+    desk.stop()
+    desk.start()
+    assert desk.asked(worker, a_result(1)) == m.Ack(SectionId("a.mrc", 1))
+
+
+def test_a_peer_whose_name_is_no_ascii_stops_nothing(desk):
+    stranger = desk.client("wörker\U0001f52c")
+    assert stranger.send(a_result())
+    desk.until(lambda: desk.snapshot().stored == 1, "the result")
+    assert desk.asked(desk.client(), a_result(1)) == m.Ack(SectionId("a.mrc", 1))
+
+
+WORDS = ((1, "10:00:00 no mdoc"), (2, "10:00:01 gold.mrc: not a micrograph"))
+
+
+def a_report(*words):
+    return m.Report(seen=0, waiting=0, in_work=0, words=words)
+
+
+def test_an_agents_words_are_kept_once_although_the_sink_is_restarted(desk):
+    agent = desk.client("agent-1")
+    for _ in range(2):
+        assert desk.asked(agent, a_report(*WORDS)).heard == 2
+    desk.stop()
+    desk.start()
+    assert desk.asked(agent, a_report(*WORDS, (3, "10:00:02 is back"))).heard == 3
+    assert desk.events() == [text for _, text in WORDS] + ["10:00:02 is back"]
+    # A restarted agent begins at 1 again; its words are others.
+    assert desk.asked(desk.client("agent-2"), a_report((1, "10:05:00 go on"))).heard == 1
+    assert len(desk.events()) == 4
+
+
+def test_a_report_without_words_is_answered_with_nothing_heard(desk):
+    assert desk.asked(desk.client("agent-1"), a_report()).heard == 0
+
+
+def test_words_that_cannot_be_kept_are_not_heard(desk, monkeypatch):
+    agent = desk.client("agent-1")
+    with monkeypatch.context() as patch:
+
+        def full(*_):
+            raise SessionError("No space left on device")
+
+        patch.setattr(Store, "event", full)
+        assert desk.unanswered(agent, a_report(*WORDS))
+    assert desk.asked(agent, a_report(*WORDS)).heard == 2
+
+
+def test_a_quarantine_notice_is_acknowledged_and_counted_once(desk):
+    agent = desk.client("agent-1")
+    notice = m.Quarantine(SectionId("b.mrc", 3), "cannot be read", attempts=3)
+    for _ in range(2):
+        assert desk.asked(agent, notice) == m.Ack(notice.section)
+    assert desk.snapshot().failed == 1
+
+
+def test_the_snapshot_is_published_and_counts_what_was_stored_before(desk):
+    desk.asked(desk.client(), a_result())
+    desk.stop()
+    desk.start()
+    listener = Subscriber(desk.network)
+    desk.clients.callback(listener.close)
+    heard = []
+    desk.until(lambda: heard.append(listener.receive()) or heard[-1], "a snapshot")
+    assert (heard[-1].stored, heard[-1].particles_total) == (1, 2)
+    assert sum(heard[-1].diameter_counts) == 2
+
+
+def test_another_writer_is_kept_out(desk):
+    with pytest.raises(SessionError, match="another nanostream writes it"):
+        Store(desk.folder, desk.config)
+
+
+# --- what the dashboard is shown -----------------------------------------------------------------
+
+
+def sizes(px, nm=()):
+    return _Sizes(np.array(px, np.float64), np.array(nm, np.float64))
+
+
+def test_every_particle_is_in_one_bar_of_the_histogram():
+    rng = np.random.default_rng(3)
+    diameters = rng.uniform(0, 900, 1000)
+    edges, counts, unit = sizes(diameters).histogram()
+    assert (sum(counts), unit) == (1000, "px")
+    assert len(counts) <= 48
+    assert len(edges) == len(counts) + 1
+    np.testing.assert_array_equal(np.histogram(diameters, edges)[0], counts)
+
+
+def test_sizes_are_in_nm_as_soon_as_one_is_known():
+    running = sizes([10.0, 20.0], [math.nan, math.nan])
+    assert running.histogram()[2] == "px"
+    running.add(np.array([10.0]), np.array([2.5]))
+    edges, counts, unit = running.histogram()
+    assert (sum(counts), unit) == (1, "nm")
+    assert edges[0] <= 2.5 <= edges[-1]
+
+
+def test_enormous_and_unknown_sizes_break_nothing():
+    running = sizes([1e300, math.inf, math.nan, 5000.0])
+    assert sum(running.histogram()[1]) == 2  # finite ones, in the last bar
+
+
+def test_a_histogram_of_nothing_is_empty():
+    assert sizes([]).histogram() == ((), (), "px")
+
+
+@pytest.mark.parametrize(
+    ("shape", "small"),
+    [((512, 512), (128, 128)), ((1024, 512), (128, 64)), ((4, 4000), (1, 128)), ((64, 64), None)],
+)
+def test_the_small_mask_keeps_the_aspect(shape, small):
+    picture, (rows, columns) = _small_mask(np.ones(shape, np.uint16))
+    assert (rows, columns) == (small or (128, 128))
+    assert picture == b"\1" * (rows * columns)
+
+
+def test_the_small_mask_shows_a_particle_where_it_is():
+    labels = np.zeros((2048, 2048), np.uint16)
+    labels[512:544, 1024:1056] = 9
+    picture, shape = _small_mask(labels)
+    shown = np.frombuffer(picture, np.uint8).reshape(shape)
+    assert np.argwhere(shown).tolist() == [[32, 64], [32, 65], [33, 64], [33, 65]]
