@@ -47,7 +47,7 @@ class Watch(Section, frozen=True):
     metadata before it goes without.
     """
 
-    directory: str = "."
+    directory: str = ""
     include: tuple[str, ...] = ("*.mrc", "*.st", "*.map", "*.mrcs")
     exclude: tuple[str, ...] = ()
     poll_s: Seconds = 1.0
@@ -181,7 +181,7 @@ def load_config(path: Path) -> Config:
     return override(
         config,
         watch={
-            "directory": str(base / config.watch.directory),
+            "directory": str(base / config.watch.directory) if config.watch.directory else "",
             "ledger": str(base / config.watch.ledger) if config.watch.ledger else "",
         },
         sink={"session": str(base / config.sink.session) if config.sink.session else ""},

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from nanostream.errors import SessionError
+from nanostream.errors import MessageError, SessionError
 
 __all__ = ["open_database", "transaction"]
 
@@ -73,6 +73,8 @@ def transaction(db: sqlite3.Connection, what: str) -> Iterator[None]:
     ------
     SessionError
         If the database cannot be written: disk full, folder read-only, locked for too long.
+    MessageError
+        If what is written can never fit: a key twice, a number beyond 64 bits.
     """
     try:
         db.execute("BEGIN IMMEDIATE")
@@ -83,6 +85,9 @@ def transaction(db: sqlite3.Connection, what: str) -> Iterator[None]:
             if db.in_transaction:  # a full disk has rolled back by itself
                 db.execute("ROLLBACK")
             raise
+    except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError) as error:
+        msg = f"{what} does not fit the tables: {error}"
+        raise MessageError(msg) from error
     except sqlite3.Error as error:
         msg = f"{what} cannot be written: {error}; make room and check the folder's rights"
         raise SessionError(msg) from error

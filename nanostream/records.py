@@ -185,6 +185,10 @@ class Frame:
     stream: bool = False
     written_s: float | None = None
 
+    def __repr__(self) -> str:
+        shape, dtype = self.pixels.shape, self.pixels.dtype
+        return f"Frame({self.section}: {shape} {dtype}, pixel_size_nm={self.pixel_size_nm})"
+
     def pixels_crc32(self) -> int:
         """Checksum of the pixels' bytes, to tell whether a file is still the same."""
         return zlib.crc32(np.ascontiguousarray(self.pixels).data)
@@ -245,6 +249,10 @@ class Segmentation:
     pixel_size_nm: float | None = None
     normalization_maximum: float | None = None
     timings_s: dict[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        shape, count = self.labels.shape, self.summary.count
+        return f"Segmentation({shape}: {count} particles by {self.model} above {self.threshold:g})"
 
 
 class Health(Struct, frozen=True):

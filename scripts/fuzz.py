@@ -82,7 +82,7 @@ def seeds(folder: Path) -> None:
     with StackWriter(folder / "seed.mrc", pixel_size_nm=0.02) as stack:
         stack.append(np.zeros((4, 4), np.int16))
     frame = Frame(SectionId("a.mrc", 0), np.zeros((4, 4), np.int16), 0.02, Metadata())
-    words = [messages.Beat(3, (frame.section,)), messages.Report(1, 2, 3, ((1, "a"),)), frame]
+    words = [messages.Beat(3, (frame.section,)), messages.Words(((1, "a"),)), frame]
     for number, message in enumerate(words):
         parts = [bytes(part) for part in messages.encode(message)]
         (folder / f"seed-{number}").write_bytes(b"".join(parts))
@@ -95,7 +95,12 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as corpus:
         seeds(Path(corpus))
-        arguments = [f"-max_total_time={options.seconds}", "-max_len=8192", "-print_final_stats=1"]
+        arguments = [
+            f"-artifact_prefix={tempfile.gettempdir()}/",
+            f"-max_total_time={options.seconds}",
+            "-max_len=8192",
+            "-print_final_stats=1",
+        ]
         atheris.Setup([sys.argv[0], *arguments, corpus], TARGETS[options.target])
         atheris.Fuzz()
 

@@ -19,6 +19,9 @@ from nanostream.results.store import DATABASE, SESSION_VERSION, mask_path
 
 __all__ = ["Session"]
 
+#: The file and its generation: a section's name without its number.
+_FILE = "s.path || CASE s.generation WHEN 1 THEN '' ELSE '~' || s.generation END"
+
 _TYPES = {"REAL": np.float64, "INTEGER": np.int64}
 
 
@@ -67,6 +70,10 @@ class Session:
         # An empty column, or one of NULLs, has the same type as a full one.
         self._types = {name: _TYPES[kind] for name, kind in declared if kind in _TYPES}
 
+    def __repr__(self) -> str:
+        counts = f"{len(self.section_ids())} sections, {len(self.quarantine)} quarantined"
+        return f"Session({str(self.folder)!r}: {counts})"
+
     @property
     def sections(self) -> pd.DataFrame:
         """One row per stored section: numbers, timings (``*_s``), metadata, provenance."""
@@ -88,14 +95,15 @@ class Session:
         """One row per particle; ``frame, particle, x, y`` first.
 
         In a stream ``particle`` is the identity that lasts, and -1 as long as an earlier section
-        has no end yet; elsewhere it is the label in the mask.
+        has no end yet; elsewhere it is the label in the mask. Frames and identities begin anew in
+        each file: select or group by ``file`` first.
         """
         names = [name for name in PARTICLE_DTYPE.names or () if name not in ("frame", "particle")]
         columns = ", ".join(f"p.{name}" for name in names)
         table = self._read(
             "SELECT p.frame, coalesce(t.particle, CASE WHEN s.stream IS NULL THEN p.particle"
             " ELSE -1 END) AS particle,"
-            f" {columns}, t.x_corr, t.y_corr, p.section"
+            f" {columns}, t.x_corr, t.y_corr, {_FILE} AS file, p.section"
             " FROM particles p JOIN sections s ON s.section = p.section"
             " LEFT JOIN tracks t ON t.section = p.section AND t.label = p.label"
             " ORDER BY s.path, s.generation, s.z, p.label"
@@ -110,7 +118,7 @@ class Session:
         """
         return self._read(
             "SELECT t.frame, t.particle, p.x, p.y, t.x_corr, t.y_corr, p.diameter_px,"
-            " p.diameter_nm, t.stream, t.section, t.label FROM tracks t"
+            " p.diameter_nm, t.stream AS file, t.section, t.label FROM tracks t"
             " JOIN particles p ON p.section = t.section AND p.label = t.label"
             " ORDER BY t.stream, t.frame, t.particle"
         )
@@ -144,7 +152,7 @@ class Session:
             with h5py.File(self.folder / mask_path(known), "r") as file:
                 array: NDArray[np.generic] = file[name][...]
         except (OSError, ValueError, KeyError) as error:
-            msg = f"no mask of {section} in {self.folder}: {error}"
+            msg = f"no mask of section {section} in {self.folder}; .sections lists those there are"
             raise SessionError(msg) from error
         return array
 

@@ -40,12 +40,13 @@ __all__ = [
     "ask_retry",
     "check_folder",
     "is_stream",
+    "lock",
     "mask_path",
 ]
 
 DATABASE = "session.db"
 #: What the other processes may have made in the folder before the sink makes the database.
-_BEFORE_DATABASE = ("logs", "config.json", "ledger.db", "writer.lock")
+_BEFORE_DATABASE = ("logs", "config.json", "ledger.db", "run.lock", "writer.lock")
 #: Raised with every change of tables or masks; another version is refused by name.
 SESSION_VERSION = 1
 
@@ -133,7 +134,7 @@ class Store:
         self.folder = folder
         self._streams = config.streams
         check_folder(folder)
-        self._lock = _lock(folder / "writer.lock")
+        self._lock = lock(folder / "writer.lock")
         self._db = open_database(
             folder / DATABASE, schema=_SCHEMA, version=SESSION_VERSION, synchronous="FULL"
         )
@@ -160,12 +161,13 @@ class Store:
         row = self._db.execute("SELECT 1 FROM sections WHERE section = ?", (str(section),))
         return row.fetchone() is not None
 
-    def pixels_crc32(self, section: SectionId) -> int | None:
-        """Checksum of the micrograph that a section's result is of; None if it is not stored."""
+    def made_from(self, section: SectionId) -> tuple[int, str, float]:
+        """Of a stored section: checksum of the micrograph, SHA-256 of the model, threshold."""
         row = self._db.execute(
-            "SELECT pixels_crc32 FROM sections WHERE section = ?", (str(section),)
+            "SELECT pixels_crc32, model_sha256, threshold FROM sections WHERE section = ?",
+            (str(section),),
         ).fetchone()
-        return None if row is None else int(row[0])
+        return int(row[0]), str(row[1]), float(row[2])
 
     def commit(self, result: Result) -> bool:
         """Keep a result for good: mask, rows and tracks, or nothing.
@@ -452,26 +454,31 @@ def _fill_mask(path: Path, result: Result) -> None:
             )
 
 
-def _lock(path: Path) -> sqlite3.Connection:
-    """Keep other writers out; the system lets go when this process ends, however it ends.
+def lock(path: Path) -> sqlite3.Connection:
+    """Keep others out until it is closed; the system lets go when the process ends, however.
 
     SQLite's own file lock, because it works alike on every system.
+
+    Raises
+    ------
+    SessionError
+        If another process has it, or the folder cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = sqlite3.connect(path, isolation_level=None, timeout=0)
+        held = sqlite3.connect(path, isolation_level=None, timeout=0)
         try:
-            lock.execute("BEGIN EXCLUSIVE")
+            held.execute("BEGIN EXCLUSIVE")
         except sqlite3.Error:
-            lock.close()
+            held.close()
             raise
     except sqlite3.OperationalError as error:
-        msg = f"session {path.parent} cannot be written, or another nanostream writes it: {error}"
+        msg = f"session {path.parent} is in use by another nanostream, or read-only ({error})"
         raise SessionError(msg) from error
     except OSError as error:
         msg = f"session {path.parent} cannot be made: {error.strerror}; choose another folder"
         raise SessionError(msg) from error
-    return lock
+    return held
 
 
 def _to_disk(path: Path) -> None:

@@ -23,7 +23,8 @@ class Verification(Struct, frozen=True):
 
     ``missing`` was acquired and is neither stored nor quarantined; ``doubled`` is stored more
     than once; ``damaged`` has no readable mask or one whose checksum is not the stored one;
-    ``unreadable`` are files in the watched folder that are no micrographs.
+    ``absent`` is stored but not in the folder now; ``unreadable`` are files in it that are no
+    micrographs.
     """
 
     acquired: int | None
@@ -32,12 +33,13 @@ class Verification(Struct, frozen=True):
     missing: tuple[str, ...]
     doubled: tuple[str, ...]
     damaged: tuple[str, ...]
+    absent: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
-        """Nothing is missing, doubled or damaged."""
-        return not (self.missing or self.doubled or self.damaged)
+        """What was acquired is what is stored or quarantined, each once and whole."""
+        return not (self.missing or self.absent or self.doubled or self.damaged)
 
 
 class AcquiredFile(Struct, frozen=True):
@@ -107,6 +109,7 @@ def verify(session: Session, acquired: Iterable[AcquiredFile] | None = None) -> 
         for section, checksum in zip(stored, sections["labels_crc32"], strict=True)
         if not _mask_is_whole(session, section, int(checksum))
     ]
+    there = {(file.path, z) for file in files or () for z in range(file.sections)}
     return Verification(
         acquired=None if files is None else sum(file.sections for file in files),
         stored=len(stored),
@@ -115,6 +118,9 @@ def verify(session: Session, acquired: Iterable[AcquiredFile] | None = None) -> 
         doubled=tuple(f"{p}~{g}#{z}" for (p, g, z), n in keys.items() if n > 1)
         + tuple(set(given_up) & set(sections["section"])),
         damaged=tuple(damaged),
+        absent=()
+        if files is None
+        else tuple(f"{path}#{z}" for path, z in newest if (path, z) not in there),
     )
 
 

@@ -39,6 +39,11 @@ __all__ = [
 
 Normalization = Literal["image-max", "image-minmax", "dataset-max", "standardize"]
 
+NO_TENSORFLOW = (
+    "TensorFlow is not installed on this machine; install nanostream with its worker: "
+    "pip install 'nanostream[worker]', in a clone pip install '.[worker]'"
+)
+
 _SHIPPED = Path(__file__).parent / "shipped"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -215,8 +220,7 @@ def _tensorflow() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name not in ("tensorflow", "keras"):
             raise
-        msg = "TensorFlow is not installed; pip install 'nanostream[worker]' on this machine"
-        raise ModelError(msg) from error
+        raise ModelError(NO_TENSORFLOW) from error
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)

@@ -214,7 +214,7 @@ class Dispatch:
                 self._away = away
                 if section is not None:
                     self._forget(section)
-                    self._requeue([section])
+                    self._resting[section] = now_s  # with others that came back, in their order
             case Tick():
                 self._requeue(s for s, due_s in list(self._resting.items()) if due_s <= now_s)
         for name, worker in list(self._workers.items()):

@@ -41,6 +41,7 @@ __all__ = [
     "Quarantine",
     "Report",
     "Retried",
+    "Words",
     "decode",
     "encode",
 ]
@@ -73,7 +74,7 @@ class Beat(Struct, frozen=True, tag="beat"):
 
 
 class Pong(Struct, frozen=True, tag="pong"):
-    """Answer to a `Beat` or `Report`. Another ``instance`` than before: the peer was restarted.
+    """Answer to a sign of life. Another ``instance`` than before: the peer was restarted.
 
     ``heard`` is the number of the last word that is kept, ``retry`` are quarantined sections that
     the operator wants tried again.
@@ -126,11 +127,16 @@ class Retried(Struct, frozen=True, tag="retried"):
 
 
 class Report(Struct, frozen=True, tag="report"):
-    """The agent's counts, and its words that the sink has not yet said it has heard."""
+    """The agent's counts, for the dashboard."""
 
     seen: int
     waiting: int
     in_work: int
+
+
+class Words(Struct, frozen=True, tag="words"):
+    """What the operator should read, numbered by who says it until the sink has heard it."""
+
     words: tuple[tuple[int, str], ...] = ()
 
 
@@ -167,7 +173,7 @@ class _SnapshotHeader(Struct, frozen=True, tag="snapshot"):
     snapshot: Snapshot
 
 
-_Plain = Beat | Pong | Done | Failed | Goodbye | Ack | Quarantine | Retried | Report
+_Plain = Beat | Pong | Done | Failed | Goodbye | Ack | Quarantine | Retried | Report | Words
 _Header = _Plain | _FrameHeader | _ResultHeader | _SnapshotHeader
 Message = _Plain | Frame | Result | Snapshot
 
@@ -260,8 +266,8 @@ def decode(parts: Sequence[bytes | memoryview]) -> Message:
         _expect(0 <= header.slots <= MAX_HOLDING, f"worker asks for {header.slots} slots")
     if isinstance(header, Quarantine):
         _expect(0 < header.attempts < 2**31, f"{header.attempts} attempts")
-    if isinstance(header, Report):
-        _expect(len(header.words) <= MAX_WORDS, "agent has too many words at once")
+    if isinstance(header, Words):
+        _expect(len(header.words) <= MAX_WORDS, "too many words at once")
         _expect(all(0 < number < 2**62 for number, _ in header.words), "a word's number")
     return header
 

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, get_args
 
 import zmq
 from zmq.utils import z85
@@ -32,6 +32,7 @@ __all__ = [
     "Server",
     "Subscriber",
     "Waker",
+    "check_free",
     "free_ports",
     "new_key_pair",
     "refusals",
@@ -355,6 +356,28 @@ def wait(sources: Sequence[Pollable], timeout_s: float) -> list[Pollable]:
     for door in doors:
         door.answer()
     return [source for source in sources if source.socket in ready]
+
+
+def check_free(network: Network) -> None:
+    """Look whether a session can have its ports, before anything is started.
+
+    Raises
+    ------
+    ConfigError
+        If one is taken, or reachable from other machines and there are no keys.
+    """
+    for port in get_args(PortName):
+        place = _Place.of(network, port)
+        host, _, number = place.address.removeprefix("tcp://").rpartition(":")
+        try:
+            with socket_module.create_server((host.strip("[]"), int(number))):
+                pass
+        except OSError as error:
+            msg = (
+                f"{place.what} cannot be bound: {error.strerror}; "
+                "stop the other nanostream session or choose another port"
+            )
+            raise ConfigError(msg) from error
 
 
 def free_ports(count: int) -> list[int]:

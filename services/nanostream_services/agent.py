@@ -6,7 +6,6 @@ every ``poll_s`` is the truth, since notices get lost and network shares send no
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import threading
@@ -30,7 +29,7 @@ from nanostream.results.store import is_stream
 from nanostream.transport import dispatch as d
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Client, Server, Waker, refusals, wait
-from nanostream_services.loop import LONGEST_WAIT_S, Stop
+from nanostream_services.loop import LONGEST_WAIT_S, Stop, Words
 
 __all__ = ["WatchedFolder", "run_agent"]
 
@@ -40,8 +39,8 @@ logger = logging.getLogger(__name__)
 _METADATA_LOOK_S = 0.02
 #: A worker sends words only.
 _LARGEST_FROM_WORKER_BYTES = 2**20
-#: Words that may wait for the sink; a folder of 10,000 foreign files says no more.
-_MOST_WORDS = 10_000
+#: With more folders than this the system's notices cost more than looking, and overflow.
+_MOST_FOLDERS = 2000
 _EVENTS = ("created", "modified", "moved", "closed")
 
 
@@ -56,11 +55,14 @@ def run_agent(config: Config, stop: Stop) -> None:
         If the ledger cannot be used.
     """
     root = Path(config.watch.directory)
-    if not root.is_dir():
-        msg = f"[watch] directory: {root} is not a folder; give the one SerialEM saves into"
+    if not config.watch.directory or not root.is_dir():
+        msg = f"[watch] directory: {str(root)!r} is not a folder; give the one SerialEM saves into"
         raise ConfigError(msg)
-    ledger = config.watch.ledger or str(Path(config.sink.session or ".") / "ledger.db")
-    with Ledger(Path(ledger)) as memory:
+    if not (config.watch.ledger or config.sink.session):
+        msg = "[watch] ledger: give a file for the agent's memory, or a [sink] session folder"
+        raise ConfigError(msg)
+    ledger = Path(config.watch.ledger or Path(config.sink.session) / "ledger.db")
+    with Ledger(ledger) as memory:
         agent = _Agent(config, root, memory)
         try:
             while not stop.is_set():
@@ -105,6 +107,15 @@ class WatchedFolder:
                 except OSError as error:  # gone meanwhile, or a link to nowhere
                     logger.debug("%s cannot be looked at: %s", relative, error)
         return found
+
+    def count_folders(self, enough: int) -> int:
+        """Folders below this one; counting stops after ``enough``."""
+        count = 0
+        for _ in os.walk(self.root):
+            count += 1
+            if count > enough:
+                break
+        return count
 
     def wants(self, relative: str) -> bool:
         """Whether a file is to be watched, by its POSIX path."""
@@ -182,8 +193,8 @@ class _Agent:
         self._written_s: dict[SectionId, float] = {}
         self._metadata: dict[SectionId, tuple[float | None, Metadata] | None] = {}
         self._to_report: dict[SectionId, m.Quarantine] = {}
-        self._words: deque[tuple[int, str]] = deque(maxlen=_MOST_WORDS)
-        self._last_word = 0
+        self._words = Words()
+        self._first_look = True
         self._next_scan_s = self._next_report_s = 0.0
         network = config.network
         self._server = Server(network, "frames", largest_bytes=_LARGEST_FROM_WORKER_BYTES)
@@ -219,8 +230,7 @@ class _Agent:
                     self._to_report.pop(section, None)
                 case m.Pong():
                     self._retry(answer.retry)
-                    while self._words and self._words[0][0] <= answer.heard:
-                        self._words.popleft()
+                    self._words.heard(answer.heard)
         for text in refusals():
             self._note(f"refused {text}")
         # Only now, when every sign of life has been read: a look at a slow share may have taken
@@ -241,6 +251,13 @@ class _Agent:
 
     def _observe(self) -> Observer | None:  # type: ignore[valid-type]
         observer = Observer()
+        folders = self._folder.count_folders(_MOST_FOLDERS)
+        if folders > _MOST_FOLDERS:
+            self._note(
+                f"{self._root} has more than {_MOST_FOLDERS} folders: looking every "
+                f"{self._config.watch.poll_s} s instead of listening; give a smaller folder"
+            )
+            return None
         try:
             observer.schedule(self._hints, str(self._root), recursive=True)
             observer.start()
@@ -311,6 +328,7 @@ class _Agent:
                         continue
         for path in self._readiness.to_inspect(listing, now_s):
             self._inspect(path, listing[path])
+        self._first_look = False
 
     def _inspect(self, path: str, listed: FileStat) -> None:
         try:
@@ -335,7 +353,9 @@ class _Agent:
             faults.point("agent.remembered")
         wait_s = self._config.watch.mdoc_wait_s
         for section in sections:
-            self._written_s[section] = status.st_mtime
+            # What was there before says nothing of how quick we are.
+            if not self._first_look:
+                self._written_s[section] = status.st_mtime
             # No mdoc beside the first section of the last file: SerialEM was not told to write any.
             first = section.z == 0 and self._mdocs_are_written
             expected = first or (self._root / f"{path}.mdoc").exists()
@@ -437,11 +457,11 @@ class _Agent:
                 seen=self._ledger.seen,
                 waiting=self._dispatch.waiting + len(self._held),
                 in_work=self._dispatch.in_work,
-                words=tuple(itertools.islice(self._words, m.MAX_WORDS)),
             )
         )
+        if words := self._words.message():
+            self._sink.send(words)
 
     def _note(self, text: str) -> None:
         logger.info("%s", text)
-        self._last_word += 1
-        self._words.append((self._last_word, f"{time.strftime('%H:%M:%S')} {text}"))
+        self._words.add(text)

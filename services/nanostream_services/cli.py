@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -15,11 +17,11 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from nanostream.config import Config, Stream, load_config, override
-from nanostream.errors import ConfigError, NanostreamError
+from nanostream.errors import ConfigError, ModelError, NanostreamError
 from nanostream.records import Snapshot
 from nanostream_services.loop import Stop, start_log, stopping
 
@@ -29,7 +31,6 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Live segmentation of HRTEM micrographs beside SerialEM.",
 )
 models_app = typer.Typer(no_args_is_help=True, help="Networks and their cards.")
 app.add_typer(models_app, name="models")
@@ -78,6 +79,25 @@ def main() -> None:
     except NanostreamError as error:
         sys.stderr.write(f"nanostream: {error}\n")
         sys.exit(2)
+    except OSError as error:  # no rights, no room, no such folder: the user's to mend
+        where = f" {error.filename}" if error.filename else ""
+        sys.stderr.write(f"nanostream:{where}: {error.strerror or error}\n")
+        sys.exit(2)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"nanostream {version('nanostream')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="And exit.")
+    ] = False,
+) -> None:
+    """Live segmentation of HRTEM micrographs beside SerialEM."""
 
 
 @app.command()
@@ -88,7 +108,8 @@ def demo(
     """Play a simulated SerialEM session through the real pipeline."""
     from nanostream_services.demo import run_demo
 
-    folder = out or Path(f"nanostream-demo-{datetime.now():%Y%m%d-%H%M%S}")
+    folder = _new_folder(out, "demo")
+    _check_model("default")
     _log_beside(folder / "session")
     with stopping() as stop:
         result = run_demo(folder, stop, plain=plain)
@@ -116,7 +137,7 @@ def run(
     threshold: Threshold = None,
     stream: Streams = None,
     stop_when_idle: Annotated[
-        float | None, typer.Option(help="Stop after so many seconds without anything new.")
+        float | None, typer.Option(help="Stop after so many seconds without anything new.", min=0)
     ] = None,
     plain: Plain = False,
 ) -> None:
@@ -128,6 +149,10 @@ def run(
     if not watch_dir.is_dir():
         msg = f"{watch_dir} is not a folder; give the one SerialEM saves into"
         raise ConfigError(msg)
+    if out.resolve().is_relative_to(watch_dir.resolve()):
+        msg = f"--out {out} is inside {watch_dir}, and nothing is written there; choose another"
+        raise ConfigError(msg)
+    _check_model(settings.worker.model)
     _log_beside(out)
     done = _idle_for(stop_when_idle) if stop_when_idle is not None else None
     with stopping() as stop:
@@ -135,6 +160,7 @@ def run(
         interrupted = stop.is_set()
     _summary(Console(), out)
     if interrupted:
+        _say_what_is_left(settings)
         raise typer.Exit(_INTERRUPTED)
     _exit_with(out)
 
@@ -150,6 +176,9 @@ def segment(
     model: ModelName = None,
     threshold: Threshold = None,
     stream: Streams = None,
+    pixel_size: Annotated[
+        float | None, typer.Option(help="nm, for files that do not say it.", min=1e-6)
+    ] = None,
 ) -> None:
     """Segment files; the same results as live."""
     from nanostream_services.offline import segment_files
@@ -162,7 +191,9 @@ def segment(
         def progress(done: int, total: int, name: str) -> None:
             bar.update(task, completed=done, total=total, description=name or "done")
 
-        result = segment_files(files, settings, stop, root=root, progress=progress)
+        result = segment_files(
+            files, settings, stop, root=root, pixel_size_nm=pixel_size, progress=progress
+        )
         interrupted = stop.is_set()
     if result.known:
         console.print(f"{result.known} sections were in the session already")
@@ -182,7 +213,10 @@ def verify(
     config: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
-    """Check that what was acquired is stored or quarantined, once, with a whole mask."""
+    """Check that what was acquired is stored or quarantined, once, with a whole mask.
+
+    Without --watch the folder that the session was told to watch is taken.
+    """
     from nanostream.results.session import Session
     from nanostream.results.verification import AcquiredFile, acquired_files
     from nanostream.results.verification import verify as hold_against
@@ -190,6 +224,8 @@ def verify(
 
     used = config or session / "config.json"
     settings = load_config(used) if config or used.is_file() else Config()
+    if watch is None and settings.watch.directory and Path(settings.watch.directory).is_dir():
+        watch = Path(settings.watch.directory)
     acquired: list[AcquiredFile] | None = None
     unreadable: tuple[str, ...] = ()
     if watch is not None:
@@ -207,11 +243,15 @@ def verify(
         table = Table("", "sections", "which", title=str(session))
         _add_row(table, "acquired", "-" if found.acquired is None else str(found.acquired), "")
         _add_row(table, "stored", str(found.stored), "")
-        for name in ("quarantined", "missing", "doubled", "damaged", "unreadable"):
+        for name in ("quarantined", "missing", "absent", "doubled", "damaged", "unreadable"):
             names: tuple[str, ...] = getattr(found, name)
             shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
             _add_row(table, name, str(len(names)), shown)
         Console().print(table)
+        if watch is None:
+            Console().print("compared with no folder: give --watch")
+        elif found.absent:
+            Console().print(f"absent: stored, but not in {watch}; is it the right folder?")
     if not found.complete:
         raise typer.Exit(1)
 
@@ -236,8 +276,8 @@ def simulate(
     images: Annotated[
         list[Path] | None, typer.Argument(help="PNG, TIFF, NPY, MRC; the package's own if none.")
     ] = None,
-    rate: Annotated[float, typer.Option(help="Sections per second.")] = 1.0,
-    sections: Annotated[int | None, typer.Option(help="How many; images repeat.")] = None,
+    rate: Annotated[float, typer.Option(help="Sections per second.", min=0.001)] = 1.0,
+    sections: Annotated[int | None, typer.Option(help="How many; images repeat.", min=1)] = None,
     kind: Annotated[Kind, typer.Option(help="One growing stack, or a file each.")] = Kind.stack,
     name: Annotated[str, typer.Option(help="Of the files.")] = "session",
     pixel_size: Annotated[float | None, typer.Option(help="nm, for images without one.")] = None,
@@ -250,8 +290,8 @@ def simulate(
     if as_demo:
         play_demo(dest)
         return
-    if rate <= 0 or (sections is not None and sections < 1):
-        msg = f"--rate {rate}, --sections {sections}: give positive numbers"
+    if any(dest.glob(f"{name}.mrc")) or any(dest.glob(f"{name}_[0-9]*.mrc")):
+        msg = f"{dest} has files named {name} already, and they stay; choose another --name"
         raise ConfigError(msg)
     if images:
         pixels = load_images(images, count=sections)
@@ -268,10 +308,11 @@ def simulate(
 def drill(
     out: Annotated[Path | None, typer.Option(help="New folder for it.")] = None,
 ) -> None:
-    """Let things go wrong in a simulated session, on this machine, and see whether all is stored."""
+    """Let things go wrong in a simulated session, and see whether all is stored."""
     from nanostream_services.drill import SECTIONS, run_drill
 
-    folder = out or Path(f"nanostream-drill-{datetime.now():%Y%m%d-%H%M%S}")
+    folder = _new_folder(out, "drill")
+    _check_model("default")
     _log_beside(folder / "session")
     console = Console()
     console.print(f"{SECTIONS} simulated sections; this takes about a minute", highlight=False)
@@ -325,7 +366,8 @@ def models_list(as_json: Json = False) -> None:
     if as_json:
         sys.stdout.write(msgspec.json.encode(cards).decode() + "\n")
         return
-    table = Table("model", "normalization", "threshold", "pixel size (nm)", "materials")
+    columns = ("normalization", "threshold", "pixel size (nm)", "materials")
+    table = Table(Column("model", overflow="fold"), *columns)
     for card in cards:
         low_high = card.pixel_size_nm
         _add_row(
@@ -345,8 +387,8 @@ def models_show(name: str) -> None:
     from nanostream.segmentation.models import find_model
 
     card, weights = find_model(name)
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(card), indent=2).decode() + "\n")
-    sys.stdout.write(f"{weights}\n")
+    tree = msgspec.to_builtins(card) | {"folder": str(weights.parent)}
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(tree), indent=2).decode() + "\n")
 
 
 @models_app.command("import")
@@ -361,7 +403,7 @@ def models_import(
     ] = None,
 ) -> None:
     """Take weights, such as those published with the paper, into use."""
-    from nanostream.segmentation.models import import_model
+    from nanostream.segmentation.models import import_model, user_models
 
     card = import_model(
         file,
@@ -370,7 +412,36 @@ def models_import(
         threshold=threshold,
         normalization_maximum=maximum,
     )
-    sys.stdout.write(f"model {card.name}: {card.weights_sha256[:12]}\n")
+    sys.stdout.write(
+        f"{card.name} is in {user_models() / card.name}; use it with --model {card.name}\n"
+    )
+
+
+def _new_folder(out: Path | None, what: str) -> Path:
+    folder = out or Path(f"nanostream-{what}-{datetime.now():%Y%m%d-%H%M%S}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        msg = f"--out {folder} is there already; give a new or an empty folder"
+        raise ConfigError(msg)
+    return folder
+
+
+def _check_model(name: str) -> None:
+    """Say at once, before anything is made or started, that a session could not work."""
+    from nanostream.segmentation.models import NO_TENSORFLOW, find_model
+
+    find_model(name)
+    if find_spec("tensorflow") is None:
+        raise ModelError(NO_TENSORFLOW)
+
+
+def _say_what_is_left(settings: Config) -> None:
+    from nanostream.acquisition.ledger import Ledger
+
+    memory = settings.watch.ledger or Path(settings.sink.session) / "ledger.db"
+    with Ledger(Path(memory)) as ledger:
+        left = ledger.count("found")
+    if left:
+        Console().print(f"{left} sections are left; the same command goes on with them")
 
 
 def _log_beside(session: Path) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import signal
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-__all__ = ["LONGEST_WAIT_S", "Stop", "start_log", "stopping"]
+from nanostream.transport import messages as m
+
+__all__ = ["LONGEST_WAIT_S", "Stop", "Words", "start_log", "stopping"]
 
 #: A loop looks at its stop flag at least this often.
 LONGEST_WAIT_S = 0.2
@@ -61,10 +66,39 @@ def _wait_for_end_of_input(stop: Stop) -> None:
     stop.set()
 
 
+class Words:
+    """What a process has to say to the operator, until the sink has kept it."""
+
+    #: Words that may wait for the sink; a folder of 10,000 foreign files says no more.
+    MOST = 10_000
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[int, str]] = deque(maxlen=self.MOST)
+        self._last = 0
+
+    def add(self, text: str) -> None:
+        """Say something, with the time of day."""
+        self._last += 1
+        self._waiting.append((self._last, f"{time.strftime('%H:%M:%S')} {text}"))
+
+    def heard(self, number: int) -> None:
+        """Forget what is kept."""
+        while self._waiting and self._waiting[0][0] <= number:
+            self._waiting.popleft()
+
+    def message(self) -> m.Words | None:
+        """The next of them, or None."""
+        if not self._waiting:
+            return None
+        return m.Words(tuple(itertools.islice(self._waiting, m.MAX_WORDS)))
+
+
 def start_log(file: Path | None = None) -> None:
     """Send the log to a file, or to standard error; only the command line calls this."""
     handler = logging.FileHandler(file, encoding="utf-8") if file else logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
+    # It logs every lost notice, several times a second on a large tree; our looks find the files.
+    logging.getLogger("watchdog").setLevel(logging.CRITICAL)
     root.setLevel(logging.INFO)

@@ -8,15 +8,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
+import msgspec
+
 from nanostream.acquisition.micrographs import count_sections, read_micrograph
 from nanostream.analysis import Analyzer, versions
 from nanostream.config import Config
 from nanostream.errors import ConfigError, MicrographError, ModelError, SessionError
 from nanostream.records import Frame, Result, SectionId
 from nanostream.results.store import Store, is_stream
+from nanostream.segmentation.models import ModelCard, find_model
 from nanostream_services.loop import Stop
 
 __all__ = ["SegmentedFiles", "segment_files"]
+
+
+class _AnotherError(MicrographError):
+    """A section of this name is stored, but it is not this one."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,7 @@ def segment_files(
     stop: Stop,
     *,
     root: Path | None = None,
+    pixel_size_nm: float | None = None,
     progress: Callable[[int, int, str], None],
 ) -> SegmentedFiles:
     """Segment every section of some files that the session does not have yet.
@@ -44,6 +52,8 @@ def segment_files(
     root : Path, optional
         Section ids are paths below it, as if it were the watched folder; by default the files'
         common folder.
+    pixel_size_nm : float, optional
+        For files that do not say it.
     progress : callable
         Called with (sections done, sections in all, section id).
 
@@ -58,9 +68,14 @@ def segment_files(
     sections: list[tuple[Path, SectionId]] = []
     for file, relative in _names(files, root):
         try:
-            sections += [(file, SectionId(relative, z)) for z in range(count_sections(file))]
+            count = count_sections(file)
+            sections += [(file, SectionId(relative, z)) for z in range(count)]
+            if count == 0:
+                failed.append(f"{file}: not one complete section in it; is it cut off?")
         except (MicrographError, ValueError) as error:
             failed.append(str(error))
+    card, _ = find_model(config.worker.model)
+    threshold = config.worker.threshold or card.threshold
     stored = known = 0
     with Store(Path(config.sink.session), config) as store:
         analyzer: Analyzer | None = None
@@ -70,8 +85,11 @@ def segment_files(
             progress(done, len(sections), str(section))
             try:
                 frame, read_s = _read(file, section, config)
+                if frame.pixel_size_nm is None and pixel_size_nm is not None:
+                    told = msgspec.structs.replace(frame.metadata, pixel_size_source="user")
+                    frame = replace(frame, pixel_size_nm=pixel_size_nm, metadata=told)
                 if store.has(section):
-                    _check_same(store, frame)
+                    _check_same(store, frame, card, threshold)
                     known += 1
                     continue
                 if analyzer is None:
@@ -81,6 +99,8 @@ def segment_files(
                 stored += 1
             except (SessionError, ModelError, ConfigError):
                 raise
+            except _AnotherError as error:
+                failed.append(f"{section}: {error}")
             except Exception as error:  # noqa: BLE001 - one bad section must not stop the rest
                 reason = f"{section}: {error}"
                 failed.append(reason)
@@ -111,14 +131,21 @@ def _read(file: Path, section: SectionId, config: Config) -> tuple[Frame, float]
     return replace(frame, stream=is_stream(section.path, config.streams)), perf_counter() - start
 
 
-def _check_same(store: Store, frame: Frame) -> None:
-    """Refuse another micrograph under the name of one that is stored."""
-    if store.pixels_crc32(frame.section) != frame.pixels_crc32():
+def _check_same(store: Store, frame: Frame, card: ModelCard, threshold: float) -> None:
+    """Refuse another micrograph under the name of one that is stored, or another way to see it."""
+    crc32, model_sha256, used = store.made_from(frame.section)
+    if crc32 != frame.pixels_crc32():
         msg = (
             "the session has another micrograph of this name; use another --out, or give --root "
             "so that the names differ"
         )
-        raise MicrographError(msg)
+        raise _AnotherError(msg)
+    if (model_sha256, used) != (card.weights_sha256, threshold):
+        msg = (
+            f"the session has it by another model or threshold ({used:g}, not {threshold:g}); "
+            "use another --out"
+        )
+        raise _AnotherError(msg)
 
 
 def _analyze(frame: Frame, read_s: float, analyzer: Analyzer) -> Result:

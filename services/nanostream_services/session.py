@@ -9,10 +9,12 @@ missed. The children hold the other end of a pipe from this process, so none out
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,12 +23,16 @@ import msgspec
 from nanostream.config import Config
 from nanostream.errors import ConfigError
 from nanostream.records import Snapshot
-from nanostream.transport.sockets import Subscriber, wait
-from nanostream_services.loop import LONGEST_WAIT_S, Stop
+from nanostream.results.store import check_folder, lock
+from nanostream.transport.messages import Pong
+from nanostream.transport.sockets import Client, Subscriber, check_free, wait
+from nanostream_services.loop import LONGEST_WAIT_S, Stop, Words
 
 __all__ = ["WRONG_USE", "run_session"]
 
 logger = logging.getLogger(__name__)
+
+Done = Callable[[Snapshot, Mapping[str, int]], bool]
 
 #: Exit code of a process that refuses its configuration or arguments.
 WRONG_USE = 2
@@ -86,7 +92,7 @@ def run_session(
     *,
     plain: bool = False,
     show: bool = True,
-    done: Callable[[Snapshot, Mapping[str, int]], bool] | None = None,
+    done: Done | None = None,
 ) -> None:
     """Run all processes until told to stop, or until ``done`` says so.
 
@@ -107,46 +113,79 @@ def run_session(
     Raises
     ------
     ConfigError
-        If a process refuses to start; the message is its own.
+        If a port is taken, or a process refuses to start; then the message is its own.
+    SessionError
+        If the session is in use by another nanostream, or its folder cannot be used.
     """
     session = Path(config.sink.session)
-    (session / "logs").mkdir(parents=True, exist_ok=True)
-    written = session / "config.json"
-    written.write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2))
-    children = [
+    check_folder(session)
+    with closing(lock(session / "run.lock")):
+        check_free(config.network)
+        (session / "logs").mkdir(parents=True, exist_ok=True)
+        written = session / "config.json"
+        written.write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2))
+        _Supervisor(config, _children(session, written, plain=plain, show=show)).run(stop, done)
+
+
+def _children(session: Path, config: Path, *, plain: bool, show: bool) -> list[_Child]:
+    roles = ["sink", "agent", "worker", *(["dashboard"] if show else [])]
+    return [
         _Child(
             role,
-            (role, "--config", str(written), "--with-parent", *(["--plain"] if role_plain else [])),
+            (
+                *(role, "--config", str(config), "--with-parent"),
+                *(["--plain"] if plain and role == "dashboard" else []),
+            ),
             session / "logs" / f"{role}.log",
             shows=role == "dashboard",
         )
-        for role, role_plain in (
-            ("sink", False),
-            ("agent", False),
-            ("worker", False),
-            ("dashboard", plain),
-        )
-        if show or role != "dashboard"
+        for role in roles
     ]
-    news = Subscriber(config.network)
-    try:
-        while not stop.is_set():
-            for child in children:
-                _keep_up(child)
-            wait([news], LONGEST_WAIT_S)
-            snapshot = news.receive()
-            if snapshot is None or snapshot.session != config.sink.session:
-                continue  # another session has our ports; the sink will say so
-            for child in children:
-                child.proven |= any(h.name.startswith(child.role) for h in snapshot.health)
-            if done is not None and done(snapshot, _running(children)):
-                break
-    finally:
-        news.close()
-        for role in ("worker", "agent", "sink", "dashboard"):
-            for child in children:
-                if child.role == role:
-                    child.stop()
+
+
+class _Supervisor:
+    def __init__(self, config: Config, children: Sequence[_Child]) -> None:
+        self._session = config.sink.session
+        self._children = children
+        self._news = Subscriber(config.network)
+        name = f"run-{os.getpid()}-{time.time_ns()}"
+        self._sink = Client(config.network, "results", name=name, largest_bytes=2**20)
+        self._words = Words()
+        self._next_words_s = 0.0
+
+    def run(self, stop: Stop, done: Done | None) -> None:
+        try:
+            while not stop.is_set():
+                for child in self._children:
+                    if said := _keep_up(child):
+                        logger.warning("%s", said)
+                        self._words.add(said)
+                wait([self._news, self._sink], LONGEST_WAIT_S)
+                self._speak()
+                snapshot = self._news.receive()
+                if snapshot is None or snapshot.session != self._session:
+                    continue
+                for child in self._children:
+                    child.proven |= any(h.name.startswith(child.role) for h in snapshot.health)
+                if done is not None and done(snapshot, _running(self._children)):
+                    break
+        finally:
+            self._news.close()
+            self._sink.close()
+            for role in ("worker", "agent", "sink", "dashboard"):
+                for child in self._children:
+                    if child.role == role:
+                        child.stop()
+
+    def _speak(self) -> None:
+        """Tell the sink what fell, again until it has heard."""
+        for answer in self._sink.receive():
+            if isinstance(answer, Pong):
+                self._words.heard(answer.heard)
+        message = self._words.message()
+        if message is not None and time.monotonic() >= self._next_words_s:
+            self._next_words_s = time.monotonic() + 1.0
+            self._sink.send(message)
 
 
 def _running(children: Sequence[_Child]) -> dict[str, int]:
@@ -158,29 +197,35 @@ def _running(children: Sequence[_Child]) -> dict[str, int]:
     }
 
 
-def _keep_up(child: _Child) -> None:
-    """Start a process that is not running, unless it is pausing or not wanted any more."""
+def _keep_up(child: _Child) -> str:
+    """Start a process that is not running, unless it is pausing or not wanted any more.
+
+    Returns
+    -------
+    str
+        What the operator should know; empty if nothing has happened.
+    """
     now_s = time.monotonic()
     if child.left:
-        return
+        return ""
     if child.process is None:
         if now_s >= child.start_at_s:
             child.start()
-        return
+        return ""
     code = child.process.poll()
     if code is None:
-        return
+        return ""
     if child.shows and code == 0:  # its reader has gone
         child.left = True
-        return
+        return ""
     child.falls = 1 if now_s - child.started_s > _STEADY_S else child.falls + 1
     if not child.proven and not child.shows and (code == WRONG_USE or child.falls > _MOST_FALLS):
         raise ConfigError(_last_words(child))
     pause_s = min(_FIRST_PAUSE_S * 2 ** (child.falls - 1), _LONGEST_PAUSE_S)
-    logger.warning("%s ended with code %s; again in %.1f s", child.role, code, pause_s)
     if child.process.stdin is not None:
         child.process.stdin.close()
     child.process, child.start_at_s = None, now_s + pause_s
+    return f"the {child.role} ended with code {code}; started again in {pause_s:g} s"
 
 
 def _last_words(child: _Child) -> str:

@@ -122,9 +122,17 @@ class _Sink:
             case m.Beat():
                 state = "computing" if message.computing else "ready"
                 self._greet(peer, state, message.detail)
-                self._server.send(peer, m.Pong(self._server.instance, self._maximum))
+                self._pong(peer)
             case m.Report():
-                self._hear_report(peer, message)
+                self._report = message
+                self._greet("agent", "watching", "")
+                self._pong(peer)
+            case m.Words(words):
+                for number, text in words:
+                    self._store.event(peer, number, text)
+                    if text not in self._messages:
+                        self._messages.append(text)
+                self._pong(peer, heard=max(number for number, _ in words) if words else 0)
             case MessageError():
                 self._note(f"refused from {peer}: {message}")
             case _:
@@ -223,17 +231,9 @@ class _Sink:
     def _greet(self, peer: str, state: str, detail: str) -> None:
         self._peers[peer] = (time.monotonic(), state, detail)
 
-    def _hear_report(self, peer: str, report: m.Report) -> None:
-        self._report = report
-        self._greet("agent", "watching", "")
-        for number, text in report.words:
-            self._store.event(peer, number, text)
-            if text not in self._messages:
-                self._messages.append(text)
-        heard = max((number for number, _ in report.words), default=0)
-        self._server.send(
-            peer, m.Pong(self._server.instance, self._maximum, heard, self._store.retries())
-        )
+    def _pong(self, peer: str, *, heard: int = 0) -> None:
+        retry = self._store.retries()
+        self._server.send(peer, m.Pong(self._server.instance, self._maximum, heard, retry))
 
     def _note(self, text: str) -> None:
         """Say something to the operator and keep it."""
@@ -282,4 +282,4 @@ def _small_mask(labels: NDArray[np.uint16] | NDArray[np.uint32]) -> tuple[bytes,
     scale = _MASK_SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     covered = cv2.resize((labels > 0).astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA)
-    return (covered > 96).astype(np.uint8).tobytes(), (size[1], size[0])
+    return (covered > 40).astype(np.uint8).tobytes(), (size[1], size[0])

@@ -147,7 +147,7 @@ def test_a_file_name_used_again_is_another_stream(folder):
         store.commit(a_result(0, stream=True))
         store.commit(a_result(0, stream=True, generation=2))
     session = ns.open_session(folder)
-    assert session.tracks["stream"].unique().tolist() == ["movie.mrc", "movie.mrc~2"]
+    assert session.tracks["file"].unique().tolist() == ["movie.mrc", "movie.mrc~2"]
     assert session.labels("movie.mrc~2#0").max() == 2
 
 
@@ -186,7 +186,7 @@ def test_a_result_that_can_never_be_stored_is_refused_for_good(folder):
 
 
 def test_a_second_writer_is_kept_out_until_the_first_is_gone(folder):
-    with Store(folder, Config()), pytest.raises(SessionError, match="another nanostream"):
+    with Store(folder, Config()), pytest.raises(SessionError, match="in use by another"):
         Store(folder, Config())
     with Store(folder, Config()) as store:
         assert store.commit(a_result(0))

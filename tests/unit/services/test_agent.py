@@ -195,7 +195,7 @@ class Desk:
         )
         self.agent = _Agent(config, self.root, self.ledger)
         self.worker = Client(network, "frames", name="worker-1", largest_bytes=2**20)
-        self.frames, self.reports, self.notices = [], [], []
+        self.frames, self.reports, self.notices, self.told = [], [], [], []
         self.done = set()
         self.peer = ""
 
@@ -210,6 +210,8 @@ class Desk:
                 self.reports.append(message)
             elif isinstance(message, m.Quarantine):
                 self.notices.append(message)
+            elif isinstance(message, m.Words):
+                self.told.append(message.words)
 
     def until(self, condition, what):
         deadline_s = time.monotonic() + PATIENCE_S
@@ -238,7 +240,7 @@ class Desk:
 
     @property
     def words(self):
-        return [text for _, text in self.agent._words]
+        return [text for _, text in self.agent._words._waiting]
 
     def was_said(self, text):
         return any(text in word for word in self.words)
@@ -375,32 +377,31 @@ def test_words_are_numbered_and_told_64_at_a_time_until_they_are_heard(desk):
     desk = desk()
     for number in range(150):
         desk.agent._note(f"word {number}")
-    desk.until(lambda: len(desk.reports) >= 3, "reports")
-    for report in desk.reports:
-        assert [number for number, _ in report.words] == list(range(1, 65))
-    assert desk.reports[0].words[0][1].endswith("word 0")
+    desk.until(lambda: len(desk.told) >= 3, "words")
+    for words in desk.told:
+        assert [number for number, _ in words] == list(range(1, 65))
+    assert desk.told[0][0][1].endswith("word 0")
 
     heard = []
     while len(heard) < 150:
         first = len(heard) + 1
-        desk.until(lambda: desk.reports[-1].words[0][0] == first, "the next words")  # noqa: B023
-        heard += desk.reports[-1].words
+        desk.until(lambda: desk.told[-1][0][0] == first, "the next words")  # noqa: B023
+        heard += desk.told[-1]
         desk.sink.send(desk.peer, m.Pong("sink-1", heard=heard[-1][0]))
     assert [text.rpartition(" ")[2] for _, text in heard] == [str(n) for n in range(150)]
-    desk.until(lambda: not desk.reports[-1].words, "silence")
+    desk.until(lambda: not desk.words, "silence")
     desk.agent._note("one more")
-    desk.until(lambda: desk.reports[-1].words, "the next word")
-    assert desk.reports[-1].words[0][0] == 151
+    desk.until(lambda: desk.told[-1][0][0] == 151, "the next word")
 
 
 def test_a_sink_that_was_restarted_and_has_heard_nothing_takes_no_word_back(desk):
     desk = desk()
     desk.agent._note("kept")
-    desk.until(lambda: desk.reports and desk.reports[-1].words, "the word")
+    desk.until(lambda: desk.told, "the word")
     desk.sink.send(desk.peer, m.Pong("sink-2", heard=0))
-    before = len(desk.reports)
-    desk.until(lambda: len(desk.reports) >= before + 3, "more reports")
-    assert desk.reports[-1].words[0][1].endswith("kept")
+    before = len(desk.told)
+    desk.until(lambda: len(desk.told) >= before + 3, "the word again")
+    assert desk.told[-1][0][1].endswith("kept")
 
 
 def test_a_look_that_takes_long_is_not_the_workers_silence(desk, monkeypatch):

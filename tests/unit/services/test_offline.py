@@ -104,7 +104,9 @@ def test_a_file_given_twice_by_two_names_is_segmented_once(tmp_path, segment, se
     assert (found.stored, found.known, found.failed) == (1, 0, ())
 
 
-def test_every_section_of_a_stack_is_stored_and_a_movie_is_tracked(tmp_path, segment, session):
+def test_every_section_of_a_stack_is_stored_and_a_movie_is_tracked(
+    tmp_path, segment, session, analyzer
+):
     stack = save_stack(tmp_path / "movie.mrc", IMAGES[:3])
     seen = []
     found = segment(
@@ -113,6 +115,7 @@ def test_every_section_of_a_stack_is_stored_and_a_movie_is_tracked(tmp_path, seg
     assert found.stored == 3
     assert seen == [(z, 3, f"movie.mrc#{z}") for z in range(3)] + [(3, 3, "")]
     assert sorted(session().tracks["frame"].unique()) == [0, 1, 2]
+    assert analyzer.loads == 1
 
 
 def test_the_same_file_again_is_known_and_no_model_is_loaded(tmp_path, segment, session, analyzer):

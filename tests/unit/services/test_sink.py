@@ -224,25 +224,25 @@ def test_a_peer_whose_name_is_no_ascii_stops_nothing(desk):
 WORDS = ((1, "10:00:00 no mdoc"), (2, "10:00:01 gold.mrc: not a micrograph"))
 
 
-def a_report(*words):
-    return m.Report(seen=0, waiting=0, in_work=0, words=words)
+def said(*words):
+    return m.Words(words)
 
 
 def test_an_agents_words_are_kept_once_although_the_sink_is_restarted(desk):
     agent = desk.client("agent-1")
     for _ in range(2):
-        assert desk.asked(agent, a_report(*WORDS)).heard == 2
+        assert desk.asked(agent, said(*WORDS)).heard == 2
     desk.stop()
     desk.start()
-    assert desk.asked(agent, a_report(*WORDS, (3, "10:00:02 is back"))).heard == 3
+    assert desk.asked(agent, said(*WORDS, (3, "10:00:02 is back"))).heard == 3
     assert desk.events() == [text for _, text in WORDS] + ["10:00:02 is back"]
     # A restarted agent begins at 1 again; its words are others.
-    assert desk.asked(desk.client("agent-2"), a_report((1, "10:05:00 go on"))).heard == 1
+    assert desk.asked(desk.client("agent-2"), said((1, "10:05:00 go on"))).heard == 1
     assert len(desk.events()) == 4
 
 
-def test_a_report_without_words_is_answered_with_nothing_heard(desk):
-    assert desk.asked(desk.client("agent-1"), a_report()).heard == 0
+def test_no_words_are_answered_with_nothing_heard(desk):
+    assert desk.asked(desk.client("agent-1"), said()).heard == 0
 
 
 def test_words_that_cannot_be_kept_are_not_heard(desk, monkeypatch):
@@ -253,8 +253,8 @@ def test_words_that_cannot_be_kept_are_not_heard(desk, monkeypatch):
             raise SessionError("No space left on device")
 
         patch.setattr(Store, "event", full)
-        assert desk.unanswered(agent, a_report(*WORDS))
-    assert desk.asked(agent, a_report(*WORDS)).heard == 2
+        assert desk.unanswered(agent, said(*WORDS))
+    assert desk.asked(agent, said(*WORDS)).heard == 2
 
 
 def test_a_quarantine_notice_is_acknowledged_and_counted_once(desk):
@@ -278,7 +278,7 @@ def test_the_snapshot_is_published_and_counts_what_was_stored_before(desk):
 
 
 def test_another_writer_is_kept_out(desk):
-    with pytest.raises(SessionError, match="another nanostream writes it"):
+    with pytest.raises(SessionError, match="in use by another"):
         Store(desk.folder, desk.config)
 
 
