@@ -613,7 +613,7 @@ def _summary(console: Console, folder: Path) -> None:
             f"mean {size.mean():.2f} {unit}, median {size.median():.2f} {unit}",
         )
     if len(tracks):
-        identities = tracks.groupby("stream")["particle"].nunique().sum()
+        identities = tracks.groupby("file")["particle"].nunique().sum()
         _add_row(table, "tracks", str(identities))
     console.print(table)
 
