@@ -67,7 +67,7 @@ class Analyzer:
 
     def __call__(self, frame: Frame) -> Segmentation:
         """Segment one micrograph."""
-        timings: dict[str, float] = {}
+        timings = dict(frame.timings_s)
         with _timed(timings, "filter_s"):
             filtered = median_filter(frame.pixels)
             if self.card.normalization in ("image-max", "dataset-max"):

@@ -176,6 +176,8 @@ class Frame:
         The file is a movie: its particles get identities that last.
     written_s : float or None
         POSIX time at which the file was last written, by the camera PC's clock.
+    timings_s : dict
+        Seconds by stage so far: ``read_s``.
     """
 
     section: SectionId
@@ -184,6 +186,7 @@ class Frame:
     metadata: Metadata = field(default_factory=Metadata)
     stream: bool = False
     written_s: float | None = None
+    timings_s: dict[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         shape, dtype = self.pixels.shape, self.pixels.dtype

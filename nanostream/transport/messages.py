@@ -148,6 +148,7 @@ class _FrameHeader(Struct, frozen=True, tag="frame"):
     metadata: Metadata
     stream: bool
     written_s: float | None
+    timings_s: dict[str, float]
 
 
 class _ResultHeader(Struct, frozen=True, tag="result"):
@@ -202,6 +203,7 @@ def encode(message: Message) -> list[Buffer]:
             metadata=message.metadata,
             stream=message.stream,
             written_s=message.written_s,
+            timings_s=message.timings_s,
         )
         buffers = [pixels.data]
     elif isinstance(message, Result):
@@ -282,6 +284,7 @@ def _frame(header: _FrameHeader, buffers: Sequence[bytes | memoryview]) -> Frame
         metadata=header.metadata,
         stream=header.stream,
         written_s=header.written_s,
+        timings_s=header.timings_s,
     )
 
 

@@ -403,6 +403,7 @@ class _Agent:
 
     def _send(self, worker: str, section: SectionId) -> d.Event | None:
         path = self._root / section.path
+        start_s = time.perf_counter()
         try:
             header, pixels = read_section(path, section.z)
         except (MicrographError, OSError) as error:
@@ -430,6 +431,7 @@ class _Agent:
             metadata=metadata,
             stream=self._movie(section),
             written_s=self._written_s.get(section),
+            timings_s={"read_s": time.perf_counter() - start_s},
         )
         faults.point("agent.read")
         if not self._server.send(worker, frame):

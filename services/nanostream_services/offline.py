@@ -84,7 +84,7 @@ def segment_files(
                 break
             progress(done, len(sections), str(section))
             try:
-                frame, read_s = _read(file, section, config)
+                frame = _read(file, section, config)
                 if frame.pixel_size_nm is None and pixel_size_nm is not None:
                     told = msgspec.structs.replace(frame.metadata, pixel_size_source="user")
                     frame = replace(frame, pixel_size_nm=pixel_size_nm, metadata=told)
@@ -95,7 +95,7 @@ def segment_files(
                 if analyzer is None:
                     maximum = store.normalization_maximum()
                     analyzer = Analyzer(config.worker, normalization_maximum=maximum)
-                store.commit(_analyze(frame, read_s, analyzer))
+                store.commit(Result.of(frame, analyzer(frame), versions=versions()))
                 stored += 1
             except (SessionError, ModelError, ConfigError):
                 raise
@@ -125,10 +125,11 @@ def _names(files: Sequence[Path], root: Path | None) -> list[tuple[Path, str]]:
         raise ConfigError(msg) from error
 
 
-def _read(file: Path, section: SectionId, config: Config) -> tuple[Frame, float]:
-    start = perf_counter()
+def _read(file: Path, section: SectionId, config: Config) -> Frame:
+    start_s = perf_counter()
     frame = read_micrograph(file, section.z, section=section)
-    return replace(frame, stream=is_stream(section.path, config.streams)), perf_counter() - start
+    timings_s = {"read_s": perf_counter() - start_s}
+    return replace(frame, stream=is_stream(section.path, config.streams), timings_s=timings_s)
 
 
 def _check_same(store: Store, frame: Frame, card: ModelCard, threshold: float) -> None:
@@ -146,9 +147,3 @@ def _check_same(store: Store, frame: Frame, card: ModelCard, threshold: float) -
             "use another --out"
         )
         raise _AnotherError(msg)
-
-
-def _analyze(frame: Frame, read_s: float, analyzer: Analyzer) -> Result:
-    segmentation = analyzer(frame)
-    segmentation.timings_s["read_s"] = read_s
-    return Result.of(frame, segmentation, versions=versions())
