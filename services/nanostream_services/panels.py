@@ -597,7 +597,7 @@ def _fitted(
 def _axis(edges: NDArray[np.float64], columns: int, *, unit: str, room: int) -> tuple[str, str]:
     """The line below the bars with its ticks, and the numbers below it."""
     low, high = float(edges[0]), float(edges[-1])
-    step = _tick_step((high - low) / max(2, columns // 6))
+    step = _tick_step((high - low) / max(3, columns // 6))
     decimals = max(0, -math.floor(math.log10(step)))
     line, labels = ["─"] * columns, [" "] * room
     end = 0
