@@ -220,7 +220,7 @@ def verify(
     from nanostream.results.session import Session
     from nanostream.results.verification import AcquiredFile, acquired_files
     from nanostream.results.verification import verify as hold_against
-    from nanostream_services.agent import WatchedFolder
+    from nanostream_services.watching import WatchedFolder
 
     used = config or session / "config.json"
     settings = load_config(used) if config or used.is_file() else Config()

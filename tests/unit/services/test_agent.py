@@ -19,8 +19,10 @@ from nanostream.records import Frame, SectionId
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Client, Server, free_ports, wait
 from nanostream_services import agent as agent_module
-from nanostream_services.agent import WatchedFolder, _Agent, run_agent
+from nanostream_services import watching
+from nanostream_services.agent import _Agent, run_agent
 from nanostream_services.loop import Stop
+from nanostream_services.watching import WatchedFolder
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -135,7 +137,7 @@ def test_an_unreadable_folder_is_named_once_and_hides_no_other(tmp_path, caplog,
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
-    monkeypatch.setattr(agent_module.os, "scandir", refuse)
+    monkeypatch.setattr(watching.os, "scandir", refuse)
     folder = watched(tmp_path)
     for _ in range(3):
         assert sorted(folder.files()) == ["a.mrc", "z/c.mrc"]
@@ -153,13 +155,13 @@ def test_the_second_look_at_20000_files_matches_no_pattern_again(tmp_path, monke
     for number in range(20_000):
         (tmp_path / f"{number}.{'mrc' if number % 2 else 'txt'}").touch()
     asked = itertools.count()
-    matches = agent_module.matches
+    matches = watching.matches
 
     def counted(path, patterns):
         next(asked)
         return matches(path, patterns)
 
-    monkeypatch.setattr(agent_module, "matches", counted)
+    monkeypatch.setattr(watching, "matches", counted)
     folder = watched(tmp_path)
     assert len(folder.files()) == 10_000
     first = next(asked)
