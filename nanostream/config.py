@@ -20,6 +20,7 @@ from nanostream.errors import ConfigError
 __all__ = [
     "Config",
     "Delivery",
+    "Feedback",
     "Network",
     "Sink",
     "Stream",
@@ -42,9 +43,11 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True):
 class Watch(Section, frozen=True):
     """What the agent watches.
 
-    ``poll_s`` is the time between full looks at the folder; local changes are noticed at once by
-    the operating system's notices besides. ``mdoc_wait_s`` is how long a section may wait for its
-    metadata before it goes without.
+    ``poll_s`` is the time between full looks at the folder; with ``notices`` "on" the operating
+    system's notices of local changes are heard besides, "auto" means on a local disk and not on a
+    network share. ``mdoc_wait_s`` is how long a section may wait for its metadata before it goes
+    without. What is there when the agent first starts is taken first ("all"), taken after what is
+    new ("newest-first"), or left alone ("only-new"). ``pixel_size_nm`` is for files that say none.
     """
 
     directory: str = ""
@@ -53,13 +56,17 @@ class Watch(Section, frozen=True):
     poll_s: Seconds = 1.0
     mdoc_wait_s: Annotated[float, Meta(ge=0)] = 0.5
     ledger: str = ""
+    recursive: bool = True
+    notices: Literal["auto", "on", "off"] = "auto"
+    start: Literal["all", "newest-first", "only-new"] = "all"
+    pixel_size_nm: Annotated[float, Meta(gt=0)] | None = None
 
 
 class Network(Section, frozen=True):
     """Where the processes meet.
 
-    ``host`` is where all of them are; ``frames_host`` (the agent's machine), ``results_host`` and
-    ``snapshots_host`` (the sink's) override it. Beyond this machine every process needs ``keys``,
+    ``host`` is where all of them are; ``frames_host`` (the agent's machine), ``results_host``,
+    ``snapshots_host`` and ``queries_host`` (the sink's) override it. Beyond this machine every process needs ``keys``,
     a folder from ``nanostream keys create``; ``frames_server`` and ``results_server`` name the
     trusted machines that agent and sink run on, empty for this one.
     """
@@ -68,9 +75,11 @@ class Network(Section, frozen=True):
     frames_port: Port = 5770
     results_port: Port = 5771
     snapshots_port: Port = 5772
+    queries_port: Port = 5773
     frames_host: str = ""
     results_host: str = ""
     snapshots_host: str = ""
+    queries_host: str = ""
     keys: str = ""
     frames_server: str = ""
     results_server: str = ""
@@ -84,7 +93,9 @@ class Delivery(Section, frozen=True):
     failed ``attempts`` times, ``retry_s`` apart and then twice that, is quarantined; what was sent
     and not acknowledged within ``resend_s`` is sent again. A worker that computes one section for
     longer than ``hung_s`` ends itself, to be started anew. With ``order`` "newest-first" a backlog
-    is filled in later, so that the live view stays live; tracks need "in-order" to be live.
+    is filled in later, so that the live view stays live; tracks need "in-order" to be live. Told to
+    stop, a session leaves what is not in work to its next start ("abandon"), or takes nothing new
+    and finishes all that was acquired ("drain").
     """
 
     slots: Annotated[int, Meta(ge=1, le=64)] = 3
@@ -95,6 +106,7 @@ class Delivery(Section, frozen=True):
     resend_s: Seconds = 10.0
     hung_s: Seconds = 300.0
     order: Literal["in-order", "newest-first"] = "in-order"
+    at_stop: Literal["abandon", "drain"] = "abandon"
 
     def __post_init__(self) -> None:
         if self.silent_s < 3 * self.heartbeat_s:
@@ -129,6 +141,23 @@ class Sink(Section, frozen=True):
     session: str = ""
 
 
+class Feedback(Section, frozen=True):
+    """What SerialEM can use in the same session.
+
+    ``directory`` gets a small text file for each section; empty is ``feedback`` in the session
+    folder. ``navigator`` is a Navigator file whose maps give places to particles; what
+    ``navigator_items`` names is written to ``.nav`` files for SerialEM to merge, at most
+    ``most_items`` a section, ranked by ``rank_by``.
+    """
+
+    result_files: bool = True
+    directory: str = ""
+    navigator: str = ""
+    navigator_items: Literal["off", "particles", "sections"] = "off"
+    rank_by: Literal["count", "area_fraction", "diameter", "probability"] = "count"
+    most_items: Count = 200
+
+
 class Stream(Section, frozen=True):
     """Stacks that are movies: their particles get identities that last.
 
@@ -150,6 +179,7 @@ class Config(Section, frozen=True):
     delivery: Delivery = Delivery()
     worker: Worker = Worker()
     sink: Sink = Sink()
+    feedback: Feedback = Feedback()
     streams: tuple[Stream, ...] = ()
 
 
@@ -186,6 +216,10 @@ def load_config(path: Path) -> Config:
         },
         sink={"session": str(base / config.sink.session) if config.sink.session else ""},
         network={"keys": str(base / config.network.keys) if config.network.keys else ""},
+        feedback={
+            "directory": str(base / config.feedback.directory) if config.feedback.directory else "",
+            "navigator": str(base / config.feedback.navigator) if config.feedback.navigator else "",
+        },
     )
 
 
