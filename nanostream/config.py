@@ -66,9 +66,9 @@ class Network(Section, frozen=True):
     """Where the processes meet.
 
     ``host`` is where all of them are; ``frames_host`` (the agent's machine), ``results_host``,
-    ``snapshots_host`` and ``queries_host`` (the sink's) override it. Beyond this machine every process needs ``keys``,
-    a folder from ``nanostream keys create``; ``frames_server`` and ``results_server`` name the
-    trusted machines that agent and sink run on, empty for this one.
+    ``snapshots_host`` and ``queries_host`` (the sink's) override it. Beyond this machine every
+    process needs ``keys``, a folder from ``nanostream keys create``; ``frames_server`` and
+    ``results_server`` name the trusted machines that agent and sink run on, empty for this one.
     """
 
     host: str = "127.0.0.1"
