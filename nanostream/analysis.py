@@ -61,6 +61,10 @@ class Analyzer:
         if maximum is not None:
             self._running_maximum = max(maximum, self._running_maximum or maximum)
 
+    def take_maximum(self, maximum: float | None) -> None:
+        """Scale by what a stored section was scaled by, to make its mask again."""
+        self._running_maximum = maximum
+
     def warm_up(self, shape: tuple[int, int] = (512, 512)) -> None:
         """Compile the network before the first frame is waited for."""
         self._predict(np.zeros(shape, np.float32))

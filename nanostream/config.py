@@ -7,8 +7,13 @@ shows every key with its meaning.
 from __future__ import annotations
 
 import fnmatch
+import ipaddress
+import itertools
+import json
 import re
-from collections.abc import Iterable
+import tomllib
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +21,15 @@ import msgspec
 from msgspec import Meta, Struct
 
 from nanostream.errors import ConfigError
+from nanostream.mistakes import (
+    KeyPath,
+    Mistake,
+    as_lines,
+    key_lines,
+    mismatches,
+    named,
+    syntax_mistake,
+)
 
 __all__ = [
     "Config",
@@ -26,9 +40,13 @@ __all__ = [
     "Stream",
     "Watch",
     "Worker",
+    "as_toml",
+    "check_config",
+    "is_loopback",
     "load_config",
     "matches",
     "override",
+    "stream_of",
 ]
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -43,15 +61,16 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True):
 class Watch(Section, frozen=True):
     """What the agent watches.
 
-    ``poll_s`` is the time between full looks at the folder; with ``notices`` "on" the operating
-    system's notices of local changes are heard besides, "auto" means on a local disk and not on a
-    network share. ``mdoc_wait_s`` is how long a section may wait for its metadata before it goes
+    ``poll_s`` is the time between looks at the folder; where a look at all of it costs much, as with
+    100,000 files, that is more rare and the newest are looked at in between. With ``notices`` "on"
+    the operating system's notices of local changes are heard besides, "auto" means on a local disk
+    and not on a network share. ``mdoc_wait_s`` is how long a section may wait for its metadata before it goes
     without. What is there when the agent first starts is taken first ("all"), taken after what is
     new ("newest-first"), or left alone ("only-new"). ``pixel_size_nm`` is for files that say none.
     """
 
     directory: str = ""
-    include: tuple[str, ...] = ("*.mrc", "*.st", "*.map", "*.mrcs")
+    include: tuple[str, ...] = ("*.mrc", "*.st", "*.map", "*.mrcs", "*.tif")
     exclude: tuple[str, ...] = ()
     poll_s: Seconds = 1.0
     mdoc_wait_s: Annotated[float, Meta(ge=0)] = 0.5
@@ -131,7 +150,7 @@ class Worker(Section, frozen=True):
     min_area_px: Annotated[int, Meta(ge=0)] = 100
     tile_px: Annotated[int, Meta(ge=256, le=8192)] = 1024
     batch: Count = 1
-    device: str = "auto"
+    device: Annotated[str, Meta(pattern="^(?i:auto|cpu|gpu(:[0-9]+)?)$")] = "auto"
     precision: Literal["float32", "mixed"] = "float32"
 
 
@@ -147,7 +166,8 @@ class Feedback(Section, frozen=True):
     ``directory`` gets a small text file for each section; empty is ``feedback`` in the session
     folder. ``navigator`` is a Navigator file whose maps give places to particles; what
     ``navigator_items`` names is written to ``.nav`` files for SerialEM to merge, at most
-    ``most_items`` a section, ranked by ``rank_by``.
+    ``most_items`` a file, ranked by ``rank_by``; particles have no count and no area fraction, and
+    go by probability then.
     """
 
     result_files: bool = True
@@ -183,6 +203,17 @@ class Config(Section, frozen=True):
     streams: tuple[Stream, ...] = ()
 
 
+#: Keys that name a file or folder.
+_PATHS = (
+    ("watch", "directory"),
+    ("watch", "ledger"),
+    ("sink", "session"),
+    ("network", "keys"),
+    ("feedback", "directory"),
+    ("feedback", "navigator"),
+)
+
+
 def load_config(path: Path) -> Config:
     """Read a TOML (or JSON) file.
 
@@ -194,33 +225,165 @@ def load_config(path: Path) -> Config:
     Raises
     ------
     ConfigError
-        If the file cannot be read, or a key is unknown, of the wrong type or out of range.
+        If the file cannot be read, or anything in it is wrong; every mistake is named with its
+        line, as by `check_config`.
+    """
+    config, said = check_config(path)
+    if config is None:
+        raise ConfigError("\n".join(said))
+    return config
+
+
+def check_config(path: Path) -> tuple[Config | None, list[str]]:
+    """The configuration of a file, or None, and all there is to say of it, with the lines.
+
+    Returns
+    -------
+    config : Config or None
+        None if something is wrong.
+    said : list of str
+        ``microscope.toml:12: [delivery] slots: ...``; with "note:" where nothing is wrong.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         msg = f"configuration {path} cannot be read: {error.strerror}; give a file that exists"
         raise ConfigError(msg) from error
-    decode = msgspec.json.decode if path.suffix == ".json" else msgspec.toml.decode
     try:
-        config = decode(data, type=Config, strict=True)
-    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        msg = f"{path}: {_in_words(str(error))}; configs/microscope.toml shows every key"
-        raise ConfigError(msg) from error
-    base = path.resolve().parent
-    return override(
-        config,
-        watch={
-            "directory": str(base / config.watch.directory) if config.watch.directory else "",
-            "ledger": str(base / config.watch.ledger) if config.watch.ledger else "",
-        },
-        sink={"session": str(base / config.sink.session) if config.sink.session else ""},
-        network={"keys": str(base / config.network.keys) if config.network.keys else ""},
-        feedback={
-            "directory": str(base / config.feedback.directory) if config.feedback.directory else "",
-            "navigator": str(base / config.feedback.navigator) if config.feedback.navigator else "",
-        },
+        text = data.decode("utf-8-sig")  # Windows' Notepad may begin a file with a mark
+        tree = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        return None, [f"{path}:{line}: a letter is not UTF-8; save the file as UTF-8"]
+    except json.JSONDecodeError as error:
+        return None, [f"{path}:{error.lineno}: {error.msg}"]
+    except tomllib.TOMLDecodeError as error:
+        line, words = syntax_mistake(error, text)
+        return None, [f"{path}:{line}: {words}"]
+    found = mismatches(tree, Config)
+    config = None
+    if not found:
+        config = _from_its_folder(msgspec.convert(tree, Config), path.resolve().parent)
+        found = list(_contradictions(config))
+    if any(mistake.wrong for mistake in found):
+        config = None
+    lines = key_lines(text) if found and path.suffix != ".json" else {}
+    return config, as_lines(str(path), lines, found)
+
+
+def _from_its_folder(config: Config, base: Path) -> Config:
+    """The same with every path absolute."""
+    tree = msgspec.to_builtins(config)
+    for table, key in _PATHS:
+        if tree[table][key]:
+            tree[table][key] = str(base / tree[table][key])
+    return msgspec.convert(tree, Config)
+
+
+def _contradictions(config: Config) -> Iterator[Mistake]:
+    """What is right key by key, and wrong or odd together."""
+    yield from _of_network(config.network)
+    yield from _of_folders(config)
+    yield from _of_streams(config)
+    if not config.watch.include:
+        yield Mistake((("watch", "include"),), 'takes no file at all; give patterns like "*.mrc"')
+    delivery = config.delivery
+    if delivery.resend_s >= delivery.silent_s:
+        text = (
+            f"resend_s = {delivery.resend_s:g} is not below silent_s = {delivery.silent_s:g}: what "
+            "was lost on the way is missed for longer than a worker that is gone"
+        )
+        yield Mistake((("delivery", "resend_s"), ("delivery", "silent_s")), text, wrong=False)
+
+
+def _of_network(network: Network) -> Iterator[Mistake]:
+    ports = ("frames", "results", "snapshots", "queries")
+    hosts = {port: getattr(network, f"{port}_host") or network.host for port in ports}
+    for host in dict.fromkeys(hosts.values()):
+        if not network.keys and not is_loopback(host):
+            keys: list[KeyPath] = [
+                ("network", f"{port}_host") for port in ports if hosts[port] == host
+            ]
+            text = (
+                f"{host} is reachable from other machines, which needs keys; nanostream keys "
+                "create makes them, [network] keys names their folder"
+            )
+            yield Mistake((*keys, ("network", "host")), text)
+    for name in ("frames_server", "results_server"):
+        if getattr(network, name) and not network.keys:
+            text = "names a trusted machine, but [network] keys names no folder of keys"
+            yield Mistake((("network", name),), text)
+    for one, other in itertools.combinations(ports, 2):
+        number = getattr(network, f"{one}_port")
+        here = {host.replace("localhost", "127.0.0.1") for host in (hosts[one], hosts[other])}
+        if len(here) == 1 and number == getattr(network, f"{other}_port"):
+            text = f"{one}_port and {other}_port are both {number} on {here.pop()}; give two"
+            yield Mistake((("network", f"{one}_port"), ("network", f"{other}_port")), text)
+
+
+def _of_folders(config: Config) -> Iterator[Mistake]:
+    tree = msgspec.to_builtins(config)
+    for key in _PATHS:
+        if re.search(r"[\x00-\x1f]", value := tree[key[0]][key[1]]):
+            text = f"{value!r}: a backslash was read as an escape; write / for it"
+            yield Mistake((key,), text)
+            return
+    folders = {key: Path(tree[key[0]][key[1]]).resolve() for key in _PATHS if tree[key[0]][key[1]]}
+    watched = folders.pop(_PATHS[0], None)
+    if watched is None:
+        return
+    for key, path in folders.items():
+        inside = path.is_relative_to(watched)
+        if key == ("feedback", "directory") and inside:
+            text = f"{path} is in the watched folder: nanostream will write there"
+            yield Mistake((key,), text, wrong=False)
+        elif key in (("watch", "ledger"), ("sink", "session")) and inside:
+            text = f"{path} is in the watched folder {watched}, and nothing is written there"
+            yield Mistake((key, _PATHS[0]), text)
+        elif key == ("sink", "session") and watched.is_relative_to(path):
+            text = f"the watched folder {watched} is in the session folder {path}; separate them"
+            yield Mistake((key, _PATHS[0]), text)
+
+
+def _of_streams(config: Config) -> Iterator[Mistake]:
+    include = config.watch.include
+    for index, stream in enumerate(config.streams):
+        if not any(_may_both_match(stream.pattern, pattern) for pattern in include):
+            text = (
+                f"{stream.pattern!r} can match no file that [watch] include takes: "
+                f"{', '.join(include)}"
+            )
+            yield Mistake((("streams", index, "pattern"), ("watch", "include")), text)
+    if config.streams and config.delivery.order == "newest-first":
+        text = '"newest-first" lets tracks wait until the backlog is done; "in-order" keeps up'
+        yield Mistake((("delivery", "order"),), text, wrong=False)
+
+
+def _may_both_match(one: str, other: str) -> bool:
+    """Whether a file can fit both patterns, by its name or by its path, as `matches` sees it."""
+    pairs = ((one, other), (f"*/{one}", other), (one, f"*/{other}"))
+    # "[...]" is taken for any character, and case for no matter: rather a pattern too many.
+    return any(
+        _overlap(*(re.sub(r"\[!?.[^\]]*\]", "?", pattern.lower()) for pattern in pair))
+        for pair in pairs
     )
+
+
+@cache
+def _overlap(one: str, other: str) -> bool:
+    """Whether some text fits both patterns of ``*``, ``?`` and plain characters."""
+    if not one or not other:
+        return not (one + other).strip("*")
+    if one[0] == "*" or other[0] == "*":
+        return _overlap(one[one[0] == "*" :], other[one[0] != "*" :]) or (
+            _overlap(one, other[1:]) if one[0] == "*" else _overlap(one[1:], other)
+        )
+    return (one[0] == other[0] or "?" in (one[0], other[0])) and _overlap(one[1:], other[1:])
 
 
 def override(config: Config, **sections: dict[str, Any]) -> Config:
@@ -234,10 +397,60 @@ def override(config: Config, **sections: dict[str, Any]) -> Config:
     tree = msgspec.to_builtins(config)
     for name, keys in sections.items():
         tree[name] |= {key: value for key, value in keys.items() if value is not None}
+    if found := mismatches(tree, Config):
+        raise ConfigError("\n".join(f"{named(one.keys[0])}: {one.text}" for one in found))
+    return msgspec.convert(tree, Config)
+
+
+def as_toml(config: Config) -> str:
+    """A whole configuration as a file that loads to the same; what is not the default says so.
+
+    Examples
+    --------
+    >>> print(as_toml(Config(worker=Worker(batch=4))).split("[worker]")[1].splitlines()[5])
+    batch = 4  # default: 1
+    """
+    lines = []
+    default = msgspec.to_builtins(Config())
+    for table, keys in msgspec.to_builtins(config).items():
+        for entry in [keys] if isinstance(keys, dict) else keys:
+            usual = default[table] or msgspec.to_builtins(Stream(pattern=entry.get("pattern", "")))
+            lines += ["", f"[{table}]" if entry is keys else f"[[{table}]]"]
+            for key, value in entry.items():
+                shown = f"{key} = {_toml(value)}"
+                if value is None:
+                    shown = f"# {key} is not set"
+                elif value != usual[key]:
+                    was = "not set" if usual[key] is None else _toml(usual[key])
+                    shown += f"  # default: {was}"
+                lines.append(shown)
+    return "\n".join(lines[1:]) + "\n"
+
+
+def _toml(value: object) -> str:
+    # repr, not JSON, for numbers: TOML has inf. What JSON makes of a text is TOML as well.
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address.
+
+    Examples
+    --------
+    >>> is_loopback("localhost"), is_loopback("::1"), is_loopback("10.0.0.4")
+    (True, True, False)
+    """
     try:
-        return msgspec.convert(tree, Config)
-    except msgspec.ValidationError as error:
-        raise ConfigError(_in_words(str(error))) from error
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def stream_of(path: str, streams: Iterable[Stream]) -> Stream | None:
+    """The movie that a file is, by the configuration's patterns; None if it is none."""
+    return next((stream for stream in streams if matches(path, [stream.pattern])), None)
 
 
 def matches(path: str, patterns: Iterable[str]) -> bool:
@@ -250,13 +463,3 @@ def matches(path: str, patterns: Iterable[str]) -> bool:
     """
     name = path.rpartition("/")[2]
     return any(fnmatch.fnmatch(name, p) or fnmatch.fnmatch(path, p) for p in patterns)
-
-
-def _in_words(text: str) -> str:
-    """``Expected `int` >= 1 - at `$.delivery.slots``` -> ``[delivery] slots: expected ...``."""
-    text, _, where = text.partition(" - at ")
-    path = [part for part in re.split(r"[.`$]", where) if part]
-    if not path:
-        return text
-    section = re.sub(r"\[\d+\]", "", path[0])
-    return f"[{section}] {'.'.join(path[1:])}: {text}".replace("] :", "]:")

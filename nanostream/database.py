@@ -13,7 +13,7 @@ from nanostream.errors import MessageError, SessionError
 __all__ = ["open_database", "transaction"]
 
 #: How long a writer waits for another one, e.g. a retry asked for on the command line.
-BUSY_S = 10.0
+BUSY_S = 2.0
 
 
 def open_database(

@@ -11,12 +11,14 @@ import re
 import zlib
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from msgspec import Struct
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "PARTICLE_DTYPE",
@@ -138,7 +140,12 @@ class Metadata(Struct, frozen=True, omit_defaults=True):
     Positions on the stage in µm, tilt in degrees, defocus in µm (negative is underfocus, as
     SerialEM writes it), dose in e/Å², voltage in kV. ``acquired`` is ISO 8601 without a zone: the
     camera PC's clock. ``file_title`` is the first label of an MRC header; SerialEM's tells when the
-    file was opened, which tells two files of one name apart.
+    file was opened, which tells two files of one name apart. ``piece_x_px``, ``piece_y_px`` is the
+    place of a montage's piece (of its lower left corner, from the left and from the bottom) in
+    montage section ``piece_z``. ``image_to_stage`` is xpx, xpy, ypx, ypy, dx, dy: stage x in µm is
+    ``xpx * x + xpy * y + dx``, stage y ``ypx * x + ypy * y + dy``, for x in columns and y in rows
+    from the top of SerialEM's display. ``pixel_size_source`` is "mdoc refined", "mdoc", "header" or
+    "configuration", in the order in which they are asked.
     """
 
     pixel_size_source: str | None = None
@@ -156,6 +163,10 @@ class Metadata(Struct, frozen=True, omit_defaults=True):
     navigator_label: str | None = None
     file_title: str | None = None
     min_max_mean: tuple[float, float, float] | None = None
+    piece_x_px: int | None = None
+    piece_y_px: int | None = None
+    piece_z: int | None = None
+    image_to_stage: tuple[float, float, float, float, float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +188,9 @@ class Frame:
     written_s : float or None
         POSIX time at which the file was last written, by the camera PC's clock.
     timings_s : dict
-        Seconds by stage so far: ``read_s``.
+        Seconds by stage so far: ``wait_s`` for a worker, ``read_s``.
+    number : int
+        In the sequence of the frames that an agent sent; by it a gap is seen. 0 offline.
     """
 
     section: SectionId
@@ -187,6 +200,7 @@ class Frame:
     stream: bool = False
     written_s: float | None = None
     timings_s: dict[str, float] = field(default_factory=dict)
+    number: int = 0
 
     def __repr__(self) -> str:
         shape, dtype = self.pixels.shape, self.pixels.dtype
@@ -280,6 +294,7 @@ class Snapshot(Struct, frozen=True):
     seen: int = 0
     waiting: int = 0
     in_work: int = 0
+    longest_wait_s: float = 0.0
     stored: int = 0
     failed: int = 0
     sections_per_minute: float = 0.0

@@ -25,7 +25,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -35,11 +37,13 @@ from rich.table import Table
 import nanostream as ns
 from nanostream.acquisition.simulator import StackWriter
 from nanostream.errors import SessionError
-from nanostream.transport.sockets import free_ports
+from nanostream.transport.sockets import free_network
 
 ROLES = {"agent": "agent", "sink": "sink", "worker-1": "worker", "worker-2": "worker"}
 SECTIONS_PER_STACK = 250
 BACKLOG = 150
+#: Short time limits, so that many kills take little time.
+QUICK_DELIVERY = {"heartbeat_s": 0.5, "silent_s": 3.0, "resend_s": 2.0, "retry_s": 0.2}
 
 
 class Process:
@@ -55,7 +59,7 @@ class Process:
         """Count the fall, start again, and kill at the time that was drawn."""
         if self.process is not None and self.process.poll() is None:
             if time.monotonic() > self.dies_at_s:
-                self.process.send_signal(signal.SIGKILL)
+                self.send(signal.SIGKILL)
                 self.process.wait()
                 self.kills["at a random time"] += 1
                 self.process = None
@@ -81,6 +85,11 @@ class Process:
                 stderr=log,
                 env=environment,
             )
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        if self.process is not None:
+            self.process.send_signal(number)
 
     def stop(self) -> None:
         """Let it end by itself."""
@@ -153,18 +162,19 @@ def run(folder: Path, options: argparse.Namespace) -> bool:
     return report(console, processes, watch, session, time.monotonic() - start_s)
 
 
-def prepare(folder: Path) -> tuple[Path, Path, Path]:
-    """Watched folder, session folder and configuration, with short time limits and free ports."""
+def prepare(
+    folder: Path, delivery: Mapping[str, float] = QUICK_DELIVERY
+) -> tuple[Path, Path, Path]:
+    """Watched folder, session folder and configuration, with free ports."""
     watch, session = folder / "microscope", folder / "session"
     watch.mkdir(parents=True)
-    ports = dict(zip(("frames_port", "results_port", "snapshots_port"), free_ports(3), strict=True))
     config = folder / "config.json"
     config.write_text(
         json.dumps(
             {
                 "watch": {"directory": "microscope", "poll_s": 0.5, "mdoc_wait_s": 0.2},
-                "network": ports,
-                "delivery": {"heartbeat_s": 0.5, "silent_s": 3.0, "resend_s": 2.0, "retry_s": 0.2},
+                "network": free_network(),
+                "delivery": delivery,
                 "sink": {"session": "session"},
                 "streams": [{"pattern": "movie_*"}],
             }
@@ -185,21 +195,6 @@ def settled(session: Path) -> int:
 def report(
     console: Console, processes: list[Process], watch: Path, session: Path, seconds: float
 ) -> bool:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "nanostream_services",
-            "verify",
-            session,
-            "--watch",
-            watch,
-            "--json",
-        ],
-        stdout=subprocess.PIPE,
-        check=False,
-    )
-    found = json.loads(done.stdout)
     kills: collections.Counter[str] = collections.Counter()
     table = Table("killed at", "times", title=f"{seconds:.0f} s")
     for process in processes:
@@ -209,14 +204,33 @@ def report(
     for place, times in sorted(kills.items()):
         table.add_row(place, str(times))
     console.print(table)
-    figures = {name: len(found[name]) for name in ("missing", "doubled", "damaged", "quarantined")}
-    console.print(
-        f"{kills.total()} kills, {found['acquired']} sections acquired, {found['stored']} stored, "
-        f"{figures['quarantined']} quarantined: lost {figures['missing']}, "
-        f"doubled {figures['doubled']}, torn {figures['damaged']}"
-    )
-    whole = found["stored"] + figures["quarantined"] == found["acquired"]
+    console.print(f"{kills.total()} kills")
+    found = verified(watch, session)
+    whole = found["stored"] + len(found["quarantined"]) == found["acquired"]
     return bool(found["complete"]) and whole
+
+
+def verified(watch: Path, session: Path) -> dict[str, Any]:
+    """What ``nanostream verify`` finds, after printing it in one line."""
+    command = [sys.executable, "-m", "nanostream_services", "verify", session, "--watch", watch]
+    done = subprocess.run([*command, "--json"], stdout=subprocess.PIPE, check=False)
+    found: dict[str, Any] = json.loads(done.stdout)
+    lost, doubled, torn = (len(found[name]) for name in ("missing", "doubled", "damaged"))
+    print(
+        f"{found['acquired']} sections acquired, {found['stored']} stored, "
+        f"{len(found['quarantined'])} quarantined: lost {lost}, doubled {doubled}, torn {torn}"
+    )
+    return found
+
+
+def print_waits(session: Path) -> None:
+    """How long sections waited from the microscope's write to the commit."""
+    sections = ns.open_session(session).sections
+    waits_s = (sections["stored_s"] - sections["written_s"]).dropna()
+    print(
+        f"from acquisition to commit: median {waits_s.median():.1f} s, "
+        f"longest {waits_s.max():.1f} s"
+    )
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@
 
     python scripts/soak.py --sections 20000
 
-Prints a row per tenth of the way, then verifies. Exit code 0 only if all is stored, and memory
-grew by less than a tenth and open files not at all between the first quarter and the end.
+Prints a row per tenth of the way, verifies, starts everything anew and says when each process was
+ready again. Exit code 0 only if all is stored, and memory grew by less than a tenth and open files
+not at all between the first quarter and the end.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from pathlib import Path
 from kill_matrix import Process, prepare, save, settled
 from rich.console import Console
 from rich.table import Table
+
+from nanostream.config import load_config
+from nanostream.transport.sockets import Subscriber, wait
 
 NAMES = ("agent", "sink", "worker-1")
 
@@ -59,14 +63,38 @@ def run(folder: Path, options: argparse.Namespace) -> bool:
             table.add_row(str(stored[0]), f"{row[0]:.1f}", *shown)
             last_s, last = now_s, stored[0]
             print(f"{stored[0]} sections", flush=True)
-    for name in ("worker-1", "agent", "sink"):
-        next(process for process in processes if process.name == name).stop()
+    stop(processes)
     Console().print(table)
+    print("ready after a restart of everything:", restarted(processes, config, options.sections))
+    stop(processes)
     begin, end = rows[2], rows[-1]
     flat = all(end[k] <= 1.1 * begin[k] for k in range(1, len(end), 2))
     flat &= all(end[k] <= begin[k] for k in range(2, len(end), 2))
     verify = [sys.executable, "-m", "nanostream_services", "verify", session, "--watch", watch]
     return subprocess.run(verify, check=False).returncode == 0 and flat
+
+
+def stop(processes: list[Process]) -> None:
+    for name in ("worker-1", "agent", "sink"):
+        next(process for process in processes if process.name == name).stop()
+
+
+def restarted(processes: list[Process], config: Path, sections: int) -> str:
+    """Seconds until the sink tells of all that is stored and has heard of agent and worker."""
+    news, start_s = Subscriber(load_config(config).network), time.monotonic()
+    for process in processes:
+        process.process = None
+        process.keep_up(0.0, 0.0)
+    ready: dict[str, float] = {}
+    while len(ready) < len(processes):
+        wait([news], 1.0)
+        snapshot = news.receive()
+        if snapshot is not None and snapshot.stored == sections:
+            for health in snapshot.health:
+                role = health.name.partition("-")[0]
+                ready.setdefault(role, time.monotonic() - start_s)
+    news.close()
+    return ", ".join(f"{role} {seconds:.1f} s" for role, seconds in ready.items())
 
 
 def usage(process: Process) -> tuple[float, int]:

@@ -1,4 +1,6 @@
-"""What the README says works: its blocks are run in order, in one folder, as a user would."""
+"""What README and how-to pages say works: the blocks of each are run in order, in one folder, as a
+user would, and the configurations they show can be used.
+"""
 
 import re
 import subprocess
@@ -7,42 +9,48 @@ from pathlib import Path
 
 import pytest
 
+from nanostream.config import check_config
+
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(
     r"(?P<mark><!-- not run in CI: [^>]+ -->\n)?```(?P<kind>\w+)\n(?P<code>.*?)```", re.S
 )
-BLOCKS = list(BLOCK.finditer((ROOT / "README.md").read_text(encoding="utf-8")))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
 #: `.ci/run` runs these two in new virtual environments.
 INSTALLS = ("pip install '.[worker]' && nanostream demo\n", "pip install -e '.[dev]' && pytest\n")
 
 
-def test_its_links_and_pictures_are_there():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    targets = re.findall(r"\]\(([^)#:]+)\)", text)
-    assert len(targets) > 5
-    assert [target for target in targets if not (ROOT / target).exists()] == []
+def blocks(page):
+    return list(BLOCK.finditer(page.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_its_links_and_pictures_are_there(page):
+    targets = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+    assert targets or page != PAGES[0]
+    assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
 def test_the_two_commands_are_each_one_line_and_run_in_ci():
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     for line in INSTALLS:
-        assert sum(block["code"] == line for block in BLOCKS) == 1
+        assert sum(block["code"] == line for block in blocks(PAGES[0])) == 1
         assert line.split(" && ")[0] in ci
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the blocks are for a POSIX shell")
 @pytest.mark.timeout(300)
-def test_every_other_block_runs(tmp_path):
-    bin_folder = Path(sys.executable).parent
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_other_block_runs(page, tmp_path):
     ran = 0
-    for block in BLOCKS:
-        if block["mark"] or block["code"] in INSTALLS:
+    for block in blocks(page):
+        if block["mark"] or block["code"] in INSTALLS or block["kind"] == "toml":
             continue
         command = {"bash": ["bash", "-euc"], "python": [sys.executable, "-W", "error", "-c"]}
         done = subprocess.run(
             [*command[block["kind"]], block["code"]],
             cwd=tmp_path,
-            env={"PATH": f"{bin_folder}:/usr/bin:/bin", "HOME": str(tmp_path)},
+            env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path)},
             capture_output=True,
             text=True,
             timeout=120,
@@ -50,8 +58,17 @@ def test_every_other_block_runs(tmp_path):
         )
         assert done.returncode == 0, f"{block['code']}\n{done.stdout}\n{done.stderr}"
         ran += 1
-    assert ran >= 4
-    assert (tmp_path / "tables" / "particles.csv").stat().st_size > 1000
+    if page == PAGES[0]:
+        assert ran >= 4
+        assert (tmp_path / "tables" / "particles.csv").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_configuration_it_shows_can_be_used(page, tmp_path):
+    for block in blocks(page):
+        if block["kind"] == "toml":
+            (tmp_path / "shown.toml").write_text(block["code"], encoding="utf-8")
+            assert check_config(tmp_path / "shown.toml")[1] == []
 
 
 def test_every_key_of_the_configuration_is_shown():

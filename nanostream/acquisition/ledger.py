@@ -6,6 +6,9 @@
       ▲   └─▶ quarantined       given up, with the reason
       └──────────┘              until the operator wants it tried again
 
+What was there before the agent's first start may be passed over: such sections are counted with
+their file, and are never found.
+
 What is found and neither stored nor quarantined is sent again after a restart; its pixels are
 read again from the file. Losing the last few entries in a power cut costs a repeated computation,
 never a section, so the database need not wait for the disk at each (synchronous NORMAL).
@@ -13,8 +16,9 @@ never a section, so the database need not wait for the disk at each (synchronous
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,19 +29,29 @@ from nanostream.records import SectionId
 
 __all__ = ["Ledger"]
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE files (
     path TEXT PRIMARY KEY, generation INTEGER NOT NULL, published INTEGER NOT NULL,
-    size INTEGER, mtime_ns INTEGER, inode TEXT, title TEXT NOT NULL
+    size INTEGER, mtime_ns INTEGER, inode TEXT, title TEXT NOT NULL,
+    overwritten TEXT NOT NULL, state TEXT NOT NULL
 ) STRICT;
 CREATE TABLE sections (
     section TEXT PRIMARY KEY,
     state TEXT NOT NULL CHECK (state IN ('found', 'stored', 'quarantined')),
     reason TEXT, attempts INTEGER NOT NULL DEFAULT 0, found_s REAL NOT NULL, settled_s REAL
 ) STRICT;
+CREATE TABLE fingerprints (
+    path TEXT NOT NULL, z INTEGER NOT NULL, generation INTEGER NOT NULL,
+    fingerprint INTEGER NOT NULL, PRIMARY KEY (path, z, generation)
+) STRICT, WITHOUT ROWID;
 CREATE INDEX unfinished ON sections (state) WHERE state = 'found';
+CREATE TABLE first_look (ended_s REAL NOT NULL) STRICT;
+CREATE TABLE passed_over (
+    path TEXT PRIMARY KEY, sections INTEGER NOT NULL, title TEXT NOT NULL
+) STRICT;
 """
+_KEEP_FILE = "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class Ledger:
@@ -74,7 +88,8 @@ class Ledger:
     def known_files(self) -> dict[str, KnownFile]:
         """What `Readiness` needs to go on where it stopped."""
         rows = self._db.execute(
-            "SELECT path, generation, published, size, mtime_ns, inode, title FROM files"
+            "SELECT path, generation, published, size, mtime_ns, inode, title, overwritten, state"
+            " FROM files"
         )
         return {
             path: KnownFile(
@@ -82,8 +97,22 @@ class Ledger:
                 published,
                 None if size is None else FileStat(size, mtime_ns, int(inode)),
                 title,
+                tuple((z, own) for z, own in json.loads(overwritten))
+                if overwritten != "[]"
+                else (),
+                state,
             )
-            for path, generation, published, size, mtime_ns, inode, title in rows
+            for (
+                path,
+                generation,
+                published,
+                size,
+                mtime_ns,
+                inode,
+                title,
+                overwritten,
+                state,
+            ) in rows
         }
 
     def unfinished(self) -> list[SectionId]:
@@ -93,25 +122,62 @@ class Ledger:
 
     def found(self, path: str, file: KnownFile, sections: Iterable[SectionId]) -> None:
         """Remember a look at a file and the sections it brought; all or nothing."""
-        stat = file.stat
-        row = (
-            path,
-            file.generation,
-            file.published,
-            stat and stat.size,
-            stat and stat.mtime_ns,
-            # Windows file ids are unsigned 64-bit or larger: too large for SQLite's integer.
-            None if stat is None else str(stat.inode),
-            file.title,
-        )
         now_s = time.time()
         with transaction(self._db, f"ledger {self._path}"):
-            self._db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            self._db.execute(_KEEP_FILE, _row(path, file))
             added = self._db.executemany(
                 "INSERT OR IGNORE INTO sections (section, state, found_s) VALUES (?, 'found', ?)",
                 [(str(section), now_s) for section in sections],
             ).rowcount
         self._count("found", max(added, 0))
+
+    def read(self, section: SectionId, fingerprint: int) -> None:
+        """Remember what was read of a section, to notice that it is overwritten; the first counts.
+
+        A section that is sent again may have been overwritten meanwhile.
+        """
+        with transaction(self._db, f"ledger {self._path}"):
+            self._db.execute(
+                "INSERT OR IGNORE INTO fingerprints VALUES (?, ?, ?, ?)",
+                (section.path, section.z, section.generation, fingerprint),
+            )
+
+    def fingerprints(self, path: str, file: KnownFile) -> dict[int, int]:
+        """Fingerprints of the sections that are in a file now, by z, as far as they were read."""
+        rows = self._db.execute(
+            "SELECT z, generation, fingerprint FROM fingerprints WHERE path = ?", (path,)
+        )
+        own = dict(file.overwritten)
+        return {z: value for z, of, value in rows if of == own.get(z, file.generation)}
+
+    @property
+    def first_look_ended(self) -> bool:
+        """Whether an agent has once looked at all that was there when it started."""
+        return self._db.execute("SELECT 1 FROM first_look").fetchone() is not None
+
+    def end_first_look(self, passed_over: Mapping[str, KnownFile]) -> None:
+        """Remember what was there at the first start and is not wanted; all or nothing.
+
+        Parameters
+        ----------
+        passed_over : mapping of path to KnownFile
+            Their published sections are known, and will not be found.
+        """
+        with transaction(self._db, f"ledger {self._path}"):
+            self._db.executemany(_KEEP_FILE, [_row(*item) for item in passed_over.items()])
+            self._db.executemany(
+                "INSERT INTO passed_over VALUES (?, ?, ?)",
+                [(path, file.published, file.title) for path, file in passed_over.items()],
+            )
+            self._db.execute("INSERT INTO first_look VALUES (?)", (time.time(),))
+
+    def passed_over(self) -> dict[tuple[str, str], int]:
+        """Sections from 0 on that were there at the first start and not wanted, by path and title.
+
+        The title tells a file from a later one of the same name.
+        """
+        rows = self._db.execute("SELECT path, title, sections FROM passed_over")
+        return {(path, title): sections for path, title, sections in rows}
 
     def stored(self, section: SectionId) -> None:
         """The sink has committed it."""
@@ -167,3 +233,19 @@ class Ledger:
 
     def _count(self, state: str, by: int) -> None:
         self._counts[state] = self._counts.get(state, 0) + by
+
+
+def _row(path: str, file: KnownFile) -> tuple[str | int | None, ...]:
+    stat = file.stat
+    return (
+        path,
+        file.generation,
+        file.published,
+        None if stat is None else stat.size,
+        None if stat is None else stat.mtime_ns,
+        # Windows file ids are unsigned 64-bit or larger: too large for SQLite's integer.
+        None if stat is None else str(stat.inode),
+        file.title,
+        json.dumps(file.overwritten),
+        file.state,
+    )

@@ -1,4 +1,4 @@
-"""SerialEM's metadata sidecar: ``gold.mrc.mdoc`` beside ``gold.mrc``.
+"""SerialEM's metadata: ``gold.mrc.mdoc`` beside ``gold.mrc``, ``gold.idoc`` of a TIFF series.
 
 An mdoc is written after the pixels and the header of its section, appended for a later section and
 rewritten as a whole for the first one; it may be absent (SerialEM writes none by default). Of a
@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from nanostream.records import Metadata
 
-__all__ = ["MONTHS", "Mdoc", "metadata_of", "parse_mdoc", "read_metadata"]
+__all__ = ["MONTHS", "Mdoc", "metadata_of", "parse_mdoc", "read_mdoc", "read_metadata"]
 
 #: SerialEM writes English names whatever the locale (about_formats.htm).
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -37,15 +39,20 @@ class Mdoc:
         ``[ZValue = z]``: one section of the stack each.
     frame_sets : dict of int to dict
         ``[FrameSet = n]``: one exposure each, all its frames.
+    images : dict of str to dict
+        ``[Image = gold0003.tif]``: one file each, of an idoc.
     """
 
     globals: Mapping[str, str]
     titles: tuple[str, ...]
     sections: Mapping[int, Mapping[str, str]]
     frame_sets: Mapping[int, Mapping[str, str]]
+    images: Mapping[str, Mapping[str, str]]
 
-    def section(self, z: int) -> Mapping[str, str] | None:
-        """Keys that describe section `z`; None if it is not in the mdoc (yet)."""
+    def section(self, z: int, name: str = "") -> Mapping[str, str] | None:
+        """Keys that describe section `z` of file `name`; None if it is not there (yet)."""
+        if self.images:
+            return self.images.get(name) if z == 0 else None
         return self.sections.get(z, self.frame_sets.get(0))
 
 
@@ -75,7 +82,7 @@ def parse_mdoc(text: str | bytes) -> Mdoc:
     torn = lines.pop() != ""
     top: dict[str, str] = {}
     titles: list[str] = []
-    found: list[tuple[str, int, dict[str, str]]] = []
+    found: list[tuple[str, str, dict[str, str]]] = []
     current: dict[str, str] | None = top
     for line in lines:
         key, equals, value = line.partition(" = ")
@@ -84,9 +91,11 @@ def parse_mdoc(text: str | bytes) -> Mdoc:
             current = None
             if kind == "T":
                 titles.append(name)
-            elif kind in ("ZValue", "FrameSet") and re.fullmatch(r" *[0-9]{1,9} *", name):
+            elif kind == "Image" or (
+                kind in ("ZValue", "FrameSet") and re.fullmatch(r" *[0-9]{1,9} *", name)
+            ):
                 current = {}
-                found.append((kind, int(name), current))
+                found.append((kind, name, current))
         elif equals and current is not None:
             current[key.strip()] = value
     if found and current is found[-1][2]:
@@ -97,12 +106,13 @@ def parse_mdoc(text: str | bytes) -> Mdoc:
     return Mdoc(
         globals=top,
         titles=tuple(titles),
-        sections={n: keys for kind, n, keys in found if kind == "ZValue"},
-        frame_sets={n: keys for kind, n, keys in found if kind == "FrameSet"},
+        sections={int(name): keys for kind, name, keys in found if kind == "ZValue"},
+        frame_sets={int(name): keys for kind, name, keys in found if kind == "FrameSet"},
+        images={name.strip(): keys for kind, name, keys in found if kind == "Image"},
     )
 
 
-def metadata_of(mdoc: Mdoc, z: int) -> tuple[float | None, Metadata]:
+def metadata_of(mdoc: Mdoc, z: int, name: str = "") -> tuple[float | None, Metadata]:
     """Pixel size and metadata of one section.
 
     Parameters
@@ -111,6 +121,8 @@ def metadata_of(mdoc: Mdoc, z: int) -> tuple[float | None, Metadata]:
         From `parse_mdoc`.
     z : int
         0-based section. A frame mdoc describes every frame.
+    name : str
+        Of the file, for an idoc.
 
     Returns
     -------
@@ -124,7 +136,7 @@ def metadata_of(mdoc: Mdoc, z: int) -> tuple[float | None, Metadata]:
     KeyError
         The mdoc has no such section.
     """
-    keys = mdoc.section(z)
+    keys = mdoc.section(z, name)
     if keys is None:
         raise KeyError(z)
     refined = _positive(keys.get("RefinedPixelSpacing"))
@@ -135,7 +147,10 @@ def metadata_of(mdoc: Mdoc, z: int) -> tuple[float | None, Metadata]:
     )
     source = "mdoc refined" if refined else "mdoc" if spacing else None
     stage = _numbers(keys.get("StagePosition"), 2)
-    counts = _numbers(keys.get("MinMaxMean"), 3)
+    # That of a frame set is of the sum of its frames.
+    counts = None if mdoc.frame_sets else _numbers(keys.get("MinMaxMean"), 3)
+    piece = _numbers(keys.get("PieceCoordinates"), 3)
+    matrix = _numbers(keys.get("ImageToStageMatrix"), 6)
     return spacing and spacing / 10, Metadata(
         pixel_size_source=source,
         stage_x_um=stage[0] if stage else None,
@@ -152,47 +167,99 @@ def metadata_of(mdoc: Mdoc, z: int) -> tuple[float | None, Metadata]:
         acquired=_iso_date(keys.get("DateTime", "")),
         navigator_label=keys.get("NavigatorLabel", "").strip() or None,
         min_max_mean=(counts[0], counts[1], counts[2]) if counts else None,
+        piece_x_px=int(piece[0]) if piece else None,
+        piece_y_px=int(piece[1]) if piece else None,
+        piece_z=int(piece[2]) if piece else None,
+        image_to_stage=(matrix[0], matrix[1], matrix[2], matrix[3], matrix[4], matrix[5])
+        if matrix
+        else None,
     )
 
 
-def read_metadata(path: Path, z: int) -> tuple[float | None, Metadata] | None:
+def read_metadata(path: Path, z: int, *, title: str = "") -> tuple[float | None, Metadata] | None:
     """Pixel size and metadata of one section of a file on disk.
 
     Parameters
     ----------
     path : Path
-        The micrograph; its mdoc is ``<name>.mdoc`` beside it.
+        The micrograph; its mdoc is ``<name>.mdoc`` beside it, its idoc ``<root>.idoc``.
     z : int
         0-based section.
+    title : str
+        First label of the file. SerialEM gives it to the mdoc as well, with the time of "Open
+        New": an mdoc with another one was left by an older file of the same name. Where the mdoc
+        has none, its MinMaxMean is not believed.
 
     Returns
     -------
     tuple or None
-        As `metadata_of`; None if there is no mdoc or it has no such section yet.
+        As `metadata_of`; None if there is no mdoc, or it has no such section yet, or it belongs to
+        another file.
     """
+    mdoc = read_mdoc(path, z)
+    if mdoc is None or mdoc.section(z, path.name) is None:
+        return None
+    of_mdoc = next((t for t in mdoc.titles if t.startswith("SerialEM:")), "")
+    ours = title.startswith("SerialEM:")
+    if ours and of_mdoc and not mdoc.frame_sets and _label(of_mdoc) != _label(title):
+        return None
+    pixel_size_nm, metadata = metadata_of(mdoc, z, path.name)
+    if ours and not of_mdoc:
+        metadata = replace(metadata, min_max_mean=None)
+    return pixel_size_nm, metadata
+
+
+def read_mdoc(path: Path, z: int | None = None) -> Mdoc | None:
+    """The mdoc or idoc of a micrograph, or None.
+
+    Parameters
+    ----------
+    path : Path
+        The micrograph.
+    z : int or None
+        0-based section that is asked for; others may be left out. Of an idoc it is the one of this
+        file.
+    """
+    data = _read(path.with_name(path.name + ".mdoc"))
+    if data is not None:
+        return parse_mdoc(data if z is None else _around(data, b"ZValue", str(z)))
+    # The idoc of gold0003.tif is gold.idoc (KStoreADOC.cpp: root and %04d).
+    digits = re.fullmatch(r".*?(\d{4,})", path.stem) if path.suffix == ".tif" else None
+    for count in range(4, len(digits[1]) + 1) if digits else ():
+        data = _read(path.with_name(f"{path.stem[:-count]}.idoc"))
+        if data is not None:
+            return parse_mdoc(_around(data, b"Image", path.name))
+    return None
+
+
+def _label(title: str) -> str:
+    """What is sure to be the same in mdoc and label: of the 80 characters those of ASCII."""
+    return "".join(letter for letter in title[:80] if " " <= letter <= "~").rstrip()
+
+
+def _read(path: Path) -> bytes | None:
     try:
         # One gulp: SerialEM must be able to open it for writing at any moment.
-        data = path.with_name(path.name + ".mdoc").read_bytes()
+        return path.read_bytes()
     except (FileNotFoundError, PermissionError):  # absent, or held by its writer
         return None
-    mdoc = parse_mdoc(_around(data, z))
-    return None if mdoc.section(z) is None else metadata_of(mdoc, z)
 
 
-def _around(data: bytes, z: int) -> bytes:
+def _around(data: bytes, kind: bytes, name: str) -> bytes:
     """Top of an mdoc, one section, the one before and the start of the one after.
 
     Enough for `parse_mdoc` to judge whether the section is complete; parsing all of it for each
     section of a long movie would cost more with every section.
     """
-    first = data.find(b"[ZValue")
+    mark = b"[" + kind + b" = "
+    first = data.find(mark)
     if first < 0:
         return data  # of frame sets
-    start = data.rfind(b"[ZValue = %d]" % z)
+    start = data.rfind(mark + name.encode("cp1252", "replace") + b"]")
     if start < 0:
-        return b""
-    before = max(first, data.rfind(b"[ZValue", 0, start))
-    after = data.find(b"[ZValue", start + 1)
+        return data[:first]
+    before = max(first, data.rfind(mark, 0, start))
+    after = data.find(mark, start + 1)
     end = len(data) if after < 0 else data.find(b"\n", after) + 1 or len(data)
     return data[:first] + data[before:end]
 

@@ -21,7 +21,6 @@ import contextlib
 import io
 import math
 import re
-import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from nanostream.acquisition import mrc
+from nanostream.acquisition import mrc, tiffs
 from nanostream.acquisition.mdoc import read_metadata
 from nanostream.errors import MicrographError
 from nanostream.records import Frame, Metadata, SectionId
@@ -265,51 +264,23 @@ def _open_velox(path: Path) -> Iterator[_Sections]:
 
 @contextlib.contextmanager
 def _open_tiff(path: Path) -> Iterator[_Sections]:
-    # Bytes instead of a file name: OpenCV cannot open names outside the ANSI code page on Windows.
-    data = path.read_bytes()
-    pages = _tiff_pages(data)
+    with path.open("rb", buffering=0) as file:
+        offsets = tiffs.page_offsets(file)
 
-    def read(z: int) -> tuple[NDArray[Any], float | None]:
-        buffer = np.frombuffer(data, np.uint8)
-        found, images = cv2.imdecodemulti(buffer, cv2.IMREAD_UNCHANGED, range=(z, z + 1))
-        if not found:
-            msg = f"{path.name}: a kind of TIFF that OpenCV does not read; save it uncompressed"
-            raise MicrographError(msg)
-        # ImageJ describes the first page only.
-        return np.asarray(images[0]), _tiff_pixel_nm(pages[0] | pages[z])
+        def read(z: int) -> tuple[NDArray[Any], float | None]:
+            # OpenCV decodes memory: it cannot open names outside the ANSI code page on Windows.
+            page = tiffs.read_page(file, offsets[z])
+            image = cv2.imdecode(np.frombuffer(page, np.uint8), cv2.IMREAD_UNCHANGED)
+            if image is None:
+                msg = f"{path.name}: a kind of TIFF that OpenCV does not read; save it uncompressed"
+                raise MicrographError(msg)
+            # ImageJ describes the first page only.
+            first = tiffs.read_calibration(file, offsets[0])
+            return np.asarray(image), _tiff_pixel_nm(
+                first | tiffs.read_calibration(file, offsets[z])
+            )
 
-    yield _Sections(len(pages), read)
-
-
-def _tiff_pages(data: bytes) -> list[dict[int, Any]]:
-    """ImageDescription, XResolution and ResolutionUnit of each page (TIFF 6.0, and BigTIFF)."""
-    order = {b"II": "<", b"MM": ">"}.get(data[:2])
-    if order is None:
-        msg = "no TIFF signature"
-        raise ValueError(msg)
-    (version,) = struct.unpack_from(f"{order}H", data, 2)
-    start, word, counter = {42: (4, "I", "H"), 43: (8, "Q", "Q")}[version]
-    step, width = struct.calcsize(f"={word}"), struct.calcsize(f"={counter}")
-    entry = struct.Struct(f"{order}HH{word}{step}s")
-    pages: list[dict[int, Any]] = []
-    (offset,) = struct.unpack_from(f"{order}{word}", data, start)
-    seen = set()
-    while offset and offset not in seen:
-        seen.add(offset)
-        (count,) = struct.unpack_from(f"{order}{counter}", data, offset)
-        tags: dict[int, Any] = {}
-        for i in range(count):
-            tag, _, length, value = entry.unpack_from(data, offset + width + i * entry.size)
-            where = struct.unpack(f"{order}{word}", value)[0]
-            if tag == 270:
-                tags[tag] = data[where : where + length] if length > step else value
-            elif tag == 282:
-                tags[tag] = struct.unpack_from(f"{order}II", value if step == 8 else data[where:])
-            elif tag == 296:
-                tags[tag] = struct.unpack_from(f"{order}H", value)[0]
-        pages.append(tags)
-        (offset,) = struct.unpack_from(f"{order}{word}", data, offset + width + count * entry.size)
-    return pages
+        yield _Sections(len(offsets), read)
 
 
 def _tiff_pixel_nm(tags: Mapping[int, Any]) -> float | None:

@@ -12,6 +12,10 @@ size from 12 sections on, and mrcfile reads SerialEM's unsigned bytes as signed.
 from __future__ import annotations
 
 import os
+import re
+import struct
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -29,8 +33,11 @@ __all__ = [
     "IMOD_STAMP",
     "MRC_SUFFIXES",
     "MrcHeader",
+    "changed_sections",
+    "fingerprint",
     "parse_header",
     "read_header",
+    "read_piece",
     "read_section",
 ]
 
@@ -105,6 +112,14 @@ _MAX_SECTIONS = 10**9 - 1  # the largest index that SectionId names
 _MAX_EXTENDED_BYTES = 2**28
 
 
+#: Rows of a section that make its fingerprint. Two exposures differ in any one row of noise; more
+#: rows would cost more reads of a share, the first and the last tell a half written section.
+_FINGERPRINT_ROWS = 8
+
+#: IMOD's programs end their labels with the time (``NEWSTACK: Images copied   22-Feb-18  09:36``).
+_IMOD_LABEL = re.compile(r"[A-Z][A-Z0-9_]+: .*\d\d-[A-Za-z]{3}-\d\d +\d\d:\d\d:\d\d$")
+
+
 @dataclass(frozen=True)
 class MrcHeader:
     """What an MRC header says; sizes have been checked.
@@ -127,8 +142,9 @@ class MrcHeader:
         Of all pixels, as SerialEM updates them with each save.
     labels : tuple of str
         Without trailing blanks. The first of a SerialEM file has the time of "Open New".
-    montage : bool
-        The sections are pieces of a montage.
+    piece_offset, section_tag_bytes : int
+        Where the montage coordinates are in a section's record of the extended header (-1 for
+        no montage), and the length of the record.
     """
 
     nx: int
@@ -143,7 +159,8 @@ class MrcHeader:
     maximum: float
     mean: float
     labels: tuple[str, ...]
-    montage: bool
+    piece_offset: int = -1
+    section_tag_bytes: int = 0
 
     @property
     def section_bytes(self) -> int:
@@ -165,9 +182,40 @@ class MrcHeader:
         """Size of the file when it holds all sections of this header and no more."""
         return self.data_offset + self.nz * self.section_bytes
 
+    @property
+    def montage(self) -> bool:
+        """The sections are pieces of a montage."""
+        return self.piece_offset >= 0
+
+    @property
+    def frames(self) -> bool:
+        """Written by Gatan's plugin (SerialEMCCD, TemplatePlugIn.cpp l.4455-4738).
+
+        It counts all the frames it expects from the first one on, and corrects that at the end.
+        """
+        return self.title.startswith("SerialEMCCD:")
+
+    @property
+    def by_serialem(self) -> bool:
+        """SerialEM wrote it, and no program of IMOD has changed it since."""
+        return self.title.startswith("SerialEM:") and not any(map(_IMOD_LABEL.match, self.labels))
+
+    @property
+    def state(self) -> str:
+        """Number of sections and running values, which SerialEM renews with each save."""
+        return f"{self.nz} {self.minimum:.9g} {self.maximum:.9g} {self.mean:.9g}"
+
     def complete_sections(self, file_size: int) -> int:
         """Sections that the header counts and whose bytes lie within `file_size`."""
         return max(0, min(self.nz, (file_size - self.data_offset) // self.section_bytes))
+
+    def lags(self, file_size: int) -> bool:
+        """Whether the file is longer than the header says."""
+        return file_size > self.data_end
+
+    def lacks(self, file_size: int) -> bool:
+        """Whether the file is shorter than the header says."""
+        return file_size < self.data_end
 
 
 def parse_header(data: bytes, *, name: str) -> MrcHeader:
@@ -202,6 +250,9 @@ def parse_header(data: bytes, *, name: str) -> MrcHeader:
     nx, ny, nz, mode = (int(raw[key]) for key in ("nx", "ny", "nz", "mode"))
     if min(nx, ny, nz) == 0 <= max(nx, ny, nz) and min(nx, ny, nz, mode) >= 0:
         msg = f"{name}: no section saved yet (the header says {nx} x {ny} x {nz})"
+        raise NotReadyError(msg)
+    if _half_written(raw):
+        msg = f"{name}: its header is half written; look again"
         raise NotReadyError(msg)
     if mode not in _TYPES:
         reason = _REFUSED.get(mode, "not known; is this an MRC file?")
@@ -248,7 +299,9 @@ def parse_header(data: bytes, *, name: str) -> MrcHeader:
         labels=tuple(
             bytes(label).decode("latin-1").rstrip("\0 ") for label in raw["labels"][:count]
         ),
-        montage=bool(serialem and nreal & _MONTAGE),
+        # Only the tilt angle comes before the piece (EMimageExtra.cpp l.74-93).
+        piece_offset=EXTENDED_BYTES[1] * (nreal & 1) if serialem and nreal & _MONTAGE else -1,
+        section_tag_bytes=nint if serialem else 0,
     )
 
 
@@ -266,6 +319,19 @@ def _in_byte_order(data: bytes) -> tuple[Literal["<", ">"], np.void]:
         if 0 <= raw["mode"] <= 101 and 0 <= raw["nx"] < 2**20 and 0 <= raw["ny"] < 2**20:
             return order, raw
     return orders[0]
+
+
+def _half_written(raw: np.void) -> bool:
+    """Whether a first header is there in part only: sizes, and not what SerialEM writes with them.
+
+    Its "Open New" leaves "SERI" and "MAP ", and the first save adds mx and the labels; the plugin
+    for Gatan cameras writes all at once over zeros.
+    """
+    first_label = bytes(raw["labels"][0]).strip(b"\0 ")
+    if bytes(raw["exttyp"]) == b"SERI":
+        return not first_label or int(raw["mx"]) == 0
+    stamps = bytes(raw["map"]) + bytes(raw["stamp"])
+    return not first_label and not stamps.strip(b"\0")
 
 
 def _signed_bytes(flags: int | None, minimum: float, maximum: float) -> bool:
@@ -336,7 +402,7 @@ def read_section(path: Path, z: int) -> tuple[MrcHeader, NDArray[Any]]:
     Raises
     ------
     NotReadyError
-        Section `z` is not complete in the file.
+        Section `z` is not complete in the file, or is being overwritten.
     MicrographError
         As `parse_header`, or `z` is negative.
     OSError
@@ -360,4 +426,86 @@ def read_section(path: Path, z: int) -> tuple[MrcHeader, NDArray[Any]]:
                 msg = f"{path.name}: section {z} ends early; the file was cut while it was read"
                 raise NotReadyError(msg)
             view = view[count:]
-    return header, pixels.astype(header.dtype.newbyteorder("="), copy=False)
+        pixels = pixels.astype(header.dtype.newbyteorder("="), copy=False)
+        if _fingerprint_on_disk(file, header, z) != fingerprint(pixels):
+            msg = f"{path.name}: section {z} was written while it was read; look again"
+            raise NotReadyError(msg)
+    return header, pixels
+
+
+def fingerprint(pixels: NDArray[Any]) -> int:
+    """Checksum of a few rows of a section: cheap to take again from the file.
+
+    Parameters
+    ----------
+    pixels : (ny, nx)
+        In native byte order.
+    """
+    checksum = 0
+    for row in _fingerprint_rows(len(pixels)):
+        checksum = zlib.crc32(np.ascontiguousarray(pixels[row]).data, checksum)
+    return checksum
+
+
+def changed_sections(path: Path, header: MrcHeader, fingerprints: Mapping[int, int]) -> list[int]:
+    """Sections whose pixels in the file are not those that were read of them.
+
+    Parameters
+    ----------
+    header : MrcHeader
+        Of the file now.
+    fingerprints : mapping of z to int
+        From `fingerprint` of what was read; sections of which nothing is known are left out.
+
+    Raises
+    ------
+    OSError
+        The file cannot be opened or read.
+    """
+    with path.open("rb", buffering=0) as file:
+        return [
+            z
+            for z, known in sorted(fingerprints.items())
+            if z < header.nz and _fingerprint_on_disk(file, header, z) != known
+        ]
+
+
+def read_piece(path: Path, header: MrcHeader, z: int) -> tuple[int, int, int] | None:
+    """Coordinates of a montage piece from the extended header: x and y in px, montage section.
+
+    Returns
+    -------
+    tuple or None
+        None if the file is no montage, or its extended header ends before. All zero where
+        SerialEM has not written them yet, a moment after the section is complete.
+
+    References
+    ----------
+    SerialEM, ``EMimageExtra.cpp`` l.74-93.
+    """
+    start = z * header.section_tag_bytes + header.piece_offset
+    if not header.montage or start + 6 > header.extended_bytes:
+        return None
+    with path.open("rb", buffering=0) as file:
+        file.seek(HEADER_BYTES + start)
+        data = file.read(6)
+    if len(data) < 6:
+        return None
+    x, y, piece_z = struct.unpack("<HHh", data)
+    return x, y, piece_z
+
+
+def _fingerprint_rows(count: int) -> list[int]:
+    last = count - 1
+    return sorted({round(last * i / (_FINGERPRINT_ROWS - 1)) for i in range(_FINGERPRINT_ROWS)})
+
+
+def _fingerprint_on_disk(file: FileIO, header: MrcHeader, z: int) -> int:
+    checksum = 0
+    row_bytes = header.nx * header.dtype.itemsize
+    for row in _fingerprint_rows(header.ny):
+        file.seek(header.data_offset + z * header.section_bytes + row * row_bytes)
+        data = file.read(row_bytes)  # less where the file was cut meanwhile: differs as well
+        values = np.frombuffer(data, header.dtype, len(data) // header.dtype.itemsize)
+        checksum = zlib.crc32(values.astype(header.dtype.newbyteorder("=")).data, checksum)
+    return checksum

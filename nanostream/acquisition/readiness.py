@@ -4,13 +4,16 @@ No clock, no disk. A look goes::
 
     for path in readiness.to_inspect(listing, now_s):
         try:
-            header, stat = read_header(root / path)
+            contents, stat = live.inspect(root / path)
         except NotReadyError:
             readiness.not_ready(path, stat)
         except MicrographError:
             readiness.refused(path, stat)
         else:
-            sections += readiness.inspected(path, FileStat.of(stat), header)
+            sections += readiness.inspected(path, FileStat.of(stat), contents)
+            if readiness.in_doubt(path):
+                changed = live.changed_sections(root / path, contents, ledger.prints(path))
+                sections += readiness.compared(path, changed)
 
 The listing says *which* headers to read; only the header and the size taken with it say what is
 complete. Times are differences between our own looks: the clock of the camera PC is never compared
@@ -23,25 +26,71 @@ changes it after the pixels, and FAT counts time in 2 s. A header that lags behi
 or the file is longer than it says) may be waiting for a save that comes in a second or tomorrow: it
 is read at every look for `SETTLE_S`, then after each further tenth of the time it has waited, at
 the latest every `RECHECK_S`; a change of size or time brings it back at once.
+
+A section overwritten in place leaves number and size as they were. So a file that changed after
+sections of it were handed out is **in doubt**: once it has been still, its sections are compared
+with what was read of them, and those that differ are handed out again with a new generation
+(docs/decisions/0005).
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-from nanostream.acquisition.mrc import MrcHeader
 from nanostream.records import SectionId
 
-__all__ = ["RECHECK_S", "SETTLE_S", "FileStat", "KnownFile", "Readiness"]
+__all__ = [
+    "FRAMES_S",
+    "RECHECK_S",
+    "SETTLE_S",
+    "Contents",
+    "FileStat",
+    "KnownFile",
+    "Readiness",
+    "is_same_title",
+]
 
 #: The coarsest modification time of a file system in use (FAT: 2 s).
 SETTLE_S = 2.0
 #: A minute's delay for a save that took hours to come is none; a thousand files left half
 #: written then cost 17 header reads a second.
 RECHECK_S = 60.0
+#: A frame stack whose mdoc does not come is taken for finished when nothing was written to it for
+#: so long; DigitalMicrograph may process between two frames.
+FRAMES_S = 30.0
+#: Comparing a section costs a few reads (0.2 ms from a local disk, 10 ms from a busy share): a
+#: file must have been still for 20 ms a section before it is compared, so that a long movie is
+#: compared in its pauses and not after each save.
+_STILL_S_PER_SECTION = 0.02
+
+
+class Contents(Protocol):
+    """What a file says of itself: an MRC header, or the sidecar of a TIFF."""
+
+    @property
+    def title(self) -> str:
+        """Tells the file from an older one of the same name; empty if nothing does."""
+
+    @property
+    def state(self) -> str:
+        """Differs after each save, also after one that overwrites."""
+
+    @property
+    def frames(self) -> bool:
+        """Written by Gatan's plugin, whose count runs ahead of the data."""
+
+    def complete_sections(self, file_size: int) -> int:
+        """Sections that are counted and whose bytes lie within `file_size`."""
+
+    def lags(self, file_size: int) -> bool:
+        """Whether there is more in the file than is counted: a save goes on."""
+
+    def lacks(self, file_size: int) -> bool:
+        """Whether sections are counted whose bytes are not there."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +125,34 @@ class KnownFile:
         The listing entry, if it has settled; None asks for a new inspection.
     title : str
         First label of the header, with SerialEM's time of "Open New"; empty if not known.
+    overwritten : tuple of (z, generation)
+        Sections that were overwritten since, with their own generation.
+    state : str
+        Of the contents at the last inspection.
     """
 
     generation: int = 1
     published: int = 0
     stat: FileStat | None = None
     title: str = ""
+    overwritten: tuple[tuple[int, int], ...] = ()
+    state: str = ""
+
+    def generation_of(self, z: int) -> int:
+        """Generation of the section that is in the file now."""
+        return dict(self.overwritten).get(z, self.generation)
+
+    def next_file(self) -> KnownFile:
+        """What is known of a new file of this name: nothing but its generation."""
+        return KnownFile(max(self.generation, *(g for _, g in self.overwritten), 0) + 1)
 
 
-@dataclass
+def is_same_title(before: str, now: str) -> bool:
+    """Whether titles can be of one file: the earlier one may have been read half written."""
+    return now.startswith(before)
+
+
+@dataclass(slots=True)
 class _Look:
     """What our looks at the listing, and the inspections they led to, say of a file."""
 
@@ -94,19 +162,26 @@ class _Look:
     answered: bool = False
     lagging: bool = False
     inspected: FileStat | None = None
+    in_doubt: bool = False  # changed since its sections were read or compared
+    rewritten: bool = False  # its header was, without a new section
+    patient: bool = True
+
+    @property
+    def still_s(self) -> float:
+        return self.asked_s - self.changed_s
 
     @property
     def settled(self) -> bool:
-        late = self.asked_s - self.changed_s >= SETTLE_S
-        return late and self.answered and not self.lagging
+        told = self.answered and not (self.lagging or self.in_doubt)
+        return told and self.still_s >= SETTLE_S
 
     def due(self, now_s: float) -> bool:
         if self.settled:
             return False
-        waited_s = self.asked_s - self.changed_s
-        if not self.answered or waited_s < SETTLE_S:
+        if not self.answered or self.still_s < SETTLE_S:
             return True
-        return now_s - self.asked_s >= min(waited_s / 10, RECHECK_S)
+        pause_s = min(self.still_s / 10, RECHECK_S) if self.patient else self.still_s
+        return now_s - self.asked_s >= pause_s
 
 
 class Readiness:
@@ -156,7 +231,9 @@ class Readiness:
             due.append(path)
         return sorted(due)
 
-    def inspected(self, path: str, stat: FileStat, header: MrcHeader) -> list[SectionId]:
+    def inspected(
+        self, path: str, stat: FileStat, contents: Contents, *, finished: bool = False
+    ) -> list[SectionId]:
         """Sections that became complete, each once, by z.
 
         Parameters
@@ -164,9 +241,11 @@ class Readiness:
         path : str
             POSIX path relative to the watched folder, from `to_inspect`.
         stat : FileStat
-            Taken with the header (`read_header`), not from the listing.
-        header : MrcHeader
+            Taken with the contents (`live.inspect`), not from the listing.
+        contents : Contents
             As read.
+        finished : bool
+            The mdoc that Gatan's plugin writes after the last frame is there.
 
         Returns
         -------
@@ -174,32 +253,78 @@ class Readiness:
             With a new generation where the file name was used again: it has fewer sections than
             were handed out, or another title, or is another and smaller file.
         """
-        file = self._files.get(path, KnownFile())
-        before = self._looks[path].inspected
-        title = header.title
-        complete = header.complete_sections(stat.size)
+        file, look = self._files.get(path, KnownFile()), self._looks[path]
+        before, title = look.inspected, contents.title
+        whole = contents.complete_sections(stat.size)
         if file.published and (
-            complete < file.published
-            or (file.title and title != file.title)
+            whole < file.published
+            or not is_same_title(file.title, title)
             or (before is not None and _is_smaller_other(stat, before))
         ):
-            file = KnownFile(file.generation + 1)
-        self._files[path] = KnownFile(file.generation, complete, title=title)
-        self._answer(path, stat, lagging=stat.size > header.data_end)
+            file = file.next_file()
+        rewritten = file.state not in ("", contents.state)
+        if rewritten:  # perhaps without a trace in size and time
+            look.changed_s = look.asked_s
+        look.in_doubt = bool(file.published) and (look.in_doubt or rewritten or before != stat)
+        look.rewritten = look.in_doubt and (
+            look.rewritten or (rewritten and whole == file.published)
+        )
+        awaited = contents.frames and not (
+            look.still_s >= FRAMES_S or (finished and not contents.lacks(stat.size))
+        )
+        complete = file.published if awaited else whole
+        self._files[path] = replace(
+            file, published=complete, stat=None, title=title, state=contents.state
+        )
+        self._answer(path, stat, lagging=awaited or contents.lags(stat.size))
         return [SectionId(path, z, file.generation) for z in range(file.published, complete)]
 
-    def not_ready(self, path: str, stat: FileStat) -> None:
+    def in_doubt(self, path: str) -> bool:
+        """Whether to compare the sections of a file, just inspected, with what was read of them."""
+        look = self._looks[path]
+        still_s = max(SETTLE_S, self._files[path].published * _STILL_S_PER_SECTION)
+        return look.in_doubt and look.still_s >= still_s
+
+    def compared(self, path: str, changed: Iterable[int]) -> list[SectionId]:
+        """Sections that were overwritten, each once, with their new generation.
+
+        Parameters
+        ----------
+        path : str
+            For which `in_doubt` holds.
+        changed : iterable of int
+            Sections that differ from what was read of them. If SerialEM has not rewritten the
+            header it is still writing their pixels: they are looked at again, and taken as they
+            are after `RECHECK_S` of stillness.
+        """
+        file, look = self._files[path], self._looks[path]
+        changed = sorted(changed)
+        if changed and not look.rewritten and look.still_s < RECHECK_S:
+            return []
+        look.in_doubt = look.rewritten = False
+        new = {z: file.generation_of(z) + 1 for z in changed}
+        overwritten = tuple(sorted((dict(file.overwritten) | new).items()))
+        self._files[path] = replace(file, overwritten=overwritten)
+        return [SectionId(path, z, generation) for z, generation in new.items()]
+
+    def not_ready(self, path: str, stat: FileStat, *, patient: bool = True) -> None:
         """The header is empty or torn: look again, see the module's text for when.
 
         A file that is shorter than before, or that has no title to tell it by, is a new one under
         the old name: its sections will be of a new generation.
+
+        Parameters
+        ----------
+        patient : bool
+            If not, the file is probably none of ours, and is looked at when it has waited twice as
+            long: 17 times in a day.
         """
-        file = self._files.get(path)
-        before = self._looks[path].inspected
+        file, look = self._files.get(path), self._looks[path]
+        before = look.inspected
         shorter = before is not None and stat.size < before.size
         if file is not None and file.published and (shorter or not file.title):
-            self._files[path] = KnownFile(file.generation + 1)
-        self._answer(path, stat, lagging=True)
+            self._files[path] = file.next_file()
+        self._answer(path, stat, lagging=True, patient=patient)
 
     def refused(self, path: str, stat: FileStat) -> None:
         """The file is no micrograph we read: not looked at again until it changes."""
@@ -209,12 +334,29 @@ class Readiness:
     def known_file(self, path: str) -> KnownFile:
         """What a ledger should keep of a file."""
         file, look = self._files.get(path, KnownFile()), self._looks.get(path)
-        stat = look.stat if look and look.settled else None
-        return KnownFile(file.generation, file.published, stat, file.title)
+        return replace(file, stat=look.stat if look and look.settled else None)
 
-    def _answer(self, path: str, stat: FileStat, *, lagging: bool) -> None:
+    def renamed_to(self, path: str) -> str | None:
+        """Another name under which we have seen the same file (inode and title), if any."""
+        file, look = self._files.get(path), self._looks.get(path)
+        if file is None or look is None or not (look.stat.inode and file.title):
+            return None
+        return next(
+            (
+                other
+                for other, seen in self._looks.items()
+                if seen.stat.inode == look.stat.inode
+                and other != path
+                and other in self._files
+                and self._files[other].title == file.title
+            ),
+            None,
+        )
+
+    def _answer(self, path: str, stat: FileStat, *, lagging: bool, patient: bool = True) -> None:
         look = self._looks[path]
-        look.inspected, look.answered, look.lagging = stat, True, lagging
+        look.inspected, look.answered = stat, True
+        look.lagging, look.patient = lagging, patient
 
 
 def _is_smaller_other(stat: FileStat, before: FileStat) -> bool:

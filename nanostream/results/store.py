@@ -27,7 +27,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nanostream import faults
-from nanostream.config import Config, Stream, matches
+from nanostream.config import Config, Stream, stream_of
 from nanostream.database import open_database, transaction
 from nanostream.errors import MessageError, SessionError
 from nanostream.particles.tracks import Tracker, TrackerSettings
@@ -35,11 +35,11 @@ from nanostream.records import PARTICLE_DTYPE, Result, SectionId
 
 __all__ = [
     "DATABASE",
+    "NEVER",
     "SESSION_VERSION",
     "Store",
     "ask_retry",
     "check_folder",
-    "is_stream",
     "lock",
     "mask_path",
 ]
@@ -97,15 +97,6 @@ CREATE TABLE events (
     PRIMARY KEY (source, number)
 );
 """
-
-
-def is_stream(path: str, streams: Sequence[Stream]) -> bool:
-    """Whether a file is a movie by the configuration's patterns."""
-    return _stream_of(path, streams) is not None
-
-
-def _stream_of(path: str, streams: Sequence[Stream]) -> Stream | None:
-    return next((s for s in streams if matches(path, [s.pattern])), None)
 
 
 def mask_path(section: SectionId) -> str:
@@ -380,7 +371,7 @@ def ask_retry(folder: Path, sections: Sequence[str]) -> None:
 
 
 def _tracker_settings(path: str, streams: Sequence[Stream]) -> TrackerSettings:
-    stream = _stream_of(path, streams)
+    stream = stream_of(path, streams)
     if stream is None:
         return TrackerSettings()
     return TrackerSettings(
@@ -410,7 +401,7 @@ def check_folder(folder: Path) -> None:
 
 
 #: These say that a name or a value is impossible; no room on any disk would help.
-_NEVER = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, errno.EISDIR)
+NEVER = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, errno.EISDIR)
 
 
 def _write_mask(path: Path, result: Result) -> int:
@@ -427,7 +418,7 @@ def _write_mask(path: Path, result: Result) -> int:
         faults.point("sink.mask")
     except (OSError, RuntimeError) as error:  # h5py: RuntimeError when a write fails at closing
         msg = f"mask of {result.section} cannot be written to {path}: {error}"
-        if isinstance(error, OSError) and error.errno in _NEVER:
+        if isinstance(error, OSError) and error.errno in NEVER:
             raise MessageError(msg) from error
         raise SessionError(msg) from error
     return zlib.crc32(np.ascontiguousarray(result.labels).data)
@@ -442,6 +433,9 @@ def _fill_mask(path: Path, result: Result) -> None:
         file.attrs["threshold"] = result.threshold
         if result.pixel_size_nm is not None:
             file.attrs["pixel_size_nm"] = result.pixel_size_nm
+        for name, value in msgspec.structs.asdict(result.metadata).items():
+            if value is not None:
+                file.attrs[name] = value
         for name, array in (("labels", result.labels), ("probability", result.probability)):
             file.create_dataset(
                 name,

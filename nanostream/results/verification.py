@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from msgspec import Struct
 
-from nanostream.acquisition.mrc import read_header
+from nanostream.acquisition import live
 from nanostream.errors import MicrographError, NotReadyError, SessionError
 from nanostream.records import SectionId
 from nanostream.results.session import Session
@@ -23,6 +23,8 @@ class Verification(Struct, frozen=True):
 
     ``missing`` was acquired and is neither stored nor quarantined; ``doubled`` is stored more
     than once; ``damaged`` has no readable mask or one whose checksum is not the stored one;
+    ``passed_over`` was there before the agent first started and was not wanted, and is not counted
+    as acquired;
     ``absent`` is stored but not in the folder now; ``unreadable`` are files in it that are no
     micrographs.
     """
@@ -35,6 +37,7 @@ class Verification(Struct, frozen=True):
     damaged: tuple[str, ...]
     absent: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+    passed_over: int = 0
 
     @property
     def complete(self) -> bool:
@@ -43,15 +46,19 @@ class Verification(Struct, frozen=True):
 
 
 class AcquiredFile(Struct, frozen=True):
-    """What a header says now: complete sections, and the title that tells files apart."""
+    """What a header says now: complete sections, and the title that tells files apart.
+
+    The first ``passed_over`` of the sections were not wanted.
+    """
 
     path: str
     sections: int
     title: str | None
+    passed_over: int = 0
 
 
 def acquired_files(
-    folder: Path, files: Iterable[str]
+    folder: Path, files: Iterable[str], passed_over: Mapping[tuple[str, str], int] | None = None
 ) -> tuple[list[AcquiredFile], tuple[str, ...]]:
     """Micrograph files as their headers say now, and the names of those that are none.
 
@@ -59,19 +66,23 @@ def acquired_files(
     ----------
     files : iterable of str
         POSIX paths below the folder.
+    passed_over : mapping of (path, title) to int, optional
+        From `Ledger.passed_over`.
     """
+    passed_over = passed_over or {}
     acquired = []
     unreadable = []
     for path in files:
         try:
-            header, stat = read_header(folder / path)
+            contents, stat = live.inspect(folder / path)
         except NotReadyError:
             continue
         except (MicrographError, OSError) as error:
             unreadable.append(str(error))
             continue
-        complete = header.complete_sections(stat.st_size)
-        acquired.append(AcquiredFile(path, complete, header.title or None))
+        complete = contents.complete_sections(stat.st_size)
+        passed = min(complete, passed_over.get((path, contents.title), 0))
+        acquired.append(AcquiredFile(path, complete, contents.title or None, passed))
     return acquired, tuple(unreadable)
 
 
@@ -100,7 +111,7 @@ def verify(session: Session, acquired: Iterable[AcquiredFile] | None = None) -> 
     missing = [
         f"{file.path}#{z}"
         for file in files or ()
-        for z in range(file.sections)
+        for z in range(file.passed_over, file.sections)
         if (file.path, z) not in newest or newest[file.path, z][1] not in (None, file.title)
     ]
     keys = Counter(zip(sections["path"], sections["generation"], sections["z"], strict=True))
@@ -111,7 +122,7 @@ def verify(session: Session, acquired: Iterable[AcquiredFile] | None = None) -> 
     ]
     there = {(file.path, z) for file in files or () for z in range(file.sections)}
     return Verification(
-        acquired=None if files is None else sum(file.sections for file in files),
+        acquired=None if files is None else sum(file.sections - file.passed_over for file in files),
         stored=len(stored),
         quarantined=given_up,
         missing=tuple(missing),
@@ -121,6 +132,7 @@ def verify(session: Session, acquired: Iterable[AcquiredFile] | None = None) -> 
         absent=()
         if files is None
         else tuple(f"{path}#{z}" for path, z in newest if (path, z) not in there),
+        passed_over=sum(file.passed_over for file in files or ()),
     )
 
 

@@ -23,6 +23,7 @@ import platformdirs
 from msgspec import Struct
 
 from nanostream.errors import ModelError
+from nanostream.segmentation.weights import BATCH_NORM_EPSILON, PAPER_FEATURES, read_weights
 
 if TYPE_CHECKING:
     from nanostream.segmentation.inference import FoldedUNet
@@ -154,10 +155,7 @@ def import_model(
     if normalization_maximum is not None and normalization != "dataset-max":
         msg = f"a fixed maximum goes with --normalization dataset-max, not {normalization}"
         raise ModelError(msg)
-    with _tensorflow():
-        from nanostream.segmentation.unet import PAPER_FEATURES, build_unet, load_weights
-
-        load_weights(build_unet(PAPER_FEATURES), file)
+    read_weights(file, PAPER_FEATURES)  # refuses what does not fit
     folder = user_models() / name
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / ("weights" + "".join(file.suffixes[-1:]))
@@ -189,15 +187,14 @@ def load_network(card: ModelCard, weights: Path, *, device: str, mixed: bool) ->
     ConfigError
         If there is no such device.
     """
+    layers = read_weights(weights, card.features)
     with _tensorflow():
-        from nanostream.segmentation import inference, unet
+        from nanostream.segmentation import inference
 
         where = inference.choose_device(device)
-        network = unet.build_unet(card.features)
-    unet.load_weights(network, weights)
     return inference.FoldedUNet(
-        unet.convolutions(network),
-        epsilon=unet.BATCH_NORM_EPSILON,
+        layers,
+        epsilon=BATCH_NORM_EPSILON,
         levels=len(card.features),
         device=where,
         mixed=mixed,
@@ -210,7 +207,12 @@ def _tensorflow() -> Iterator[None]:
 
     Its native code writes to standard error which drivers it did not find, before any log level
     is looked at (TensorFlow issue 100442); an operator who segments a file should not see that.
+    It also imports Keras 3 unless told that the older Keras is wanted; that takes a third of its
+    time, and nothing that predicts uses Keras.
     """
+    before = os.environ.get("TF_USE_LEGACY_KERAS")
+    if "keras" not in sys.modules:
+        os.environ["TF_USE_LEGACY_KERAS"] = "1"
     sys.stderr.flush()
     stderr = os.dup(2)
     try:
@@ -224,6 +226,9 @@ def _tensorflow() -> Iterator[None]:
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
+        os.environ.pop("TF_USE_LEGACY_KERAS", None)
+        if before is not None:
+            os.environ["TF_USE_LEGACY_KERAS"] = before
 
 
 def _read_card(path: Path) -> ModelCard:

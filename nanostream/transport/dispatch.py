@@ -11,9 +11,10 @@ file or clock. Every section is in exactly one place::
 Rules:
 
 - A worker's credit is its number of slots less what it has in work, so credit cannot leak.
-- What a worker says it holds is the truth: a section sent long ago that it does not hold was lost
-  on the way and is sent again; a section it holds while it waits here (the agent was restarted) is
-  in work.
+- What a worker says it holds is the truth: a section it holds while it waits here (the agent was
+  restarted) is in work. What was sent is numbered, and a worker says the last number it has
+  received: a section with no higher number that it does not hold was lost on the way and is sent
+  again at once; so is the last one sent, which leaves no gap, after ``resend_s``.
 - A worker that stays silent, or comes back as another process, has lost its sections. Only the
   one it was computing counts an attempt: the others were innocent bystanders.
 - What comes back goes to the front of the queue, so order is disturbed as little as possible; what
@@ -68,6 +69,7 @@ class WorkerBeat:
     holding: tuple[SectionId, ...] = ()
     computing: SectionId | None = None
     detail: str = ""
+    received: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,12 @@ class Tick:
 
 @dataclass(frozen=True)
 class Send:
-    """Read the section's pixels and send them to the worker."""
+    """Read the section's pixels and send them to the worker, with their number in the sequence."""
 
     worker: str
     section: SectionId
+    number: int = 0
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,12 @@ Event = SectionFound | WorkerBeat | WorkerGone | SectionDone | SectionFailed | F
 Action = Send | Store | Quarantine | Note
 
 
+@dataclass(frozen=True)
+class _Sent:
+    at_s: float
+    number: int
+
+
 @dataclass
 class _Worker:
     slots: int
@@ -157,7 +167,7 @@ class _Worker:
     #: Sections that failed here since the last one that did not.
     failed: dict[SectionId, None] = field(default_factory=dict)
     set_aside: bool = False
-    sent: dict[SectionId, float] = field(default_factory=dict)
+    sent: dict[SectionId, _Sent] = field(default_factory=dict)
 
 
 class Dispatch:
@@ -167,10 +177,14 @@ class Dispatch:
     ----------
     settings : Delivery
         Attempts and time limits.
+    last_number : int
+        Of the sequence that frames are numbered in; after a restart higher than before.
     """
 
-    def __init__(self, settings: Delivery) -> None:
+    def __init__(self, settings: Delivery, *, last_number: int = 0) -> None:
         self._settings = settings
+        self._last_number = last_number
+        self._found_s: dict[SectionId, float] = {}
         self._waiting: OrderedDict[SectionId, None] = OrderedDict()
         self._resting: dict[SectionId, float] = {}
         self._workers: dict[str, _Worker] = {}
@@ -187,6 +201,10 @@ class Dispatch:
         """Sections that are with a worker."""
         return sum(len(worker.sent) for worker in self._workers.values())
 
+    def longest_wait_s(self, now_s: float) -> float:
+        """How long the oldest section without an end has been here."""
+        return now_s - next(iter(self._found_s.values()), now_s)  # in the order of finding
+
     def handle(self, event: Event, now_s: float) -> list[Action]:
         """What to do about an event, at POSIX or monotonic time ``now_s`` (seconds)."""
         actions: list[Action] = []
@@ -194,6 +212,7 @@ class Dispatch:
             case SectionFound(section):
                 if self._holder(section) is None and section not in self._resting:
                     self._waiting.setdefault(section)
+                    self._found_s.setdefault(section, now_s)
             case WorkerBeat():
                 actions += self._beat(event, now_s)
             case WorkerGone(name, finishing, reason):
@@ -202,8 +221,7 @@ class Dispatch:
                 holder = self._holder(section)
                 if holder is not None:
                     holder.failed.clear()
-                self._forget(section)
-                self._failures.pop(section, None)
+                self._end(section)
                 actions.append(Store(section))
             case SectionFailed(section, reason, final, name):
                 self._forget(section)
@@ -235,11 +253,13 @@ class Dispatch:
             # Held but not open here: another worker was quicker, its end is known already.
             if section in self._waiting or section in self._resting:
                 self._forget(section)
-                worker.sent[section] = now_s
+                worker.sent[section] = _Sent(now_s, beat.received)
+        # Its "done" came before this beat on the same way, if it came at all.
         lost = [
             section
-            for section, sent_s in worker.sent.items()
-            if section not in beat.holding and now_s - sent_s > self._settings.resend_s
+            for section, sent in worker.sent.items()
+            if section not in beat.holding
+            and (sent.number <= beat.received or now_s - sent.at_s > self._settings.resend_s)
         ]
         for section in lost:
             del worker.sent[section]
@@ -299,8 +319,7 @@ class Dispatch:
         if not final and len(reasons) < self._settings.attempts:
             self._resting[section] = now_s + self._settings.retry_s * len(reasons)
             return [Note(f"{section}: attempt {len(reasons)} failed: {reason}")]
-        del self._failures[section]
-        self._forget(section)
+        self._end(section)
         different = list(dict.fromkeys(reasons))
         return [Quarantine(section, "; ".join(different), len(reasons))]
 
@@ -317,12 +336,19 @@ class Dispatch:
             if not free[name]:
                 del free[name]
             section, _ = self._waiting.popitem(last=self._settings.order == "newest-first")
-            self._workers[name].sent[section] = now_s
-            actions.append(Send(name, section))
+            self._last_number += 1
+            self._workers[name].sent[section] = _Sent(now_s, self._last_number)
+            waited_s = now_s - self._found_s.get(section, now_s)
+            actions.append(Send(name, section, self._last_number, waited_s))
         return actions
 
     def _holder(self, section: SectionId) -> _Worker | None:
         return next((w for w in self._workers.values() if section in w.sent), None)
+
+    def _end(self, section: SectionId) -> None:
+        self._forget(section)
+        self._failures.pop(section, None)
+        self._found_s.pop(section, None)
 
     def _forget(self, section: SectionId) -> None:
         self._waiting.pop(section, None)

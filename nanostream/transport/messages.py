@@ -64,13 +64,15 @@ class Beat(Struct, frozen=True, tag="beat"):
     """A worker's sign of life, to agent and sink: what it holds, what it is computing.
 
     The first one says hello; ``slots`` is the worker's credit. One is sent at once whenever a
-    computation starts, so that a crash can be laid at the right section's door.
+    computation starts, so that a crash can be laid at the right section's door. ``received`` is the
+    highest number of a frame that came.
     """
 
     slots: int
     holding: tuple[SectionId, ...] = ()
     computing: SectionId | None = None
     detail: str = ""
+    received: int = 0
 
 
 class Pong(Struct, frozen=True, tag="pong"):
@@ -132,6 +134,7 @@ class Report(Struct, frozen=True, tag="report"):
     seen: int
     waiting: int
     in_work: int
+    longest_wait_s: float = 0.0
 
 
 class Words(Struct, frozen=True, tag="words"):
@@ -149,6 +152,7 @@ class _FrameHeader(Struct, frozen=True, tag="frame"):
     stream: bool
     written_s: float | None
     timings_s: dict[str, float]
+    number: int = 0
 
 
 class _ResultHeader(Struct, frozen=True, tag="result"):
@@ -204,6 +208,7 @@ def encode(message: Message) -> list[Buffer]:
             stream=message.stream,
             written_s=message.written_s,
             timings_s=message.timings_s,
+            number=message.number,
         )
         buffers = [pixels.data]
     elif isinstance(message, Result):
@@ -266,6 +271,7 @@ def decode(parts: Sequence[bytes | memoryview]) -> Message:
     if isinstance(header, Beat):
         _expect(len(header.holding) <= MAX_HOLDING, "worker claims to hold too many sections")
         _expect(0 <= header.slots <= MAX_HOLDING, f"worker asks for {header.slots} slots")
+        _expect(0 <= header.received < 2**63, f"frame number {header.received}")
     if isinstance(header, Quarantine):
         _expect(0 < header.attempts < 2**31, f"{header.attempts} attempts")
     if isinstance(header, Words):
@@ -285,6 +291,7 @@ def _frame(header: _FrameHeader, buffers: Sequence[bytes | memoryview]) -> Frame
         stream=header.stream,
         written_s=header.written_s,
         timings_s=header.timings_s,
+        number=header.number,
     )
 
 

@@ -1,16 +1,17 @@
 """ZeroMQ: the only module that imports it.
 
-`Server` (ROUTER, binds), `Client` (DEALER, connects), `Publisher` and `Subscriber` (newest
-snapshot only), `Waker` (another thread wakes the loop) and `wait` (which of them have something).
+`Server` (ROUTER, binds), `Client` (DEALER, connects), `Desk` (ROUTER for SerialEM's scripts),
+`Publisher` and `Subscriber` (newest snapshot only), `Waker` (another thread wakes the loop) and
+`wait` (which of them have something).
 Sockets never block: a full or absent peer is a False, and who called decides.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import secrets
 import socket as socket_module
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from typing import ClassVar, Literal, Protocol, get_args
 
 import zmq
 from zmq.utils import z85
+from zmq.utils.monitor import recv_monitor_message
 
-from nanostream.config import Network
+from nanostream.config import Network, is_loopback
 from nanostream.errors import ConfigError, MessageError
 from nanostream.records import Snapshot
 from nanostream.transport.keys import Keys, load_keys
@@ -28,18 +30,21 @@ from nanostream.transport.messages import Message, decode, encode
 
 __all__ = [
     "Client",
+    "Desk",
     "Publisher",
     "Server",
     "Subscriber",
     "Waker",
     "check_free",
+    "free_network",
     "free_ports",
+    "handshake",
     "new_key_pair",
     "refusals",
     "wait",
 ]
 
-PortName = Literal["frames", "results", "snapshots"]
+PortName = Literal["frames", "results", "snapshots", "queries"]
 
 #: A buffer larger than this is handed to ZeroMQ without a copy.
 _NO_COPY_BYTES = 65536
@@ -47,6 +52,9 @@ _NO_COPY_BYTES = 65536
 _QUEUE = 64
 _HEARTBEAT_MS = 2000
 _DEAD_AFTER_MS = 10000
+#: Of one try to connect. The system's own waits twice as long from try to try, so a link that was
+#: cut for a minute would be found again only after another.
+_CONNECT_WITHIN_MS = 3000
 
 
 class Pollable(Protocol):
@@ -76,7 +84,7 @@ class _Place:
         number = getattr(network, f"{port}_port")
         name = network.frames_server if port == "frames" else network.results_server
         keys = load_keys(Path(network.keys)) if network.keys else None
-        if keys is None and not _is_loopback(host):
+        if keys is None and not is_loopback(host):
             msg = (
                 f"[network] {port}_host: {host!r} is reachable from other machines, which needs "
                 "keys; nanostream keys create makes them, [network] keys names their folder"
@@ -110,13 +118,6 @@ class _Place:
             socket.curve_publickey, socket.curve_secretkey = self.keys.public, self.keys.secret
             socket.curve_serverkey = self.server_key
         socket.connect(self.address)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class _Door:
@@ -172,6 +173,7 @@ def _socket(kind: int, *, largest_bytes: int) -> zmq.Socket[bytes]:
     socket.setsockopt(zmq.MAXMSGSIZE, largest_bytes)
     socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _DEAD_AFTER_MS)
+    socket.setsockopt(zmq.CONNECT_TIMEOUT, _CONNECT_WITHIN_MS)
     socket.setsockopt(zmq.RECONNECT_IVL, 50)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
     return socket
@@ -270,6 +272,49 @@ class Client:
         self.socket.close(linger=round(linger_s * 1000))
 
 
+class Desk:
+    """Binds for scripts that ask with REQ (or DEALER) sockets, one part of bytes each way.
+
+    Parameters
+    ----------
+    network : Network
+        Hosts, ports and keys.
+    largest_bytes : int
+        A part larger than this closes the asker's connection before it is read.
+
+    Raises
+    ------
+    ConfigError
+        If the port is taken, or reachable from other machines and there are no keys.
+    """
+
+    #: Questions taken in one turn, so that an asker in a loop cannot keep the sink from its work.
+    MOST_AT_ONCE = 100
+
+    def __init__(self, network: Network, *, largest_bytes: int) -> None:
+        place = _Place.of(network, "queries")
+        self.socket = _socket(zmq.ROUTER, largest_bytes=largest_bytes)
+        place.bind(self.socket)
+
+    def receive(self) -> Iterator[tuple[bytes, bytes]]:
+        """Askers and what they ask; what has not the parts of a question comes as no bytes."""
+        for _ in range(self.MOST_AT_ONCE):
+            parts = _receive(self.socket)
+            if parts is None:
+                return
+            asked = len(parts) == 3 and not parts[1].bytes
+            yield parts[0].bytes, parts[2].bytes if asked else b""
+
+    def send(self, asker: bytes, body: bytes) -> None:
+        """Answer; an asker that has gone is not missed."""
+        with contextlib.suppress(zmq.ZMQError):
+            self.socket.send_multipart([asker, b"", body], zmq.DONTWAIT)
+
+    def close(self) -> None:
+        """Close; answers get a moment to leave."""
+        self.socket.close(linger=200)
+
+
 class Publisher:
     """Tells whoever listens the newest snapshot."""
 
@@ -293,10 +338,8 @@ class Subscriber:
 
     def __init__(self, network: Network) -> None:
         place = _Place.of(network, "snapshots")
-        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
-        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket = _socket(zmq.SUB, largest_bytes=2**24)
         self.socket.setsockopt(zmq.CONFLATE, 1)
-        self.socket.setsockopt(zmq.MAXMSGSIZE, 2**24)
         self.socket.setsockopt(zmq.SUBSCRIBE, b"")
         place.connect(self.socket)
 
@@ -378,6 +421,48 @@ def check_free(network: Network) -> None:
                 "stop the other nanostream session or choose another port"
             )
             raise ConfigError(msg) from error
+
+
+def handshake(network: Network, port: PortName, *, timeout_s: float) -> str:
+    """Connect as a client would, say nothing, and leave.
+
+    Returns
+    -------
+    str
+        Empty if the port answers and, where there are keys, both ends proved theirs; else why not.
+
+    Raises
+    ------
+    ConfigError
+        If the keys of this machine cannot be used.
+    """
+    place = _Place.of(network, port)
+    socket = _socket(zmq.DEALER, largest_bytes=2**20)
+    events = socket.get_monitor_socket()
+    deadline_s = time.monotonic() + timeout_s
+    said = "nothing answers"
+    try:
+        place.connect(socket)
+        while (left_s := deadline_s - time.monotonic()) > 0 and events.poll(round(left_s * 1000)):
+            event = recv_monitor_message(events)["event"]
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                return ""
+            if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                return "it does not trust this machine's key"
+            if event == zmq.EVENT_CONNECTED:  # and if no more comes than the end of it:
+                said = "it answers, and does not prove that it has the key it should"
+    finally:
+        socket.disable_monitor()
+        events.close()
+        socket.close()
+    return said
+
+
+def free_network() -> dict[str, int]:
+    """Keys of ``[network]`` with ports on loopback that are free at this moment."""
+    names = get_args(PortName)
+    ports = free_ports(len(names))
+    return {f"{name}_port": port for name, port in zip(names, ports, strict=True)}
 
 
 def free_ports(count: int) -> list[int]:

@@ -6,28 +6,32 @@ every ``poll_s`` is the truth, since notices get lost and network shares send no
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from pathlib import Path
 
-from msgspec.structs import replace
-from watchdog.observers import Observer
-
 from nanostream import faults
+from nanostream.acquisition import live
 from nanostream.acquisition.ledger import Ledger
 from nanostream.acquisition.mdoc import read_metadata
-from nanostream.acquisition.mrc import read_header, read_section
-from nanostream.acquisition.readiness import FileStat, Readiness
-from nanostream.config import Config
+from nanostream.acquisition.mrc import fingerprint
+from nanostream.acquisition.readiness import (
+    Contents,
+    FileStat,
+    KnownFile,
+    Readiness,
+    is_same_title,
+)
+from nanostream.config import Config, stream_of
 from nanostream.errors import ConfigError, MessageError, MicrographError, NotReadyError
-from nanostream.records import Frame, Metadata, SectionId
-from nanostream.results.store import is_stream
+from nanostream.records import Metadata, SectionId
 from nanostream.transport import dispatch as d
 from nanostream.transport import messages as m
-from nanostream.transport.sockets import Client, Server, Waker, refusals, wait
+from nanostream.transport.sockets import Client, Server, refusals, wait
 from nanostream_services.loop import LONGEST_WAIT_S, Stop, Words
-from nanostream_services.watching import Hints, WatchedFolder
+from nanostream_services.watching import Notices, WatchedFolder, pause_s
 
 __all__ = ["run_agent"]
 
@@ -37,8 +41,8 @@ logger = logging.getLogger(__name__)
 _METADATA_LOOK_S = 0.02
 #: A worker sends words only.
 _LARGEST_FROM_WORKER_BYTES = 2**20
-#: With more folders than this the system's notices cost more than looking, and overflow.
-_MOST_FOLDERS = 2000
+#: So many headers are read in one go before workers and sink are heard again.
+_READ_S = 0.1
 
 
 def run_agent(config: Config, stop: Stop) -> None:
@@ -64,6 +68,8 @@ def run_agent(config: Config, stop: Stop) -> None:
         try:
             while not stop.is_set():
                 agent.step()
+            if config.delivery.at_stop == "drain":
+                agent.drain(stop)
         finally:
             agent.close()
 
@@ -71,18 +77,26 @@ def run_agent(config: Config, stop: Stop) -> None:
 class _Agent:
     def __init__(self, config: Config, root: Path, ledger: Ledger) -> None:
         self._config, self._root, self._ledger = config, root.resolve(), ledger
-        self._folder = WatchedFolder(self._root, config.watch)
+        self._folder = WatchedFolder(self._root, config.watch, say=self._note)
         self._away = False
         self._mdocs_are_written = True
         self._readiness = Readiness(ledger.known_files())
-        self._dispatch = d.Dispatch(config.delivery)
+        # Microseconds since 1970: higher than any number before the restart.
+        self._dispatch = d.Dispatch(config.delivery, last_number=time.time_ns() // 1000)
         self._held: dict[SectionId, float] = {}
         self._written_s: dict[SectionId, float] = {}
         self._metadata: dict[SectionId, tuple[float | None, Metadata] | None] = {}
         self._to_report: dict[SectionId, m.Quarantine] = {}
         self._words = Words()
         self._first_look = True
-        self._next_scan_s = self._next_report_s = 0.0
+        first_start = not ledger.first_look_ended
+        self._setting_apart = first_start and config.watch.start != "all"
+        self._draining = False
+        self._passed_over: dict[str, KnownFile] = {}
+        self._backlog: list[SectionId] = []
+        self._due: OrderedDict[str, FileStat] = OrderedDict()
+        self._next_scan_s = self._next_newest_s = self._next_report_s = 0.0
+        self._said_pause_s = 2 * config.watch.poll_s
         network = config.network
         self._server = Server(network, "frames", largest_bytes=_LARGEST_FROM_WORKER_BYTES)
         self._sink = Client(
@@ -91,24 +105,28 @@ class _Agent:
             name=f"agent-{self._server.instance[:8]}",
             largest_bytes=_LARGEST_FROM_WORKER_BYTES,
         )
-        self._waker = Waker()
-        self._hints = Hints(self._root, self._waker)
-        self._observer = self._observe()
+        self._notices = Notices(self._folder, config.watch, say=self._note)
+        self._notices.listen()
         again = ledger.unfinished()
         if again:
             self._note(f"{len(again)} sections of an earlier run go on")
-        for section in again:
-            self._decide(d.SectionFound(section))
+        if config.watch.start == "newest-first":
+            self._backlog = again
+        else:
+            for section in again:
+                self._decide(d.SectionFound(section))
         for section, reason, attempts in ledger.given_up():
             self._to_report[section] = m.Quarantine(section, reason, attempts, self._movie(section))
 
     def step(self) -> None:
         """One turn of the loop: wait for something, then handle all of it."""
         now_s = time.monotonic()
-        until_s = min(self._next_scan_s, self._next_report_s) - now_s
+        until_s = min(self._next_scan_s, self._next_newest_s, self._next_report_s) - now_s
         longest_s = _METADATA_LOOK_S if self._held else LONGEST_WAIT_S
-        wait([self._server, self._sink, self._waker], min(until_s, longest_s))
-        self._waker.clear()
+        wait(
+            [self._server, self._sink, self._notices],
+            0.0 if self._due else min(until_s, longest_s),
+        )
         for worker, message in self._server.receive():
             self._hear(worker, message)
         for answer in self._sink.receive():
@@ -125,46 +143,35 @@ class _Agent:
         self._decide(d.Tick())
         self._look()
         self._release()
+        self._take_up()
         self._report()
+
+    def drain(self, stop: Stop) -> None:
+        """Take nothing new and finish what was acquired, unless somebody insists."""
+        self._draining = True
+        if self._open:
+            self._note(f"told to stop: {self._open} sections are finished first")
+        while self._open and not stop.insisted.is_set():
+            self.step()
+
+    @property
+    def _open(self) -> int:
+        """Sections that were found and have no end."""
+        waiting = len(self._held) + len(self._backlog) + self._dispatch.waiting
+        return waiting + self._dispatch.in_work
 
     def close(self) -> None:
         """Tell the sink the last counts and let go of everything."""
         self._next_report_s = 0.0
         self._report()
-        self._stop_observing()
-        self._waker.close()
+        self._notices.close()
         self._sink.close(linger_s=1.0)
         self._server.close()
 
-    def _observe(self) -> Observer | None:  # type: ignore[valid-type]
-        observer = Observer()
-        folders = self._folder.count_folders(_MOST_FOLDERS)
-        if folders > _MOST_FOLDERS:
-            self._note(
-                f"{self._root} has more than {_MOST_FOLDERS} folders: looking every "
-                f"{self._config.watch.poll_s} s instead of listening; give a smaller folder"
-            )
-            return None
-        try:
-            observer.schedule(self._hints, str(self._root), recursive=True)
-            observer.start()
-        except OSError as error:
-            self._note(
-                f"no notices for {self._root} ({error}); "
-                f"looking every {self._config.watch.poll_s} s instead"
-            )
-            return None
-        return observer
-
-    def _stop_observing(self) -> None:
-        if self._observer is not None:
-            self._observer.stop()
-            self._observer.join()
-
     def _hear(self, worker: str, message: m.Message | MessageError) -> None:
         match message:
-            case m.Beat(slots, holding, computing, detail):
-                self._decide(d.WorkerBeat(worker, slots, holding, computing, detail))
+            case m.Beat(slots, holding, computing, detail, received):
+                self._decide(d.WorkerBeat(worker, slots, holding, computing, detail, received))
                 self._server.send(worker, m.Pong(self._server.instance))
             case m.Done(section):
                 self._decide(d.SectionDone(section))
@@ -194,34 +201,98 @@ class _Agent:
         self._away = away
         self._note(f"{self._root} {'cannot be reached; waiting for it' if away else 'is back'}")
         if not away:  # the system's notices were for the folder that was there before
-            self._stop_observing()
-            self._observer = self._observe()
+            self._notices.listen()
         self._decide(d.FilesAway(away))
 
     def _look(self) -> None:
-        now_s = time.monotonic()
-        if now_s >= self._next_scan_s:
-            self._hints.take()
-            self._note_away(self._is_away())
-            listing = self._folder.files()
-            self._next_scan_s = time.monotonic() + self._config.watch.poll_s
-        else:
-            listing = {}
-            for path in self._hints.take():
-                if self._folder.wants(path):
-                    try:
-                        listing[path] = FileStat.of((self._root / path).stat())
-                    except OSError:
-                        continue
+        """Read the headers that are due: of what changed at once, of a look's as there is time."""
+        if not self._setting_apart:  # else what changes during the first look is news after it
+            self._look_at_noticed(self._notices.take(), time.monotonic())
+        if not self._due:
+            self._list(time.monotonic())
+        end_s = time.monotonic() + _READ_S
+        while self._due:
+            path, listed = self._due.popitem(last=False)
+            seen = self._ledger.seen
+            self._inspect(path, listed)
+            if self._ledger.seen > seen and not self._first_look:
+                self._notices.found_by_look(path)
+            if time.monotonic() > end_s:
+                break
+        if self._first_look and not (self._due or self._draining):
+            self._end_first_look()
+
+    def _look_at_noticed(self, paths: set[str], now_s: float) -> None:
+        listing = {}
+        for path in paths:
+            if self._folder.wants(path):
+                try:
+                    listing[path] = FileStat.of((self._root / path).stat())
+                except OSError:
+                    continue
         for path in self._readiness.to_inspect(listing, now_s):
+            self._due.pop(path, None)  # its entry there is older
             self._inspect(path, listing[path])
-        self._first_look = False
+
+    def _list(self, now_s: float) -> None:
+        """Look at all files, or at the newest, if it is time to."""
+        if now_s < min(self._next_scan_s, self._next_newest_s):
+            return
+        cpu_s = time.thread_time()
+        all_files = now_s >= self._next_scan_s
+        if all_files:
+            self._note_away(self._is_away())
+            self._notices.check()
+        listing = self._folder.files() if all_files else self._folder.newest_files()
+        due = self._readiness.to_inspect(listing, now_s)
+        if self._setting_apart:
+            due.sort(key=lambda path: listing[path].mtime_ns)
+        self._due.update((path, listing[path]) for path in due)
+        poll_s = self._config.watch.poll_s
+        end_s = time.monotonic()
+        rest_s = pause_s(time.thread_time() - cpu_s, end_s - now_s, poll_s)
+        if self._first_look:  # it took longer than others will; and all that it found must settle
+            rest_s = poll_s
+        self._next_newest_s = end_s + (poll_s if all_files else rest_s)
+        if all_files:
+            self._next_scan_s = end_s + rest_s
+            self._note_pause(len(listing), rest_s)
+
+    def _note_pause(self, files: int, pause_s: float) -> None:
+        if pause_s > 2 * self._said_pause_s:
+            self._said_pause_s = pause_s
+            self._note(
+                f"{files} files: all are looked at every {pause_s:.0f} s, those written last and "
+                f"what is new every {self._config.watch.poll_s:g} s"
+            )
+
+    def _end_first_look(self) -> None:
+        self._first_look = self._setting_apart = False
+        if not self._ledger.first_look_ended:
+            self._ledger.end_first_look(self._passed_over)
+        if self._passed_over:
+            sections = sum(file.published for file in self._passed_over.values())
+            self._note(
+                f"{sections} sections in {len(self._passed_over)} files were there before and are "
+                "left alone ([watch] start = only-new)"
+            )
+            self._passed_over.clear()
+        if self._backlog:
+            self._note(f"{len(self._backlog)} sections were there before and go after what is new")
+
+    def _take_up(self) -> None:
+        """Let sections that were there before go, the newest first, while nothing new waits."""
+        while self._backlog and not (self._held or self._dispatch.waiting):
+            self._decide(d.SectionFound(self._backlog.pop()))
 
     def _inspect(self, path: str, listed: FileStat) -> None:
+        if self._draining:
+            return
         try:
-            header, status = read_header(self._root / path)
+            contents, status = live.inspect(self._root / path)
         except NotReadyError:
-            self._readiness.not_ready(path, listed)
+            # A TIFF that SerialEM did not write is listed nowhere and will never be.
+            self._readiness.not_ready(path, listed, patient=not live.is_tiff(Path(path)))
             return
         except MicrographError as error:
             self._readiness.refused(path, listed)
@@ -230,14 +301,22 @@ class _Agent:
         except OSError as error:
             logger.debug("%s cannot be read now: %s", path, error)
             return
-        sections = self._readiness.inspected(path, FileStat.of(status), header)
+        finished = contents.frames and live.frames_finished(self._root / path)
+        sections = self._readiness.inspected(path, FileStat.of(status), contents, finished=finished)
+        sections += self._overwritten(path, contents)
         known = self._readiness.known_file(path)
+        if self._setting_apart and self._config.watch.start == "only-new":
+            self._passed_over[path] = known
+            return
         if sections:
             faults.point("agent.found")
         if sections or known.stat is not None:  # settled: not to be inspected after a restart
             self._ledger.found(path, known, sections)
         if sections:
             faults.point("agent.remembered")
+        if self._setting_apart and self._config.watch.start == "newest-first":
+            self._backlog += sections
+            return
         wait_s = self._config.watch.mdoc_wait_s
         for section in sections:
             # What was there before says nothing of how quick we are.
@@ -248,10 +327,24 @@ class _Agent:
             expected = first or (self._root / f"{path}.mdoc").exists()
             self._held[section] = time.monotonic() + (wait_s if expected else 0.0)
 
+    def _overwritten(self, path: str, contents: Contents) -> list[SectionId]:
+        """Sections of a file that are not what was read of them any more."""
+        if not self._readiness.in_doubt(path):
+            return []
+        known = self._readiness.known_file(path)
+        fingerprints = self._ledger.fingerprints(path, known)
+        try:
+            changed = live.changed_sections(self._root / path, contents, fingerprints)
+        except OSError as error:
+            logger.debug("%s cannot be compared now: %s", path, error)
+            return []
+        return self._readiness.compared(path, changed)
+
     def _release(self) -> None:
         """Let sections go whose metadata is there, or has been waited for long enough."""
         for section, deadline_s in list(self._held.items()):
-            metadata = read_metadata(self._root / section.path, section.z)
+            title = self._readiness.known_file(section.path).title
+            metadata = read_metadata(self._root / section.path, section.z, title=title)
             if metadata is not None or time.monotonic() >= deadline_s:
                 if section.z == 0:
                     self._mdocs_are_written = metadata is not None
@@ -269,8 +362,8 @@ class _Agent:
 
     def _perform(self, action: d.Action) -> d.Event | None:
         match action:
-            case d.Send(worker, section):
-                return self._send(worker, section)
+            case d.Send():
+                return self._send(action)
             case d.Store(section):
                 faults.point("agent.done")
                 self._ledger.stored(section)
@@ -288,47 +381,66 @@ class _Agent:
                 self._note(text)
         return None
 
-    def _send(self, worker: str, section: SectionId) -> d.Event | None:
+    def _send(self, order: d.Send) -> d.Event | None:
+        worker, section = order.worker, order.section
         path = self._root / section.path
         start_s = time.perf_counter()
+        known = self._readiness.known_file(section.path)
+        if section not in self._metadata:
+            self._metadata[section] = read_metadata(path, section.z, title=known.title)
         try:
-            header, pixels = read_section(path, section.z)
+            frame = live.read_frame(
+                path,
+                section,
+                self._metadata[section],
+                pixel_size_nm=self._config.watch.pixel_size_nm,
+            )
         except (MicrographError, OSError) as error:
             if self._is_away():
                 self._note_away(True)
                 return d.FilesAway(True, section)
-            return d.SectionFailed(section, f"cannot be read: {error}")
-        known = self._readiness.known_file(section.path)
+            del self._metadata[section]  # what was read of a file that is being rewritten
+            return d.SectionFailed(section, self._why_not(section, error))
         # The title has SerialEM's time of "Open New": pixels of a newer file of the same name must
         # not pass for this section's.
-        if known.generation != section.generation or known.title != header.title:
-            reason = "the file was written anew before this section was read"
+        title = frame.metadata.file_title or ""
+        if known.generation_of(section.z) != section.generation or not is_same_title(
+            known.title, title
+        ):
+            reason = "the file was written anew, or this section, before it was read"
             return d.SectionFailed(section, reason, final=True)
-        if section not in self._metadata:
-            self._metadata[section] = read_metadata(path, section.z)
-        pixel_size_nm, metadata = self._metadata[section] or (None, Metadata())
-        if pixel_size_nm is None:
-            pixel_size_nm = header.pixel_size_nm
-            metadata = replace(metadata, pixel_size_source="header" if pixel_size_nm else None)
-        metadata = replace(metadata, file_title=header.title or None)
-        frame = Frame(
-            section=section,
-            pixels=pixels,
-            pixel_size_nm=pixel_size_nm,
-            metadata=metadata,
+        frame = dataclasses.replace(
+            frame,
             stream=self._movie(section),
             written_s=self._written_s.get(section),
-            timings_s={"read_s": time.perf_counter() - start_s},
+            timings_s={"wait_s": order.waited_s, "read_s": time.perf_counter() - start_s},
+            number=order.number,
         )
         faults.point("agent.read")
         if not self._server.send(worker, frame):
             return d.WorkerGone(worker, reason="cannot be reached")
-        faults.point("agent.sent")
         logger.debug("%s sent to %s", section, worker)
+        faults.point("agent.sent")
+        self._ledger.read(section, fingerprint(frame.pixels))
         return None
 
+    def _why_not(self, section: SectionId, error: Exception) -> str:
+        """Why a section cannot be read, and where it went."""
+        if not isinstance(error, FileNotFoundError):
+            return f"cannot be read: {error}"
+        other = self._readiness.renamed_to(section.path)
+        if other is None:
+            return f"cannot be read: {section.path} was deleted or renamed before it was read"
+        return (
+            f"cannot be read: {section.path} was renamed before it was read; it is found again as "
+            f"{SectionId(other, section.z, self._readiness.known_file(other).generation)}"
+        )
+
     def _movie(self, section: SectionId) -> bool:
-        return is_stream(section.path, self._config.streams)
+        # What was overwritten has no neighbours: the others have another generation.
+        known = self._readiness.known_file(section.path)
+        overwritten = (section.z, section.generation) in known.overwritten
+        return not overwritten and stream_of(section.path, self._config.streams) is not None
 
     def _forget(self, section: SectionId) -> None:
         self._written_s.pop(section, None)
@@ -344,8 +456,9 @@ class _Agent:
         self._sink.send(
             m.Report(
                 seen=self._ledger.seen,
-                waiting=self._dispatch.waiting + len(self._held),
+                waiting=self._dispatch.waiting + len(self._held) + len(self._backlog),
                 in_work=self._dispatch.in_work,
+                longest_wait_s=self._dispatch.longest_wait_s(now_s),
             )
         )
         if words := self._words.message():

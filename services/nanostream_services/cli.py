@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -11,7 +12,7 @@ from enum import StrEnum
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -20,10 +21,23 @@ from rich.progress import Progress
 from rich.table import Column, Table
 from rich.text import Text
 
+from nanostream.acquisition.simulator import Fault, Kind
 from nanostream.config import Config, Stream, load_config, override
 from nanostream.errors import ConfigError, ModelError, NanostreamError
 from nanostream.records import Snapshot
+from nanostream_services.command_groups import (
+    ConfigFile,
+    Json,
+    add_row,
+    config_app,
+    keys_app,
+    models_app,
+    quarantine_app,
+)
 from nanostream_services.loop import Stop, start_log, stopping
+
+if TYPE_CHECKING:
+    from nanostream_services.doctor import Finding
 
 __all__ = ["app", "main"]
 
@@ -32,18 +46,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-models_app = typer.Typer(no_args_is_help=True, help="Networks and their cards.")
 app.add_typer(models_app, name="models")
-quarantine_app = typer.Typer(no_args_is_help=True, help="Sections that were given up.")
 app.add_typer(quarantine_app, name="quarantine")
-keys_app = typer.Typer(no_args_is_help=True, help="Keys, for more than one machine.")
 app.add_typer(keys_app, name="keys")
+app.add_typer(config_app, name="config")
 
 _INTERRUPTED = 130
 
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="TOML file; configs/microscope.toml shows all keys.")
-]
 Out = Annotated[Path, typer.Option("--out", help="Session folder; made if absent.")]
 ModelName = Annotated[str | None, typer.Option("--model", help="See: nanostream models list.")]
 Threshold = Annotated[float | None, typer.Option(help="Instead of the model card's.")]
@@ -53,23 +62,15 @@ Streams = Annotated[
 ]
 Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of the dashboard.")]
 WithParent = Annotated[bool, typer.Option("--with-parent", hidden=True)]
-Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
-class Kind(StrEnum):
-    """How the stand-in saves."""
+class Part(StrEnum):
+    """What a machine is to run."""
 
-    stack = "stack"
-    single = "single"
-
-
-class Scaling(StrEnum):
-    """How a model wants its micrographs scaled after the median filter."""
-
-    image_max = "image-max"
-    image_minmax = "image-minmax"
-    dataset_max = "dataset-max"
-    standardize = "standardize"
+    agent = "agent"
+    worker = "worker"
+    sink = "sink"
+    all = "all"
 
 
 def main() -> None:
@@ -139,12 +140,17 @@ def run(
     stop_when_idle: Annotated[
         float | None, typer.Option(help="Stop after so many seconds without anything new.", min=0)
     ] = None,
+    drain: Annotated[
+        bool,
+        typer.Option("--drain", help="On Ctrl-C finish what was acquired; a second one leaves it."),
+    ] = False,
     plain: Plain = False,
 ) -> None:
     """Segment what SerialEM writes, until Ctrl-C."""
     from nanostream_services.session import run_session
 
     settings = _settings(config, model=model, threshold=threshold, stream=stream, out=out)
+    settings = override(settings, delivery={"at_stop": "drain" if drain else None})
     settings = override(settings, watch={"directory": str(watch_dir.resolve())})
     if not watch_dir.is_dir():
         msg = f"{watch_dir} is not a folder; give the one SerialEM saves into"
@@ -179,11 +185,21 @@ def segment(
     pixel_size: Annotated[
         float | None, typer.Option(help="nm, for files that do not say it.", min=1e-6)
     ] = None,
+    like: Annotated[
+        Path | None, typer.Option(help="Make the masks of this session again, and compare.")
+    ] = None,
 ) -> None:
     """Segment files; the same results as live."""
+    from nanostream.results.session import Session
     from nanostream_services.offline import segment_files
 
+    before = Session(like) if like else None
+    if like and not config and (like / "config.json").is_file():
+        config = like / "config.json"
     settings = _settings(config, model=model, threshold=threshold, stream=stream, out=out)
+    if like and not root and settings.watch.directory:
+        watched = Path(settings.watch.directory)
+        root = watched if all(f.resolve().is_relative_to(watched) for f in files) else None
     console = Console()
     with stopping() as stop, Progress(console=console) as bar:
         task = bar.add_task("segmenting", total=None)
@@ -192,7 +208,13 @@ def segment(
             bar.update(task, completed=done, total=total, description=name or "done")
 
         result = segment_files(
-            files, settings, stop, root=root, pixel_size_nm=pixel_size, progress=progress
+            files,
+            settings,
+            stop,
+            root=root,
+            pixel_size_nm=pixel_size,
+            like=before,
+            progress=progress,
         )
         interrupted = stop.is_set()
     if result.known:
@@ -200,9 +222,14 @@ def segment(
     for reason in result.failed:
         sys.stderr.write(f"nanostream: {reason}\n")
     _summary(console, out)
+    if like:
+        console.print(
+            f"{result.same} of {result.stored} masks are, bit for bit, those of {like}",
+            soft_wrap=True,
+        )
     if interrupted:
         raise typer.Exit(_INTERRUPTED)
-    if result.failed:
+    if result.failed or (like and result.same < result.stored):
         raise typer.Exit(1)
 
 
@@ -220,7 +247,7 @@ def verify(
     from nanostream.results.session import Session
     from nanostream.results.verification import AcquiredFile, acquired_files
     from nanostream.results.verification import verify as hold_against
-    from nanostream_services.watching import WatchedFolder
+    from nanostream_services.watching import WatchedFolder, passed_over
 
     used = config or session / "config.json"
     settings = load_config(used) if config or used.is_file() else Config()
@@ -233,7 +260,9 @@ def verify(
             msg = f"{watch} is not a folder; give the one that was watched"
             raise ConfigError(msg)
         folder = WatchedFolder(watch.resolve(), settings.watch)
-        acquired, unreadable = acquired_files(folder.root, folder.files())
+        acquired, unreadable = acquired_files(
+            folder.root, folder.files(), passed_over(session, settings)
+        )
     found = hold_against(Session(session), acquired)
     found = msgspec.structs.replace(found, unreadable=unreadable)
     if as_json:
@@ -241,13 +270,15 @@ def verify(
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(tree)).decode() + "\n")
     else:
         table = Table("", "sections", "which", title=str(session))
-        _add_row(table, "acquired", "-" if found.acquired is None else str(found.acquired), "")
-        _add_row(table, "stored", str(found.stored), "")
+        add_row(table, "acquired", "-" if found.acquired is None else str(found.acquired), "")
+        add_row(table, "stored", str(found.stored), "")
         for name in ("quarantined", "missing", "absent", "doubled", "damaged", "unreadable"):
             names: tuple[str, ...] = getattr(found, name)
             shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-            _add_row(table, name, str(len(names)), shown)
+            add_row(table, name, str(len(names)), shown)
         Console().print(table)
+        if found.passed_over:
+            Console().print(f"{found.passed_over} sections were there before and not wanted")
         if watch is None:
             Console().print("compared with no folder: give --watch")
         elif found.absent:
@@ -260,13 +291,16 @@ def verify(
 def export(
     session: Annotated[Path, typer.Argument(help="Session folder.")],
     out: Annotated[Path, typer.Option(help="Folder for the files.")],
-    format: Annotated[str, typer.Option(help="csv")] = "csv",
+    format: Annotated[str, typer.Option(help="csv, nav")] = "csv",
+    navigator: Annotated[
+        Path | None, typer.Option(help="For nav: SerialEM's own Navigator file, with its maps.")
+    ] = None,
 ) -> None:
-    """Write a session's tables for other programs."""
+    """Write a session's tables for other programs, or points for SerialEM's Navigator."""
     from nanostream.results.exports import export as write
     from nanostream.results.session import Session
 
-    for path in write(Session(session), format, out):
+    for path in write(Session(session), format, out, navigator=navigator):
         sys.stdout.write(f"{path}\n")
 
 
@@ -278,7 +312,25 @@ def simulate(
     ] = None,
     rate: Annotated[float, typer.Option(help="Sections per second.", min=0.001)] = 1.0,
     sections: Annotated[int | None, typer.Option(help="How many; images repeat.", min=1)] = None,
-    kind: Annotated[Kind, typer.Option(help="One growing stack, or a file each.")] = Kind.stack,
+    kind: Annotated[
+        Kind,
+        typer.Option(
+            help="stack: one that grows; single: a file each; tilt: series with their .openTS "
+            "marker; dosesym: the same, sorted by tilt at the end; montage: 2 x 2 pieces; gatan: "
+            "stacks of 8 frames; tiff: a file and an mdoc each; idoc: a TIFF series; overwrite: "
+            "every third image overwrites a section; reuse: the file is created anew after every "
+            "third image."
+        ),
+    ] = Kind.stack,
+    fault: Annotated[
+        list[Fault] | None,
+        typer.Option(
+            help="What goes wrong, at once and then by chance; may be repeated. pause: in "
+            "mid-section; torn-header: written in two parts; reordered: as over a share, header "
+            "and size before the pixels; rename, delete: a finished file."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the faults.", min=0)] = 0,
     name: Annotated[str, typer.Option(help="Of the files.")] = "session",
     pixel_size: Annotated[float | None, typer.Option(help="nm, for images without one.")] = None,
     as_demo: Annotated[bool, typer.Option("--demo", hidden=True)] = False,
@@ -291,7 +343,8 @@ def simulate(
     if as_demo:
         play_demo(dest)
         return
-    if any(dest.glob(f"{name}.mrc")) or any(dest.glob(f"{name}_[0-9]*.mrc")):
+    taken = (f"{name}.*", f"{name}_[0-9]*.*", f"{name}[0-9]*.tif")
+    if any(path for pattern in taken for path in dest.glob(pattern)):
         msg = f"{dest} has files named {name} already, and they stay; choose another --name"
         raise ConfigError(msg)
     if images:
@@ -301,7 +354,14 @@ def simulate(
         pixel_size = pixel_size or DemoMicrograph.load().pixel_size_nm
         pixels = (frame for frame, _ in demo_movie(sections or 20, seed=DEMO_SEED))
     for path in play(
-        pixels, dest, kind=kind.value, interval_s=1 / rate, name=name, pixel_size_nm=pixel_size
+        pixels,
+        dest,
+        kind=kind,
+        interval_s=1 / rate,
+        name=name,
+        pixel_size_nm=pixel_size,
+        faults=fault or (),
+        seed=seed,
     ):
         sys.stdout.write(f"{path}\n")
 
@@ -323,6 +383,35 @@ def drill(
     if not finished:
         raise typer.Exit(_INTERRUPTED)
     verify(folder / "session", folder / "microscope")
+
+
+@app.command()
+def doctor(
+    config: ConfigFile = None,
+    role: Annotated[Part, typer.Option(help="What this machine is to run.")] = Part.all,
+    as_json: Json = False,
+) -> None:
+    """Check folders, disk, ports, keys, clocks, model and GPU, and send a section through."""
+    from nanostream_services.doctor import examine
+
+    settings = load_config(config) if config else Config()
+    found: list[Finding] = []
+    console = Console(highlight=False, quiet=as_json)
+    logging.getLogger().addHandler(logging.NullHandler())  # what falls is a finding
+    with stopping() as stop, console.status("looking; the whole chain takes half a minute"):
+        for finding in examine(settings, role.value, stop):
+            found.append(finding)
+            _show(console, finding)
+        if stop.is_set():
+            raise typer.Exit(_INTERRUPTED)
+    if as_json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")
+    problems, warnings = (
+        sum(finding.state == state for finding in found) for state in ("problem", "warning")
+    )
+    console.print(f"problems: {problems}, warnings: {warnings}")
+    if problems:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -357,66 +446,6 @@ def dashboard(
     from nanostream_services.dashboard import run_dashboard
 
     _serve(lambda c, s: run_dashboard(c, s, plain=plain), config, with_parent)
-
-
-@models_app.command("list")
-def models_list(as_json: Json = False) -> None:
-    """Models that can be used."""
-    from nanostream.segmentation.models import list_models
-
-    cards = list_models()
-    if as_json:
-        sys.stdout.write(msgspec.json.encode(cards).decode() + "\n")
-        return
-    columns = ("normalization", "threshold", "pixel size (nm)", "materials")
-    table = Table(Column("model", overflow="fold"), *columns)
-    for card in cards:
-        low_high = card.pixel_size_nm
-        _add_row(
-            table,
-            card.name,
-            card.normalization,
-            f"{card.threshold:g}",
-            f"{low_high[0]:g} to {low_high[1]:g}" if low_high else "?",
-            ", ".join(card.materials),
-        )
-    Console().print(table)
-
-
-@models_app.command("show")
-def models_show(name: str) -> None:
-    """Show the whole card of a model."""
-    from nanostream.segmentation.models import find_model
-
-    card, weights = find_model(name)
-    tree = msgspec.to_builtins(card) | {"folder": str(weights.parent)}
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(tree), indent=2).decode() + "\n")
-
-
-@models_app.command("import")
-def models_import(
-    file: Annotated[Path, typer.Argument(help="Keras weights of the paper's U-Net.")],
-    name: Annotated[str, typer.Option(help="To be known by.")],
-    normalization: Annotated[Scaling, typer.Option(help="As the network was trained.")],
-    threshold: Annotated[float, typer.Option(help="Above which a pixel is particle.")],
-    maximum: Annotated[
-        float | None,
-        typer.Option(help="For dataset-max: a fixed value; else the session's running maximum."),
-    ] = None,
-) -> None:
-    """Take weights, such as those published with the paper, into use."""
-    from nanostream.segmentation.models import import_model, user_models
-
-    card = import_model(
-        file,
-        name=name,
-        normalization=normalization.value,
-        threshold=threshold,
-        normalization_maximum=maximum,
-    )
-    sys.stdout.write(
-        f"{card.name} is in {user_models() / card.name}; use it with --model {card.name}\n"
-    )
 
 
 def _new_folder(out: Path | None, what: str) -> Path:
@@ -459,101 +488,6 @@ def _log_beside(session: Path) -> None:
     start_log(session / "logs" / "run.log")
 
 
-@quarantine_app.command("list")
-def quarantine_list(
-    session: Annotated[Path, typer.Argument(help="Session folder.")], as_json: Json = False
-) -> None:
-    """Show what was given up and why."""
-    from nanostream.results.session import Session
-
-    table = Session(session).quarantine
-    if as_json:
-        sys.stdout.write(table.to_json(orient="records") + "\n")
-        return
-    shown = Table("section", "attempts", "since", "reason")
-    for row in table.to_dict("records"):
-        _add_row(shown, row["section"], str(row["attempts"]), _date(row["time_s"]), row["reason"])
-    Console().print(shown)
-
-
-@quarantine_app.command("show")
-def quarantine_show(
-    session: Annotated[Path, typer.Argument(help="Session folder.")],
-    section: Annotated[str, typer.Argument(help="As in: quarantine list.")],
-) -> None:
-    """Show one section: the reason, and every event that names it."""
-    from nanostream.results.session import Session
-
-    opened = Session(session)
-    rows = opened.quarantine.query("section == @section")
-    if rows.empty:
-        msg = f"{section} is not in quarantine; nanostream quarantine list shows what is"
-        raise ConfigError(msg)
-    sys.stdout.write(f"{section}: {rows.iloc[0].reason} ({rows.iloc[0].attempts} attempts)\n")
-    events = opened.events
-    for event in events[events["text"].str.contains(section, regex=False)].to_dict("records"):
-        sys.stdout.write(f"{_date(event['time_s'])}  {event['source']}: {event['text']}\n")
-
-
-@quarantine_app.command("retry")
-def quarantine_retry(
-    session: Annotated[Path, typer.Argument(help="Session folder.")],
-    sections: Annotated[list[str] | None, typer.Argument(help="All, if none is named.")] = None,
-) -> None:
-    """Try sections again: at once if the session is running, else when it runs again."""
-    from nanostream.results.session import Session
-    from nanostream.results.store import ask_retry
-
-    chosen = sections or list(Session(session).quarantine["section"])
-    ask_retry(session, chosen)
-    sys.stdout.write(f"{len(chosen)} sections will be tried again\n")
-
-
-@keys_app.command("create")
-def keys_create(folder: Annotated[Path, typer.Argument(help="Made if absent.")]) -> None:
-    """Make the key pair of this machine."""
-    from nanostream.transport.keys import create_keys
-    from nanostream.transport.sockets import new_key_pair
-
-    create_keys(folder, new_key_pair())
-    sys.stdout.write(
-        f"{folder / 'own.secret'} stays here; take {folder / 'own.public'} to the other machines\n"
-        f"and say there: nanostream keys allow KEYS THIS_FILE --name NAME_OF_THIS_MACHINE\n"
-    )
-
-
-@keys_app.command("allow")
-def keys_allow(
-    folder: Annotated[Path, typer.Argument(help="Keys of this machine.")],
-    public: Annotated[Path, typer.Argument(help="own.public of the other machine.")],
-    name: Annotated[str, typer.Option(help="To know it by, as in [network] frames_server.")],
-) -> None:
-    """Trust another machine; delete its file to refuse it again."""
-    from nanostream.transport.keys import trust
-
-    sys.stdout.write(f"{trust(folder, name, public)}\n")
-
-
-@keys_app.command("list")
-def keys_list(folder: Annotated[Path, typer.Argument(help="Keys of this machine.")]) -> None:
-    """Show whom this machine trusts."""
-    from nanostream.transport.keys import load_keys
-
-    table = Table("machine", "public key")
-    for key, name in load_keys(folder).trusted().items():
-        _add_row(table, name, key.decode())
-    Console().print(table)
-
-
-def _add_row(table: Table, *cells: str) -> None:
-    """A row of plain text: what came from files must not be taken for markup."""
-    table.add_row(*map(Text, cells))
-
-
-def _date(time_s: float) -> str:
-    return datetime.fromtimestamp(time_s).isoformat(" ", "seconds")
-
-
 def _settings(
     file: Path | None,
     *,
@@ -576,6 +510,16 @@ def _serve(service: Callable[[Config, Stop], None], config: Path | None, with_pa
     start_log()
     with stopping(with_parent=with_parent) as stop:
         service(load_config(config) if config else Config(), stop)
+
+
+def _show(console: Console, finding: Finding) -> None:
+    """A finding in a few lines of a narrow terminal, what to do indented below."""
+    shown = Table.grid(Column(width=7), Column(width=15), Column(overflow="fold"), padding=(0, 1))
+    colour = {"ok": "green", "warning": "yellow", "problem": "red"}.get(finding.state, "dim")
+    shown.add_row(Text(finding.state, colour), finding.check, Text(finding.text))
+    if finding.advice:
+        shown.add_row("", "", Text(f"-> {finding.advice}", "bold"))
+    console.print(shown)
 
 
 def _idle_for(seconds: float) -> Callable[[Snapshot, Mapping[str, int]], bool]:
@@ -605,18 +549,18 @@ def _summary(console: Console, folder: Path) -> None:
     size = whole[f"diameter_{unit}"]
     tracks = session.tracks
     table = Table(title="Session", show_header=False)
-    _add_row(table, "sections stored", str(len(sections)))
-    _add_row(table, "sections quarantined", str(len(session.quarantine)))
-    _add_row(table, "particles", f"{len(particles)} ({len(whole)} whole)")
+    add_row(table, "sections stored", str(len(sections)))
+    add_row(table, "sections quarantined", str(len(session.quarantine)))
+    add_row(table, "particles", f"{len(particles)} ({len(whole)} whole)")
     if len(whole):
-        _add_row(
+        add_row(
             table,
             "equivalent circular diameter",
             f"mean {size.mean():.2f} {unit}, median {size.median():.2f} {unit}",
         )
     if len(tracks):
         identities = tracks.groupby("file")["particle"].nunique().sum()
-        _add_row(table, "tracks", str(identities))
+        add_row(table, "tracks", str(identities))
     console.print(table)
 
 

@@ -15,7 +15,7 @@ from nanostream.config import Config, Stream, override
 from nanostream.errors import NanostreamError
 from nanostream.records import Snapshot
 from nanostream.results.session import Session
-from nanostream.transport.sockets import free_ports
+from nanostream.transport.sockets import free_network
 from nanostream_services.loop import Stop
 from nanostream_services.session import run_session
 
@@ -48,11 +48,10 @@ def run_demo(folder: Path, stop: Stop, *, plain: bool) -> DemoResult | None:
     folder = folder.resolve()
     microscope = folder / "microscope"
     microscope.mkdir(parents=True, exist_ok=True)
-    frames, results, snapshots = free_ports(3)
     config = override(
         Config(streams=(Stream(pattern="*.mrc"),)),
         watch={"directory": str(microscope), "poll_s": 0.5},
-        network={"frames_port": frames, "results_port": results, "snapshots_port": snapshots},
+        network=free_network(),
         sink={"session": str(folder / "session")},
     )
     serialem = subprocess.Popen(

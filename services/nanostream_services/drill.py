@@ -1,7 +1,8 @@
 """A short simulated session in which things go wrong, for the evening before beam time.
 
-On this machine, with its disk, its load and its model: processes are killed and stopped, files are
-torn, the disk is full for a while. At the end every section must be stored once.
+On this machine, with its disk, its load and its model: processes are killed and stopped, the
+worker's connections are cut, files are torn, the disk is full for a while. At the end every section
+must be stored once.
 """
 
 from __future__ import annotations
@@ -11,16 +12,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nanostream.config import Config, Stream, override
 from nanostream.errors import ConfigError
 from nanostream.records import Snapshot
-from nanostream.transport.sockets import free_ports
+from nanostream.transport.sockets import free_network
+from nanostream_services.link import Link
 from nanostream_services.loop import Stop
-from nanostream_services.session import run_session
+from nanostream_services.session import run_session, write_config
 
 __all__ = ["SECTIONS", "run_drill"]
 
@@ -29,7 +31,8 @@ _RATE_PER_S = 3.0
 #: Short limits, so that the drill need not last: the rules are those of a session.
 _DELIVERY = {"heartbeat_s": 0.5, "silent_s": 4.0, "resend_s": 3.0, "retry_s": 0.5}
 _FULL_FOR_S = 5.0
-_STOPPED_FOR_S = 6.0
+#: Longer than ``silent_s``: the worker is given up, and comes back with what it has computed.
+_CUT_FOR_S = _STOPPED_FOR_S = 6.0
 
 
 def run_drill(folder: Path, stop: Stop, *, say: Callable[[str], None]) -> bool:
@@ -53,14 +56,18 @@ def run_drill(folder: Path, stop: Stop, *, say: Callable[[str], None]) -> bool:
         msg = f"{folder} has been used; give a new folder for the drill"
         raise ConfigError(msg)
     microscope.mkdir(parents=True)
-    frames, results, snapshots = free_ports(3)
+    network = free_network()
     config = override(
         Config(streams=(Stream(pattern="*.mrc"),)),
         watch={"directory": str(microscope), "poll_s": 0.5},
-        network={"frames_port": frames, "results_port": results, "snapshots_port": snapshots},
+        network=network,
         delivery=_DELIVERY,
         sink={"session": str(folder / "session")},
     )
+    links = {port: Link(network[port]) for port in ("frames_port", "results_port")}
+    through_links = folder / "worker.json"
+    ports = {port: link.port for port, link in links.items()}
+    write_config(override(config, network=ports), through_links)
     full = folder / "disk-is-full"
     os.environ["NANOSTREAM_DISK_FULL"] = str(full)
     arguments = ("simulate", microscope, "--sections", SECTIONS, "--rate", _RATE_PER_S)
@@ -69,10 +76,12 @@ def run_drill(folder: Path, stop: Stop, *, say: Callable[[str], None]) -> bool:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )
-    script = _Script(_faults(microscope, full), say)
+    script = _Script(_faults(microscope, full, list(links.values())), say)
     try:
-        run_session(config, stop, show=False, done=script.turn)
+        run_session(config, stop, show=False, done=script.turn, worker=through_links)
     finally:
+        for link in links.values():
+            link.over.set()
         del os.environ["NANOSTREAM_DISK_FULL"]
         serialem.terminate()
         serialem.wait()
@@ -87,7 +96,7 @@ def _nothing(_: Pids) -> None:
     """Nothing has to be undone."""
 
 
-def _faults(microscope: Path, full: Path) -> Iterator[Fault]:
+def _faults(microscope: Path, full: Path, links: Sequence[Link]) -> Iterator[Fault]:
     """What goes wrong: its name, how, for how many seconds, and how it ends."""
 
     def send(role: str, number: int) -> Callable[[Pids], None]:
@@ -96,6 +105,16 @@ def _faults(microscope: Path, full: Path) -> Iterator[Fault]:
     kill = getattr(signal, "SIGKILL", signal.SIGTERM)
     for role in ("worker", "agent", "sink"):
         yield f"the {role} is killed", send(role, kill), 0.0, _nothing
+
+    def cut(_: Pids) -> None:
+        for link in links:
+            link.cut.set()
+
+    def mend(_: Pids) -> None:
+        for link in links:
+            link.cut.clear()
+
+    yield "the worker's connections are cut", cut, _CUT_FOR_S, mend
 
     def tear(_: Pids) -> None:
         (microscope / "torn.mrc").write_bytes(b"\0" * 700)

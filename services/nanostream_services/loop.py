@@ -22,33 +22,46 @@ __all__ = ["LONGEST_WAIT_S", "Stop", "Words", "start_log", "stopping"]
 #: A loop looks at its stop flag at least this often.
 LONGEST_WAIT_S = 0.2
 
-Stop = threading.Event
+
+class Stop(threading.Event):
+    """Set when the process is told to stop; ``insisted`` when it is told again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.insisted = threading.Event()
+
+    def tell(self) -> None:
+        """Say once more that the process is to stop."""
+        if self.is_set():
+            self.insisted.set()
+        self.set()
 
 
 @contextmanager
 def stopping(*, with_parent: bool = False) -> Iterator[Stop]:
-    """A flag that is set by Ctrl-C or SIGTERM; a second one ends the process the hard way.
+    """A flag that is set by Ctrl-C or SIGTERM; a third one ends the process the hard way.
 
     Parameters
     ----------
     with_parent : bool
-        The process also stops when its standard input ends. A supervisor holds the other end of
-        that pipe, so its children stop with it, on every system, even if it was killed.
+        The process is also told by its standard input: a byte asks it to stop, the end of it
+        insists. A supervisor holds the other end of that pipe, so its children stop with it, on
+        every system, even if it was killed.
     """
     stop = Stop()
 
     def handle(number: int, _: FrameType | None) -> None:
-        if stop.is_set():
+        if stop.insisted.is_set():
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        stop.set()
+        stop.tell()
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     if sys.platform == "win32":
         numbers.append(signal.SIGBREAK)
     before = {number: signal.signal(number, handle) for number in numbers}
     if with_parent:
-        threading.Thread(target=_wait_for_end_of_input, args=(stop,), daemon=True).start()
+        threading.Thread(target=_listen_to_input, args=(stop,), daemon=True).start()
     try:
         yield stop
     finally:
@@ -56,14 +69,15 @@ def stopping(*, with_parent: bool = False) -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
-def _wait_for_end_of_input(stop: Stop) -> None:
+def _listen_to_input(stop: Stop) -> None:
     # os.read, not sys.stdin: its lock would be held when the interpreter shuts down.
     try:
         while os.read(0, 1):
-            pass
+            stop.set()
     except OSError:
         pass
     stop.set()
+    stop.insisted.set()
 
 
 class Words:

@@ -9,13 +9,16 @@ from pathlib import Path
 from time import perf_counter
 
 import msgspec
+import numpy as np
+import pandas as pd
 
 from nanostream.acquisition.micrographs import count_sections, read_micrograph
 from nanostream.analysis import Analyzer, versions
-from nanostream.config import Config
+from nanostream.config import Config, stream_of
 from nanostream.errors import ConfigError, MicrographError, ModelError, SessionError
 from nanostream.records import Frame, Result, SectionId
-from nanostream.results.store import Store, is_stream
+from nanostream.results.session import Session
+from nanostream.results.store import Store
 from nanostream.segmentation.models import ModelCard, find_model
 from nanostream_services.loop import Stop
 
@@ -28,11 +31,16 @@ class _AnotherError(MicrographError):
 
 @dataclass(frozen=True)
 class SegmentedFiles:
-    """How it went: sections stored now, there already, and reasons of what failed."""
+    """How it went: sections stored now, there already, and reasons of what failed.
+
+    ``same`` is the number of those whose mask and probability are, bit for bit, those of the
+    session they were to be like.
+    """
 
     stored: int
     known: int
     failed: tuple[str, ...]
+    same: int = 0
 
 
 def segment_files(
@@ -42,6 +50,7 @@ def segment_files(
     *,
     root: Path | None = None,
     pixel_size_nm: float | None = None,
+    like: Session | None = None,
     progress: Callable[[int, int, str], None],
 ) -> SegmentedFiles:
     """Segment every section of some files that the session does not have yet.
@@ -54,6 +63,8 @@ def segment_files(
         common folder.
     pixel_size_nm : float, optional
         For files that do not say it.
+    like : Session, optional
+        Whose sections are to be made again, each scaled as it was then.
     progress : callable
         Called with (sections done, sections in all, section id).
 
@@ -76,7 +87,8 @@ def segment_files(
             failed.append(str(error))
     card, _ = find_model(config.worker.model)
     threshold = config.worker.threshold or card.threshold
-    stored = known = 0
+    before = like.sections if like is not None else None
+    stored = known = same = 0
     with Store(Path(config.sink.session), config) as store:
         analyzer: Analyzer | None = None
         for done, (file, section) in enumerate(sections):
@@ -95,8 +107,13 @@ def segment_files(
                 if analyzer is None:
                     maximum = store.normalization_maximum()
                     analyzer = Analyzer(config.worker, normalization_maximum=maximum)
-                store.commit(Result.of(frame, analyzer(frame), versions=versions()))
+                if before is not None:
+                    frame, maximum = _as_before(before, frame, card, threshold)
+                    analyzer.take_maximum(maximum)
+                result = Result.of(frame, analyzer(frame), versions=versions())
+                store.commit(result)
                 stored += 1
+                same += like is not None and _is_same(like, result)
             except (SessionError, ModelError, ConfigError):
                 raise
             except _AnotherError as error:
@@ -104,11 +121,11 @@ def segment_files(
             except Exception as error:  # noqa: BLE001 - one bad section must not stop the rest
                 reason = f"{section}: {error}"
                 failed.append(reason)
-                movie = is_stream(section.path, config.streams)
+                movie = stream_of(section.path, config.streams) is not None
                 store.quarantine(section, reason, attempts=1, stream=movie)
         else:
             progress(len(sections), len(sections), "")
-    return SegmentedFiles(stored, known, tuple(failed))
+    return SegmentedFiles(stored, known, tuple(failed), same)
 
 
 def _names(files: Sequence[Path], root: Path | None) -> list[tuple[Path, str]]:
@@ -129,7 +146,35 @@ def _read(file: Path, section: SectionId, config: Config) -> Frame:
     start_s = perf_counter()
     frame = read_micrograph(file, section.z, section=section)
     timings_s = {"read_s": perf_counter() - start_s}
-    return replace(frame, stream=is_stream(section.path, config.streams), timings_s=timings_s)
+    stream = stream_of(section.path, config.streams) is not None
+    return replace(frame, stream=stream, timings_s=timings_s)
+
+
+def _as_before(
+    sections: pd.DataFrame, frame: Frame, card: ModelCard, threshold: float
+) -> tuple[Frame, float | None]:
+    """The frame under its name in a session, and the maximum that it was scaled by there."""
+    rows = sections[
+        (sections["path"] == frame.section.path)
+        & (sections["z"] == frame.section.z)
+        & (sections["pixels_crc32"] == frame.pixels_crc32())
+    ]
+    if rows.empty:
+        msg = "the other session has no section of this name and these pixels; give --root"
+        raise _AnotherError(msg)
+    row = rows.iloc[-1]
+    if (row.model_sha256, row.threshold) != (card.weights_sha256, threshold):
+        msg = f"it was made by model {row.model} at {row.threshold:g}; give --model and --threshold"
+        raise _AnotherError(msg)
+    maximum = row.normalization_maximum
+    section = SectionId.parse(row.section)
+    return replace(frame, section=section), None if np.isnan(maximum) else float(maximum)
+
+
+def _is_same(like: Session, result: Result) -> bool:
+    labels = np.array_equal(like.labels(result.section), result.labels)
+    scaled = np.rint(like.probability(result.section) * 255)
+    return labels and np.array_equal(scaled, result.probability)
 
 
 def _check_same(store: Store, frame: Frame, card: ModelCard, threshold: float) -> None:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from nanostream.transport.messages import Pong
 from nanostream.transport.sockets import Client, Subscriber, check_free, wait
 from nanostream_services.loop import LONGEST_WAIT_S, Stop, Words
 
-__all__ = ["WRONG_USE", "run_session"]
+__all__ = ["WRONG_USE", "run_session", "write_config"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +72,13 @@ class _Child:
             )
         self.started_s = time.monotonic()
 
+    def tell(self) -> None:
+        """Ask to stop when all that was acquired has its end."""
+        if self.process is not None and self.process.stdin is not None:
+            with suppress(OSError):  # it has just fallen
+                self.process.stdin.write(b".")
+                self.process.stdin.flush()
+
     def stop(self) -> None:
         """Ask to stop by the end of its input, insist after a while."""
         process = self.process
@@ -93,6 +100,7 @@ def run_session(
     plain: bool = False,
     show: bool = True,
     done: Done | None = None,
+    worker: Path | None = None,
 ) -> None:
     """Run all processes until told to stop, or until ``done`` says so.
 
@@ -101,7 +109,7 @@ def run_session(
     config : Config
         With folder to watch and session folder.
     stop : Stop
-        Set by Ctrl-C.
+        Set by Ctrl-C; a second one while a session is drained leaves what is left.
     plain : bool
         Lines instead of the dashboard.
     show : bool
@@ -109,6 +117,8 @@ def run_session(
     done : callable, optional
         Asked with each snapshot, and the process id of each role that runs, whether the session
         has come to its end.
+    worker : Path, optional
+        A configuration of its own for the worker, if it goes another way than the others.
 
     Raises
     ------
@@ -123,12 +133,19 @@ def run_session(
         check_free(config.network)
         (session / "logs").mkdir(parents=True, exist_ok=True)
         written = session / "config.json"
-        written.write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2))
-        _Supervisor(config, _children(session, written, plain=plain, show=show)).run(stop, done)
+        write_config(config, written)
+        configs = {"sink": written, "agent": written, "worker": worker or written}
+        if show:
+            configs["dashboard"] = written
+        _Supervisor(config, _children(session, configs, plain=plain)).run(stop, done)
 
 
-def _children(session: Path, config: Path, *, plain: bool, show: bool) -> list[_Child]:
-    roles = ["sink", "agent", "worker", *(["dashboard"] if show else [])]
+def write_config(config: Config, file: Path) -> None:
+    """Write a configuration as a process is given it (JSON)."""
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2))
+
+
+def _children(session: Path, configs: Mapping[str, Path], *, plain: bool) -> list[_Child]:
     return [
         _Child(
             role,
@@ -139,13 +156,13 @@ def _children(session: Path, config: Path, *, plain: bool, show: bool) -> list[_
             session / "logs" / f"{role}.log",
             shows=role == "dashboard",
         )
-        for role in roles
+        for role, config in configs.items()
     ]
 
 
 class _Supervisor:
     def __init__(self, config: Config, children: Sequence[_Child]) -> None:
-        self._session = config.sink.session
+        self._session, self._at_stop = config.sink.session, config.delivery.at_stop
         self._children = children
         self._news = Subscriber(config.network)
         name = f"run-{os.getpid()}-{time.time_ns()}"
@@ -156,12 +173,7 @@ class _Supervisor:
     def run(self, stop: Stop, done: Done | None) -> None:
         try:
             while not stop.is_set():
-                for child in self._children:
-                    if said := _keep_up(child):
-                        logger.warning("%s", said)
-                        self._words.add(said)
-                wait([self._news, self._sink], LONGEST_WAIT_S)
-                self._speak()
+                self._turn(self._children)
                 snapshot = self._news.receive()
                 if snapshot is None or snapshot.session != self._session:
                     continue
@@ -169,6 +181,9 @@ class _Supervisor:
                     child.proven |= any(h.name.startswith(child.role) for h in snapshot.health)
                 if done is not None and done(snapshot, _running(self._children)):
                     break
+            else:
+                if self._at_stop == "drain":
+                    self._drain(stop)
         finally:
             self._news.close()
             self._sink.close()
@@ -176,6 +191,25 @@ class _Supervisor:
                 for child in self._children:
                     if child.role == role:
                         child.stop()
+
+    def _turn(self, children: Sequence[_Child]) -> None:
+        for child in children:
+            if said := _keep_up(child):
+                logger.warning("%s", said)
+                self._words.add(said)
+        wait([self._news, self._sink], LONGEST_WAIT_S)
+        self._speak()
+
+    def _drain(self, stop: Stop) -> None:
+        """Let the agent finish what was acquired, the others working, unless somebody insists."""
+        agent = next(child for child in self._children if child.role == "agent")
+        others = [child for child in self._children if child is not agent]
+        agent.tell()
+        while agent.process is not None and agent.process.poll() is None:
+            if stop.insisted.is_set():
+                return
+            self._turn(others)
+            self._news.receive()
 
     def _speak(self) -> None:
         """Tell the sink what fell, again until it has heard."""
@@ -225,7 +259,9 @@ def _keep_up(child: _Child) -> str:
     if child.process.stdin is not None:
         child.process.stdin.close()
     child.process, child.start_at_s = None, now_s + pause_s
-    return f"the {child.role} ended with code {code}; started again in {pause_s:g} s"
+    # A code of its own comes with a word of its own: the disk is full, the folder is away.
+    why = f" ({_last_words(child)})" if code == WRONG_USE else ""
+    return f"the {child.role} ended with code {code}{why}; started again in {pause_s:g} s"
 
 
 def _last_words(child: _Child) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -20,6 +21,7 @@ from nanostream.results.store import Store
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Publisher, Server, refusals, wait
 from nanostream_services.loop import LONGEST_WAIT_S, Stop
+from nanostream_services.serialem import SerialEM
 
 __all__ = ["run_sink"]
 
@@ -63,6 +65,7 @@ class _Sink:
         network = config.network
         self._server = Server(network, "results", largest_bytes=m.MAX_SECTION_BYTES)
         self._publisher = Publisher(network)
+        self._serialem = SerialEM(store.folder, config)
         counts = store.counts()
         self._stored, self._particles = counts["sections"], counts["particles"]
         self._failed, self._tracks = counts["quarantine"], counts["tracks"]
@@ -81,11 +84,15 @@ class _Sink:
 
     def step(self, longest_s: float) -> None:
         """One turn of the loop."""
-        wait([self._server], min(longest_s, self._next_snapshot_s - time.monotonic()))
+        wait(
+            [self._server, self._serialem.desk],
+            min(longest_s, self._next_snapshot_s - time.monotonic()),
+        )
         for peer, message in self._server.receive():
             self._hear(peer, message)
         for text in refusals():
             self._hear("outside", MessageError(text))
+        self._tell_serialem()
         if time.monotonic() >= self._next_snapshot_s:
             self._next_snapshot_s = time.monotonic() + _SNAPSHOT_S
             self._publisher.send(self._snapshot())
@@ -94,6 +101,7 @@ class _Sink:
         """Say the last word to the dashboard and let go."""
         self._publisher.send(self._snapshot())
         self._publisher.close()
+        self._serialem.close()
         self._server.close()
 
     def _hear(self, peer: str, message: m.Message | MessageError) -> None:
@@ -152,6 +160,13 @@ class _Sink:
         if new:
             logger.info("%s stored in %.3f s", result.section, time.perf_counter() - start)
             self._count(result)
+            self._serialem.ended(result.section)
+            self._tell_serialem()
+
+    def _tell_serialem(self) -> None:
+        for text in self._serialem.step():
+            with contextlib.suppress(SessionError):  # it has been said, if not kept
+                self._note(text)
 
     def _quarantine(self, peer: str, notice: m.Quarantine) -> None:
         self._store.quarantine(
@@ -159,6 +174,7 @@ class _Sink:
         )
         self._failed = self._store.counts()["quarantine"]
         self._server.send(peer, m.Ack(notice.section))
+        self._serialem.ended(notice.section)
 
     def _count(self, result: Result) -> None:
         now_s = time.time()
@@ -193,6 +209,7 @@ class _Sink:
             seen=seen,
             waiting=waiting,
             in_work=min(self._report.in_work, seen - self._stored - self._failed - waiting),
+            longest_wait_s=self._report.longest_wait_s if waiting else 0.0,
             stored=self._stored,
             failed=self._failed,
             sections_per_minute=60.0 * max(0, len(recent) - 1) / span_s,

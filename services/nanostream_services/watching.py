@@ -2,23 +2,148 @@
 
 from __future__ import annotations
 
+import ctypes
+import heapq
 import logging
+import math
 import os
+import re
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
 
-from nanostream.acquisition.readiness import FileStat
-from nanostream.config import Watch, matches
+from nanostream.acquisition.ledger import Ledger
+from nanostream.acquisition.readiness import SETTLE_S, FileStat
+from nanostream.config import Config, Watch, matches
 from nanostream.records import SectionId
 from nanostream.transport.sockets import Waker
 
-__all__ = ["Hints", "WatchedFolder"]
+__all__ = [
+    "Hints",
+    "Notices",
+    "WatchedFolder",
+    "file_system_type",
+    "is_network",
+    "passed_over",
+    "pause_s",
+    "share_type",
+]
 
 logger = logging.getLogger(__name__)
 
 _EVENTS = ("created", "modified", "moved", "closed")
+#: With more folders than this the system's notices cost more than looking, and overflow.
+_MOST_FOLDERS = 2000
+#: The files that were written last are looked at every ``poll_s``, however many others there are.
+_NEWEST_FILES = 200
+#: Looking at all files may take 0.5 % of a core, and a fifth of the time where a share answers
+#: slowly; so may looking at the newest ...
+_REST_CPU = 200
+_REST_WALL = 4
+#: ... unless a change that nothing tells of would be found later than this.
+_LONGEST_PAUSE_S = 120.0
+#: A notice that has not come by then after what it should have told of was lost.
+_LOST_AFTER_S = 1.0
+
+#: File systems on which another machine's changes come without a notice. Of FUSE only fuseblk
+#: (NTFS and the like on a local disk) is none: sshfs, rclone and most others are remote.
+_NETWORK = re.compile(
+    r"9p|acfs|afpfs|afs|beegfs|ceph|cifs|coda|davfs|drvfs|fakeowner|fuse\..*|gfs2|glusterfs|gpfs"
+    r"|lustre|ncpfs|nfs4?|ocfs2|orangefs|prl_fs|smb[23]|smbfs|vboxsf|virtiofs|vmhgfs|webdav"
+)
+
+
+def is_network(kind: str) -> bool:
+    """Whether a file system of this type is a network share, or one of a virtual machine's host."""
+    return _NETWORK.fullmatch(kind) is not None
+
+
+def file_system_type(mounts: str, path: str) -> str:
+    """Type of the file system a path is on; empty if the table does not say.
+
+    Parameters
+    ----------
+    mounts : str
+        Linux's ``/proc/self/mountinfo``, or what ``mount`` prints on macOS.
+    path : str
+        Absolute, without links.
+
+    References
+    ----------
+    proc_pid_mountinfo(5): blanks and backslashes of a mount point are octal.
+
+    Examples
+    --------
+    >>> file_system_type("29 1 8:2 / / rw - ext4 /dev/sda2 rw", "/data")
+    'ext4'
+    """
+    best, found = "", ""
+    for line in mounts.splitlines():
+        if linux := re.match(r"\d+ \d+ \S+ \S+ (\S+) .*? - (\S+)", line):
+            point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), linux[1])
+            kind = linux[2]
+        elif macos := re.match(r".*? on (/.*) \(([^,)]+)", line):
+            point, kind = macos.groups()
+        else:
+            continue
+        inside = path == point or path.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):  # of two at one place the later one is on top
+            best, found = point, kind
+    return found
+
+
+def share_type(root: Path) -> str | None:
+    """What kind of network share a folder is on; None if on a disk of this machine."""
+    if sys.platform == "win32":
+        anchor = root.resolve().anchor  # of a mapped drive the server's name
+        remote = 4  # DRIVE_REMOTE, winbase.h
+        far = anchor.startswith("\\\\") or ctypes.windll.kernel32.GetDriveTypeW(anchor) == remote
+        return "SMB" if far else None
+    try:
+        mounts = _mounts()
+    except (OSError, subprocess.SubprocessError) as error:
+        logger.debug("mounts cannot be listed: %s", error)
+        return None
+    kind = file_system_type(mounts, str(root.resolve()))
+    return kind if is_network(kind) else None
+
+
+def _mounts() -> str:
+    if sys.platform == "darwin":
+        return subprocess.run(["/sbin/mount"], capture_output=True, text=True, check=True).stdout
+    return Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+
+
+def pause_s(cpu_s: float, wall_s: float, poll_s: float) -> float:
+    """Time from the end of a look to the next one.
+
+    Parameters
+    ----------
+    cpu_s, wall_s : float
+        What the look took.
+
+    Examples
+    --------
+    >>> pause_s(0.001, 0.2, 1.0), pause_s(0.2, 0.2, 1.0), pause_s(0.1, 25.0, 1.0)
+    (1.0, 40.0, 100.0)
+    """
+    return max(poll_s, min(max(_REST_CPU * cpu_s, _REST_WALL * wall_s), _LONGEST_PAUSE_S))
+
+
+def passed_over(session: Path, config: Config) -> dict[tuple[str, str], int]:
+    """Sections that the agent was told to leave alone, if its ledger is on this machine."""
+    path = Path(config.watch.ledger or session / "ledger.db")
+    if not path.is_file():
+        return {}
+    with Ledger(path) as ledger:
+        return ledger.passed_over()
 
 
 class WatchedFolder:
@@ -26,40 +151,58 @@ class WatchedFolder:
 
     What was decided about a name is remembered, and said once: a look at 100,000 files is one stat
     each and nothing else.
+
+    Parameters
+    ----------
+    say : callable
+        Takes what the operator should read.
     """
 
-    def __init__(self, root: Path, watch: Watch) -> None:
+    def __init__(
+        self, root: Path, watch: Watch, *, say: Callable[[str], object] = logger.warning
+    ) -> None:
         self.root = root
         self._watch = watch
+        self._tell = say
         self._decided: dict[str, bool] = {}
         self._said: set[str] = set()
+        #: Modification time of each and when we first saw it.
+        self._folders: dict[str, tuple[int | None, float]] = {}
+        self._newest: list[str] = []
 
     def files(self) -> dict[str, FileStat]:
         """Size, time and inode of each, by POSIX path."""
         found: dict[str, FileStat] = {}
-        folders = [("", self.root)]
-        while folders:
-            prefix, folder = folders.pop()
-            try:
-                with os.scandir(folder) as entries:
-                    listed = list(entries)
-            except OSError as error:
-                self._say(f"folder {folder} cannot be listed: {error}")
-                continue
-            for entry in listed:
-                relative = prefix + entry.name
-                try:
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append((f"{relative}/", Path(entry.path)))
-                    elif self.wants(relative):
-                        # Not entry.stat(): on Windows it has the size of before SerialEM's writing.
-                        found[relative] = FileStat.of(os.stat(entry.path))  # noqa: PTH116
-                except OSError as error:  # gone meanwhile, or a link to nowhere
-                    logger.debug("%s cannot be looked at: %s", relative, error)
+        before, self._folders = self._folders, {}
+        self._list([""], found, before)
+        self._newest = heapq.nlargest(_NEWEST_FILES, found, key=lambda path: found[path].mtime_ns)
+        return found
+
+    def newest_files(self) -> dict[str, FileStat]:
+        """The same of those that were written last, and of all in folders that have changed.
+
+        Finds what SerialEM saves, without a look at each old file: a new name changes its
+        folder's time, and an open stack was among the last to be written.
+        """
+        found: dict[str, FileStat] = {}
+        now_s = time.monotonic()
+        changed = []
+        for prefix, (known_ns, seen_s) in self._folders.items():
+            mtime_ns = _mtime_ns(self.root / prefix)
+            # The clock of a file system is coarse: a name may have come after the last listing.
+            if mtime_ns is not None and (mtime_ns != known_ns or now_s - seen_s < SETTLE_S):
+                changed.append(prefix)
+        self._list(changed, found, self._folders)
+        for path in self._newest:
+            if path not in found:
+                self._look_at(path, found)
+        self._newest += found.keys() - self._newest
         return found
 
     def count_folders(self, enough: int) -> int:
-        """Folders below this one; counting stops after ``enough``."""
+        """The folder and those below it; counting stops after ``enough``."""
+        if not self._watch.recursive:
+            return 1
         count = 0
         for _ in os.walk(self.root):
             count += 1
@@ -81,10 +224,54 @@ class WatchedFolder:
         except OSError:
             return True
 
+    def _list(
+        self,
+        prefixes: list[str],
+        found: dict[str, FileStat],
+        before: dict[str, tuple[int | None, float]],
+    ) -> None:
+        """Look at all files of folders, and of those below them that are not known yet."""
+        now_s = time.monotonic() if before else -math.inf
+        while prefixes:
+            prefix = prefixes.pop()
+            folder = self.root / prefix
+            mtime_ns = _mtime_ns(folder)
+            known = before.get(prefix)
+            same = known is not None and known[0] == mtime_ns
+            self._folders[prefix] = known if known and same else (mtime_ns, now_s)
+            try:
+                with os.scandir(folder) as entries:
+                    listed = list(entries)
+            except OSError as error:
+                self._say(f"folder {folder} cannot be listed: {error}")
+                continue
+            for entry in listed:
+                relative = prefix + entry.name
+                try:
+                    is_folder = entry.is_dir(follow_symlinks=False)
+                except OSError as error:
+                    logger.debug("%s cannot be looked at: %s", relative, error)
+                    continue
+                if not is_folder:
+                    self._look_at(relative, found)
+                elif self._watch.recursive and f"{relative}/" not in self._folders:
+                    prefixes.append(f"{relative}/")
+
+    def _look_at(self, relative: str, found: dict[str, FileStat]) -> None:
+        if not self.wants(relative):
+            return
+        try:
+            # Not entry.stat(): on Windows it has the size of before SerialEM's writing.
+            found[relative] = FileStat.of(os.stat(f"{self.root}/{relative}"))  # noqa: PTH116
+        except OSError as error:  # gone meanwhile, or a link to nowhere
+            logger.debug("%s cannot be looked at: %s", relative, error)
+
     def _decide(self, relative: str) -> bool:
         if relative.endswith("~") or not matches(relative, self._watch.include):
             return False
         if matches(relative, self._watch.exclude):
+            return False
+        if "/" in relative and not self._watch.recursive:
             return False
         try:
             SectionId(relative, 0)
@@ -96,7 +283,14 @@ class WatchedFolder:
     def _say(self, text: str) -> None:
         if text not in self._said:
             self._said.add(text)
-            logger.warning("%s", text)
+            self._tell(text)
+
+
+def _mtime_ns(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 class Hints(FileSystemEventHandler):
@@ -129,3 +323,123 @@ class Hints(FileSystemEventHandler):
             if named.is_relative_to(self._root):
                 relative.add(named.relative_to(self._root).as_posix())
         return relative
+
+
+class Notices:
+    """The operating system's notices of changes below a folder, where they can be had.
+
+    Parameters
+    ----------
+    folder : WatchedFolder
+        Where to listen.
+    watch : Watch
+        ``notices`` "on" listens on a network share as well, where only this machine's own changes
+        are told of.
+    say : callable
+        Takes what the operator should read.
+    """
+
+    def __init__(
+        self, folder: WatchedFolder, watch: Watch, *, say: Callable[[str], object]
+    ) -> None:
+        self._folder, self._watch, self._tell = folder, watch, say
+        self._waker = Waker()
+        self.socket = self._waker.socket
+        self._hints = Hints(folder.root, self._waker)
+        self._observer: BaseObserver | None = None
+        self._root: tuple[int, int] | None = None
+        self._said: set[str] = set()
+        self._since_s = 0.0
+        self._expected: dict[str, float] = {}
+        self._lost: set[str] = set()
+
+    def listen(self) -> None:
+        """Begin, or begin anew: notices are of the folder that was there when this was called."""
+        self._stop()
+        self._since_s = time.monotonic()
+        self._expected.clear()
+        self._root = _identity(self._folder.root)
+        if self._watch.notices == "off":
+            return
+        try:
+            if reason := self._why_not():
+                self._say(f"{reason}: looking every {self._watch.poll_s:g} s instead of listening")
+                return
+            observer = Observer()
+            observer.schedule(self._hints, str(self._folder.root), recursive=self._watch.recursive)
+            observer.start()
+        except OSError as error:
+            self._say(
+                f"no notices for {self._folder.root} ({error}); "
+                f"looking every {self._watch.poll_s:g} s instead"
+            )
+            return
+        self._observer = observer
+
+    def take(self) -> set[str]:
+        """Relative POSIX paths that have changed since the last call."""
+        self._waker.clear()
+        paths = self._hints.take()
+        for path in paths & self._expected.keys():
+            del self._expected[path]
+        return paths
+
+    def check(self) -> None:
+        """See whether notices still come, and listen anew if not."""
+        if self._observer is None:
+            return
+        alive = all(emitter.is_alive() for emitter in self._observer.emitters)
+        root = _identity(self._folder.root)
+        if root is not None and (not alive or root != self._root):
+            self._tell(f"{self._folder.root} was made anew; listening there again")
+            self.listen()
+            return
+        overdue_s = time.monotonic() - _LOST_AFTER_S
+        lost = {path for path, found_s in self._expected.items() if found_s < overdue_s}
+        if lost - self._lost:
+            self._tell(
+                f"no notice came of {len(lost)} changed files, such as {min(lost)}: looking found "
+                "them (too many changes at once, or made on another machine)"
+            )
+            self.listen()
+        self._lost |= lost
+
+    def found_by_look(self, path: str) -> None:
+        """A look has found sections in a file before any notice of it was taken."""
+        now_s = time.monotonic()
+        # What changed just before we listened was not told of.
+        if self._observer is not None and now_s - self._since_s > self._watch.poll_s:
+            self._expected.setdefault(path, now_s)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._stop()
+        self._waker.close()
+
+    def _why_not(self) -> str:
+        root = self._folder.root
+        kind = share_type(root) if self._watch.notices == "auto" else None
+        if kind is not None:
+            return f"{root} is a network share ({kind})"
+        if self._folder.count_folders(_MOST_FOLDERS) > _MOST_FOLDERS:
+            return f"{root} has more than {_MOST_FOLDERS} folders; give a smaller one"
+        return ""
+
+    def _stop(self) -> None:
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join()
+            self._observer = None
+
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._tell(text)
+
+
+def _identity(root: Path) -> tuple[int, int] | None:
+    try:
+        stat = root.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino

@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 _LARGEST_BYTES = m.MAX_SECTION_BYTES
 #: A worker told to stop finishes what it has computed, if the sink answers within this time.
 _LONGEST_GOODBYE_S = 15.0
+#: A section that takes so many times longer than the slowest of the last ones, and so long, hangs.
+_LIMIT_FACTOR, _SHORTEST_LIMIT_S = 20.0, 30.0
 
 
 def run_worker(config: Config, stop: Stop) -> None:
@@ -46,8 +48,7 @@ def run_worker(config: Config, stop: Stop) -> None:
     """
     started = time.monotonic()
     analyzer = Analyzer(config.worker)
-    analyzer.warm_up()
-    logger.info("model %s ready after %.1f s", analyzer.card.name, time.monotonic() - started)
+    logger.info("model %s loaded in %.1f s", analyzer.card.name, time.monotonic() - started)
     worker = _Worker(config, analyzer)
     try:
         while not stop.is_set():
@@ -77,6 +78,7 @@ class _Worker:
         self._holding: dict[SectionId, None] = {}
         self._unacked: dict[SectionId, _Unacked] = {}
         self._acked: deque[SectionId] = deque(maxlen=256)
+        self._received = 0
         self._instances: dict[str, str] = {}
         self._next_beat_s = 0.0
         self._told: SectionId | None = None
@@ -116,7 +118,8 @@ class _Worker:
 
     def _hear_agent(self, message: m.Message | MessageError) -> None:
         match message:
-            case Frame(section=section):
+            case Frame(section=section, number=number):
+                self._received = max(self._received, number)
                 if section in self._acked:
                     self._agent.send(m.Done(section))  # the first one was lost
                 elif section not in self._holding and not self._leaving:
@@ -197,6 +200,7 @@ class _Worker:
             holding=tuple(self._holding),
             computing=computing,
             detail=f"model {self._analyzer.card.name}",
+            received=self._received,
         )
         self._agent.send(beat)
         self._sink.send(beat)
@@ -211,6 +215,8 @@ class _Bench:
         self._done: queue.Queue[tuple[SectionId, Result | str]] = queue.Queue()
         self.computing: SectionId | None = None
         self._since_s = 0.0
+        self._pixels = 0
+        self._s_per_px: deque[float] = deque(maxlen=100)
         self._thread = threading.Thread(target=self._work, name="analysis", daemon=True)
         self._thread.start()
 
@@ -234,8 +240,16 @@ class _Bench:
         return dropped
 
     def hung(self, longest_s: float) -> bool:
-        """Whether one section has been computed for longer than that."""
-        return self.computing is not None and time.monotonic() - self._since_s > longest_s
+        """Whether one section has been computed for far longer than those before it.
+
+        Until some have been, and at the most, ``longest_s`` is the limit.
+        """
+        if self.computing is None:
+            return False
+        if measured := list(self._s_per_px):
+            usual_s = max(measured) * self._pixels
+            longest_s = min(longest_s, max(_SHORTEST_LIMIT_S, _LIMIT_FACTOR * usual_s))
+        return time.monotonic() - self._since_s > longest_s
 
     def close(self) -> None:
         """End the thread after what it is computing."""
@@ -244,13 +258,18 @@ class _Bench:
         self._thread.join()
 
     def _work(self) -> None:
+        try:
+            self._analyzer.warm_up()  # here, so that the agent need not wait for it
+        except Exception:  # every section will say why
+            logger.exception("the network cannot be tried out")
         while (frame := self._todo.get()) is not None:
-            self._since_s = time.monotonic()
+            self._since_s, self._pixels = time.monotonic(), frame.pixels.size
             self.computing = frame.section
             self._waker.wake()
             faults.point("worker.computing")
             try:
                 outcome: Result | str = Result.of(frame, self._analyzer(frame), versions=versions())
+                self._s_per_px.append((time.monotonic() - self._since_s) / frame.pixels.size)
             except Exception as error:
                 # One bad section must not end the worker; the agent decides what becomes of it.
                 logger.exception("%s cannot be segmented", frame.section)

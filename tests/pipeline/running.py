@@ -13,7 +13,7 @@ from pathlib import Path
 import nanostream as ns
 from nanostream.errors import SessionError
 from nanostream.results.session import Session
-from nanostream.transport.sockets import free_ports
+from nanostream.transport.sockets import free_network
 
 PATIENCE_S = 90.0
 
@@ -35,12 +35,9 @@ class RunningSession:
     def __init__(self, folder: Path, *options: object, config: str = "") -> None:
         self.watch, self.out = folder / "microscope", folder / "session"
         self.watch.mkdir(parents=True, exist_ok=True)
-        frames, results, snapshots = free_ports(3)
+        ports = "".join(f"{key} = {port}\n" for key, port in free_network().items())
         file = folder / "test.toml"
-        file.write_text(
-            f"[network]\nframes_port = {frames}\nresults_port = {results}\n"
-            f"snapshots_port = {snapshots}\n{config}"
-        )
+        file.write_text(f"[network]\n{ports}{config}")
         arguments = ["run", self.watch, "--out", self.out, "--config", file, "--plain", *options]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "nanostream_services", *map(str, arguments)],

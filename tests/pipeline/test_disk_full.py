@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -32,6 +34,24 @@ def small_disk(tmp_path):
         pytest.skip(f"cannot mount a small disk: {done.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+def test_a_database_that_somebody_locks_is_waited_for(tmp_path):
+    images = [pixels for pixels, _ in demo_movie(6, shape=(512, 512), seed=5)]
+    options = {"interval_s": 0.0, "pixel_size_nm": DemoMicrograph.load().pixel_size_nm}
+    with RunningSession(tmp_path, config="[delivery]\nresend_s = 1.0\n") as running:
+        play(images[:1], running.watch, name="first", **options)
+        running.wait_for_stored(1)
+        with closing(sqlite3.connect(running.out / "session.db", isolation_level=None)) as db:
+            db.execute("BEGIN IMMEDIATE")  # as a database browser does, forgotten over lunch
+            play(images[1:], running.watch, name="second", **options)
+            running.wait_until(lambda: "is locked" in running.logs(), "a clear word")
+            assert running.stored() == 1
+            db.execute("ROLLBACK")
+        running.wait_for_stored(6)
+        running.stop()
+    done = nanostream("verify", running.out, "--watch", running.watch)
+    assert done.returncode == 0, done.stdout
 
 
 def test_work_stops_in_order_on_a_full_disk_and_goes_on_when_there_is_room(tmp_path, small_disk):

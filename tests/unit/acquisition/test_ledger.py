@@ -25,7 +25,7 @@ def test_what_was_found_and_has_no_end_comes_back_in_order(tmp_path):
 
 def test_files_are_known_again_with_windows_sized_ids(tmp_path):
     stat = FileStat(5_000_000_000, 1_800_000_000_000_000_000, 2**64 - 1)
-    known = KnownFile(2, 7, stat, "SerialEM: ...")
+    known = KnownFile(2, 7, stat, "SerialEM: ...", ((3, 3), (5, 4)), "7 1 2 1.5")
     with Ledger(tmp_path / "ledger.db") as ledger:
         ledger.found("a.mrc", known, [])
         ledger.found("b.mrc", KnownFile(), [])
@@ -47,3 +47,15 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path):
     (tmp_path / "ledger.db").write_bytes(b"this is not a database" * 100)
     with pytest.raises(SessionError, match=r"ledger\.db"):
         Ledger(tmp_path / "ledger.db")
+
+
+def test_fingerprints_are_of_the_sections_that_are_in_the_file_now(tmp_path):
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        for section, value in [("a.mrc#0", 10), ("a.mrc#1", 11), ("a.mrc~2#1", 12), ("b.mrc#0", 9)]:
+            ledger.read(SectionId.parse(section), value)
+        ledger.read(SectionId("a.mrc", 0), 99)  # sent again: what was read first counts
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        assert ledger.fingerprints("a.mrc", KnownFile(1, 2)) == {0: 10, 1: 11}
+        overwritten = KnownFile(1, 2, overwritten=((1, 2),))
+        assert ledger.fingerprints("a.mrc", overwritten) == {0: 10, 1: 12}
+        assert ledger.fingerprints("a.mrc", KnownFile(3, 2)) == {}

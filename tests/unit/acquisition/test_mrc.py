@@ -1,5 +1,7 @@
 """MRC headers and sections: genuine SerialEM files, hostile headers, files that grow."""
 
+import struct
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -25,6 +27,7 @@ def genuine(name):
 def header_bytes(order="<", **fields):
     header = np.zeros(1, mrc.HEADER_DTYPE)
     header["map"], header["stamp"] = b"MAP ", np.void(b"\x44\x44\0\0")
+    header["labels"][0, 0] = b"SerialEM: a test"
     defaults = {"nx": 6, "ny": 4, "nz": 2, "mode": 1, "mx": 6, "my": 4, "mz": 2, "xlen": 12.0}
     for key, value in (defaults | fields).items():
         header[key] = value
@@ -192,3 +195,115 @@ def test_pixels_are_writable_memory_of_their_own(tmp_path):
     _, pixels = mrc.read_section(path, 0)
     pixels += 1
     assert mrc.read_section(path, 0)[1].max() == 0
+
+
+def write_stack(path, sections, **fields):
+    data = np.arange(sections * 24, dtype="<i2").reshape(sections, 4, 6)
+    extended = bytes(fields.get("next", 0))
+    path.write_bytes(header_bytes(nz=sections, **fields) + extended + data.tobytes())
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_fingerprint_on_disk_is_that_of_the_pixels_and_tells_which_section_changed(tmp_path, order):
+    path = tmp_path / "a.mrc"
+    data = np.arange(3 * 24, dtype=f"{order}i2").reshape(3, 4, 6)
+    path.write_bytes(header_bytes(order, nz=3) + data.tobytes())
+    prints = {z: mrc.fingerprint(mrc.read_section(path, z)[1]) for z in range(3)}
+    header, _ = mrc.read_header(path)
+    assert mrc.changed_sections(path, header, prints) == []
+    data[1, 3, 5] += 1
+    path.write_bytes(header_bytes(order, nz=3) + data.tobytes())
+    assert mrc.changed_sections(path, header, prints) == [1]
+    assert mrc.changed_sections(path, header, {0: prints[0]}) == []
+
+
+def test_rows_of_a_large_section_are_few_and_include_both_ends():
+    pixels = np.zeros((1000, 10), np.int16)
+    before = mrc.fingerprint(pixels)
+    for row in (0, 999):
+        pixels[row, 4] = 1
+        assert mrc.fingerprint(pixels) != before
+        pixels[row, 4] = 0
+    pixels[1] = 1
+    assert mrc.fingerprint(pixels) == before
+
+
+def test_section_that_changes_while_it_is_read_is_not_ready(tmp_path, monkeypatch):
+    path = tmp_path / "a.mrc"
+    write_stack(path, 1)
+    monkeypatch.setattr(mrc, "_fingerprint_on_disk", lambda *_: -1)  # somebody wrote meanwhile
+    with pytest.raises(NotReadyError, match="written while it was read"):
+        mrc.read_section(path, 0)
+
+
+@pytest.mark.parametrize("cut", range(4, 1024, 4))
+def test_first_header_that_is_half_written_gives_no_wrong_section(tmp_path, cut):
+    whole = header_bytes(exttyp=b"SERI", nz=1)
+    opened = header_bytes(exttyp=b"SERI", nx=0, ny=0, nz=0, mode=0, mx=0, my=0, mz=0, xlen=0)
+    opened = opened[:224] + bytes(800)
+    torn = whole[:cut] + opened[cut:]
+    try:
+        header = mrc.parse_header(torn, name="a.mrc")
+    except NotReadyError:
+        return
+    assert (header.nx, header.ny, header.nz, header.mode) == (6, 4, 1, 1)
+    assert "SerialEM: a test".startswith(header.title)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"nx": -6}, MicrographError),
+        ({"ny": 2**30}, MicrographError),
+        ({"nx": 2**19, "ny": 2**19}, MicrographError),
+        ({"nz": -1}, MicrographError),
+        ({"nz": 2**31 - 1}, MicrographError),
+        ({"next": -1}, MicrographError),
+        ({"next": 2**30}, MicrographError),
+    ],
+)
+def test_impossible_sizes_are_refused_by_name(fields, error):
+    with pytest.raises(error, match=r"a\.mrc"):
+        mrc.parse_header(header_bytes(**fields), name="a.mrc")
+
+
+def test_sizes_beyond_the_file_allocate_nothing(tmp_path):
+    path = tmp_path / "a.mrc"
+    path.write_bytes(header_bytes(nx=30_000, ny=30_000, nz=4) + bytes(100))
+    tracemalloc.start()
+    with pytest.raises(NotReadyError, match="0 are complete"):
+        mrc.read_section(path, 3)
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+
+
+def test_extended_header_longer_than_declared_leaves_bytes_that_no_section_counts(tmp_path):
+    path = tmp_path / "a.mrc"
+    path.write_bytes(header_bytes(nz=1, next=0) + bytes(1024) + bytes(48))
+    header, status = mrc.read_header(path)
+    assert header.lags(status.st_size)  # read again and again; its mdoc tells wrong pixels
+    path.write_bytes(header_bytes(nz=1, next=4096) + bytes(1024) + bytes(48))
+    header, status = mrc.read_header(path)
+    assert header.lacks(status.st_size)
+    assert header.complete_sections(status.st_size) == 0
+
+
+@pytest.mark.parametrize(("flags", "size"), [(1 | 2 | 4 | 16, 14), (2, 6), (2 | 16, 8)])
+def test_montage_coordinates_come_from_the_extended_header(tmp_path, flags, size):
+    path = tmp_path / "a.mrc"
+    write_stack(path, 2, exttyp=b"SERI", nreal=flags, nint=size, next=1024)
+    with path.open("r+b") as file:
+        file.seek(1024 + size + 2 * (flags & 1))
+        file.write(struct.pack("<HHh", 40_000, 7, 3))
+    header, _ = mrc.read_header(path)
+    assert mrc.read_piece(path, header, 1) == (40_000, 7, 3)
+    assert mrc.read_piece(path, header, 1024 // size) is None  # beyond the extended header
+
+
+def test_who_wrote_a_file_last_is_told_by_its_labels():
+    assert mrc.parse_header(header_bytes(), name="a").by_serialem
+    header = np.frombuffer(header_bytes(nlabl=2), mrc.HEADER_DTYPE).copy()
+    header["labels"][0, 1] = b"NEWSTACK: Images copied, transformed.      22-Feb-18  09:36:56"
+    assert not mrc.parse_header(header.tobytes(), name="a").by_serialem
+    header["labels"][0, 0] = b"SerialEMCCD: Frames . ., scaled by 1.00  r/f 0"
+    assert mrc.parse_header(header.tobytes(), name="a").frames

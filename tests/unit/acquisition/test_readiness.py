@@ -1,5 +1,6 @@
 """Readiness: no section before its bytes, each once, all in the end."""
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,7 +32,6 @@ def header(nz, title="SerialEM: 1"):
         maximum=0,
         mean=0,
         labels=(title,) if title else (),
-        montage=False,
     )
 
 
@@ -156,13 +156,145 @@ def test_restart_repeats_nothing_and_reads_settled_files_no_more():
     for now_s in (0, 3):
         look(readiness, now_s, stat(2), 2)
     known = readiness.known_file("a.mrc")
-    assert known == KnownFile(1, 2, stat(2), "SerialEM: 1")
+    assert known == KnownFile(1, 2, stat(2), "SerialEM: 1", state="2 0 0 0")
     again = Readiness({"a.mrc": known})
     assert look(again, 0, stat(2), 2) is None
     assert look(again, 1, stat(3), 3) == ["a.mrc#2"]
     assert again.known_file("a.mrc").stat is None  # not settled
     assert again.known_file("a.mrc").generation == 1
     assert look(Readiness({"a.mrc": KnownFile(3, 2)}), 0, stat(3), 3) == ["a.mrc~3#2"]
+
+
+def overwrite(readiness, now_s, mean, mtime, changed, nz=2):
+    """A look at a file of which a section was overwritten, and what comparing it brings."""
+    file_stat = stat(nz, mtime=mtime)
+    if not readiness.to_inspect({"a.mrc": file_stat}, now_s):
+        return None
+    found = readiness.inspected("a.mrc", file_stat, replace(header(nz), mean=mean))
+    if readiness.in_doubt("a.mrc"):
+        found += readiness.compared("a.mrc", changed)
+    return [str(section) for section in found]
+
+
+def known_stack(nz=2):
+    readiness = Readiness()
+    for now_s in (0, 3):
+        look(readiness, now_s, stat(nz), nz)
+    return readiness
+
+
+def test_overwritten_section_comes_once_with_its_own_generation_when_the_file_is_still():
+    readiness = known_stack()
+    looks = [(10, 0, 5), (10.5, 7, 6), (11, 7, 6), (13, 7, 6), (13.5, 7, 6), (99, 7, 6)]
+    found = [overwrite(readiness, *look, changed=[1]) for look in looks]
+    assert found == [[], [], [], ["a.mrc~2#1"], None, None]
+    assert readiness.known_file("a.mrc").overwritten == ((1, 2),)
+    assert [readiness.known_file("a.mrc").generation_of(z) for z in (0, 1)] == [1, 2]
+
+
+def test_section_whose_header_is_not_rewritten_is_still_being_overwritten_for_a_minute():
+    readiness = known_stack()
+    found = {t: overwrite(readiness, t, 0, 5, changed=[1]) for t in range(10, 90)}
+    assert [t for t, sections in found.items() if sections] == [71]
+    assert found[71] == ["a.mrc~2#1"]
+
+
+def test_header_rewritten_for_a_title_gives_no_generation():
+    readiness = known_stack()
+    found = [overwrite(readiness, t, 0, 5, changed=[]) for t in (10, 12, 13)]
+    assert found == [[], [], None]
+
+
+def test_section_overwritten_within_one_tick_of_a_coarse_clock_is_found():
+    readiness = Readiness()
+    assert overwrite(readiness, 0, 1, 5, changed=[]) == ["a.mrc#0", "a.mrc#1"]
+    assert overwrite(readiness, 1, 2, 5, changed=[0]) == []
+    assert overwrite(readiness, 3, 2, 5, changed=[0]) == ["a.mrc~2#0"]
+
+
+def test_overwritten_and_then_appended_to_is_found_after_a_minute():
+    readiness = known_stack()
+    assert overwrite(readiness, 10, 7, 6, changed=[1], nz=3) == ["a.mrc#2"]
+    found = [overwrite(readiness, t, 7, 6, changed=[1], nz=3) for t in range(11, 80)]
+    assert sum(found_now == ["a.mrc~2#1"] for found_now in found) == 1
+
+
+def test_section_overwritten_before_a_restart_is_found_after_it():
+    before = known_stack()
+    assert overwrite(before, 10, 7, 6, changed=[1]) == []
+    after = Readiness({"a.mrc": before.known_file("a.mrc")})
+    found = [overwrite(after, t, 7, 6, changed=[1]) for t in (0, 1, 2)]
+    assert found[-1] is None or "a.mrc~2#1" in found[-1]
+
+
+def test_new_file_after_an_overwritten_section_has_a_generation_of_its_own():
+    readiness = known_stack()
+    for t in (10, 12):
+        overwrite(readiness, t, 7, 6, changed=[1])
+    assert look(readiness, 20, stat(1, mtime=9), 1, title="SerialEM: 2") == ["a.mrc~3#0"]
+
+
+def test_long_movie_is_compared_in_its_pauses_only():
+    readiness = Readiness()
+    look(readiness, 0, stat(1000), 1000)
+    readiness.to_inspect({"a.mrc": stat(1001)}, 10)
+    readiness.inspected("a.mrc", stat(1001), header(1001))
+    doubts = []
+    for t in (13, 20, 29, 31):
+        readiness.to_inspect({"a.mrc": stat(1001)}, t)
+        readiness.inspected("a.mrc", stat(1001), header(1001))
+        doubts.append(readiness.in_doubt("a.mrc"))
+    assert doubts == [False, False, False, True]
+
+
+def frames(readiness, now_s, whole, counted, *, finished=False):
+    file_stat = stat(whole, mtime=whole)
+    readiness.to_inspect({"f.mrcs": file_stat}, now_s)
+    contents = header(counted, "SerialEMCCD: Frames . .")
+    found = readiness.inspected("f.mrcs", file_stat, contents, finished=finished)
+    return [section.z for section in found]
+
+
+def test_frames_come_all_together_when_their_mdoc_is_there():
+    readiness = Readiness()
+    steps = [(0, 1, 4), (5, 2, 4), (9, 4, 4)]
+    assert [frames(readiness, *step) for step in steps] == [[], [], []]
+    assert frames(readiness, 10, 4, 4, finished=True) == [0, 1, 2, 3]
+
+
+def test_mdoc_of_an_older_exposure_does_not_finish_frames_that_are_not_there():
+    assert frames(Readiness(), 0, 2, 4, finished=True) == []
+
+
+def test_exposure_that_ended_early_has_the_frames_of_its_last_header():
+    readiness = Readiness()
+    assert frames(readiness, 0, 3, 8) == []
+    assert frames(readiness, 1, 3, 3, finished=True) == [0, 1, 2]
+
+
+def test_frames_whose_mdoc_never_comes_are_taken_when_they_have_lain_still():
+    readiness = Readiness()
+    found = [frames(readiness, t, 3, 4) for t in (0, 10, 29, 31, 60)]
+    assert found == [[], [], [], [0, 1, 2], []]
+
+
+def test_file_that_is_probably_none_of_ours_is_looked_at_17_times_a_day():
+    readiness, looks = Readiness(), 0
+    for now_s in range(0, 86_400, 1):
+        if readiness.to_inspect({"a.tif": stat(1)}, now_s):
+            looks += 1
+            readiness.not_ready("a.tif", stat(1), patient=False)
+    assert looks < 20
+
+
+def test_renamed_file_is_known_by_inode_and_title():
+    readiness = Readiness()
+    for path in ("a.mrc", "b.mrc"):
+        look(readiness, 0, stat(1, inode=7), 1, path=path)
+    look(readiness, 0, stat(1, inode=7), 1, path="c.mrc", title="SerialEM: 2")
+    assert readiness.renamed_to("a.mrc") == "b.mrc"
+    assert readiness.renamed_to("c.mrc") is None
+    assert readiness.renamed_to("never.mrc") is None
 
 
 class Disk:

@@ -50,32 +50,33 @@ def test_written_stack_is_valid_and_reads_back(tmp_path, dtype):
 def test_each_step_is_one_write_in_serialems_order(tmp_path):
     path = tmp_path / "a.mrc"
     mdoc = tmp_path / "a.mrc.mdoc"
-    writer = StackWriter(path, clock=lambda: WHEN)
     steps = []
 
     def record(names):
         for name in names:
             data = path.read_bytes()
             nz = int(np.frombuffer(data[8:12], "<i4")[0]) if data else -1
-            size = mdoc.stat().st_size if mdoc.exists() else 0
-            steps.append((name, len(data), nz, size > 0))
+            size = mdoc.stat().st_size if mdoc.exists() else -1
+            steps.append((name, len(data), nz, np.sign(size)))
 
+    writer = StackWriter(path, clock=lambda: WHEN)
     record(writer.open_steps())
-    with writer._file:
-        for pixels in images(2):
-            record(writer.append_steps(pixels))
+    for pixels in images(2):
+        record(writer.append_steps(pixels))
+    writer.__exit__()
     assert steps == [
-        ("create", 0, -1, False),
-        ("empty header", 1024, 0, False),
-        ("empty extended header", 3072, 0, False),
-        ("pixels", 3142, 0, False),
-        ("header", 3142, 1, False),
-        ("extended header", 3142, 1, False),
-        ("mdoc", 3142, 1, True),
-        ("pixels", 3212, 1, True),
-        ("header", 3212, 2, True),
-        ("extended header", 3212, 2, True),
-        ("mdoc", 3212, 2, True),
+        ("create", 0, -1, -1),
+        ("empty header", 1024, 0, -1),
+        ("empty extended header", 3072, 0, -1),
+        ("pixels", 3142, 0, -1),
+        ("header", 3142, 1, -1),
+        ("extended header", 3142, 1, -1),
+        ("empty mdoc", 3142, 1, 0),
+        ("mdoc", 3142, 1, 1),
+        ("pixels", 3212, 1, 1),
+        ("header", 3212, 2, 1),
+        ("extended header", 3212, 2, 1),
+        ("mdoc", 3212, 2, 1),
     ]
 
 

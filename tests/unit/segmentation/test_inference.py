@@ -6,7 +6,8 @@ import pytest
 from nanostream.errors import ConfigError
 from nanostream.segmentation.inference import FoldedUNet, choose_device
 from nanostream.segmentation.tiles import predict_tiled
-from nanostream.segmentation.unet import BATCH_NORM_EPSILON, build_unet, convolutions
+from nanostream.segmentation.unet import build_unet, convolutions
+from nanostream.segmentation.weights import BATCH_NORM_EPSILON
 
 
 @pytest.fixture(scope="module")

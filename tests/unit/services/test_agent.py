@@ -1,176 +1,33 @@
-"""What is watched and said; and an agent with a real ledger between sockets of the test."""
+"""An agent with a real ledger between sockets of the test."""
 
 import itertools
-import logging
 import os
+import shutil
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from nanostream.acquisition.ledger import Ledger
-from nanostream.acquisition.readiness import FileStat
 from nanostream.acquisition.simulator import StackWriter
 from nanostream.config import Config, Delivery, Network, Watch
 from nanostream.errors import ConfigError
 from nanostream.records import Frame, SectionId
+from nanostream.results.verification import acquired_files
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Client, Server, free_ports, wait
 from nanostream_services import agent as agent_module
-from nanostream_services import watching
 from nanostream_services.agent import _Agent, run_agent
 from nanostream_services.loop import Stop
-from nanostream_services.watching import WatchedFolder
+from nanostream_services.watching import passed_over
 
 pytestmark = pytest.mark.timeout(60)
 
 PATIENCE_S = 20.0
 posix = pytest.mark.skipif(sys.platform == "win32", reason="names and links of POSIX")
-
-
-# --- which files ---------------------------------------------------------------------------------
-
-
-def make(root, *names):
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x" * 10)
-
-
-def watched(root, **settings):
-    return WatchedFolder(root, Watch(**settings))
-
-
-def said(caplog):
-    return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
-
-
-def test_files_of_subfolders_are_named_by_their_path_with_size_and_inode(tmp_path):
-    make(tmp_path, "a.mrc", "day1/b.st", "day1/night/c.map", "day1/notes.txt", "a.mrc.mdoc")
-    found = watched(tmp_path).files()
-    assert sorted(found) == ["a.mrc", "day1/b.st", "day1/night/c.map"]
-    assert found["day1/b.st"] == FileStat.of((tmp_path / "day1" / "b.st").stat())
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"include": ("movie*.mrc",)}, ["day1/movie2.mrc", "movie1.mrc"]),
-        ({"include": ("day1/*",)}, ["day1/c.mrc", "day1/movie2.mrc"]),
-        ({"exclude": ("movie*",)}, ["day1/c.mrc"]),
-        ({"exclude": ("day1/*",)}, ["movie1.mrc"]),
-        ({"include": ("*.mrc",), "exclude": ("*.mrc",)}, []),
-    ],
-)
-def test_patterns_take_and_leave_files_by_name_or_by_path(tmp_path, settings, expected):
-    make(tmp_path, "movie1.mrc", "day1/movie2.mrc", "day1/c.mrc")
-    assert sorted(watched(tmp_path, **settings).files()) == expected
-
-
-def test_what_serialem_moved_aside_is_not_watched(tmp_path):
-    make(tmp_path, "a.mrc", "a.mrc~", "b.mrc~1")
-    assert sorted(watched(tmp_path, include=("*",)).files()) == ["a.mrc", "b.mrc~1"]
-
-
-@posix
-def test_links_to_nowhere_and_to_themselves_hide_no_other_file(tmp_path):
-    make(tmp_path, "a.mrc", "z.mrc")
-    (tmp_path / "loop.mrc").symlink_to("loop.mrc")
-    (tmp_path / "gone.mrc").symlink_to("absent.mrc")
-    (tmp_path / "circle").symlink_to(tmp_path, target_is_directory=True)
-    assert sorted(watched(tmp_path).files()) == ["a.mrc", "z.mrc"]
-
-
-@posix
-def test_a_linked_file_is_the_file(tmp_path):
-    make(tmp_path, "elsewhere/a.mrc")
-    (tmp_path / "watched").mkdir()
-    (tmp_path / "watched" / "b.mrc").symlink_to(tmp_path / "elsewhere" / "a.mrc")
-    assert watched(tmp_path / "watched").files()["b.mrc"].size == 10
-
-
-@posix
-def test_a_name_that_is_not_utf8_is_said_once_and_left(tmp_path, caplog):
-    make(tmp_path, "a.mrc")
-    name = os.fsdecode(b"b\xff.mrc")
-    try:
-        make(tmp_path, name)
-    except OSError:
-        pytest.skip("this file system has UTF-8 names only")
-    folder = watched(tmp_path)
-    for _ in range(3):
-        assert sorted(folder.files()) == ["a.mrc"]
-    assert len(said(caplog)) == 1
-    said(caplog)[0].encode()  # can be written to a log
-    assert "rename the file" in said(caplog)[0]
-
-
-@posix
-def test_a_name_that_no_section_may_have_is_said_once_and_left(tmp_path, caplog):
-    make(tmp_path, "a.mrc", "time 10:15.mrc", "line\nbreak.mrc", "time 10:15.txt")
-    folder = watched(tmp_path)
-    assert sorted(folder.files()) == sorted(folder.files()) == ["a.mrc"]
-    assert len(said(caplog)) == 2
-
-
-def test_a_file_that_vanishes_during_the_look_hides_no_other(tmp_path):
-    make(tmp_path, "a.mrc", "b.mrc", "c.mrc")
-
-    class Vanishing(WatchedFolder):
-        def wants(self, relative):
-            if relative == "b.mrc":
-                (self.root / relative).unlink()
-            return super().wants(relative)
-
-    assert sorted(Vanishing(tmp_path, Watch()).files()) == ["a.mrc", "c.mrc"]
-
-
-def test_an_unreadable_folder_is_named_once_and_hides_no_other(tmp_path, caplog, monkeypatch):
-    make(tmp_path, "a.mrc", "secret/b.mrc", "z/c.mrc")
-    scandir = os.scandir
-
-    def refuse(path):  # root, who runs tests in containers, may read everything
-        if str(path).endswith("secret"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(watching.os, "scandir", refuse)
-    folder = watched(tmp_path)
-    for _ in range(3):
-        assert sorted(folder.files()) == ["a.mrc", "z/c.mrc"]
-    assert len(said(caplog)) == 1
-    assert "secret cannot be listed" in said(caplog)[0]
-
-
-def test_a_folder_that_is_gone_has_no_files_and_is_empty(tmp_path):
-    folder = watched(tmp_path / "absent")
-    assert folder.files() == {}
-    assert folder.is_empty()
-
-
-def test_the_second_look_at_20000_files_matches_no_pattern_again(tmp_path, monkeypatch):
-    for number in range(20_000):
-        (tmp_path / f"{number}.{'mrc' if number % 2 else 'txt'}").touch()
-    asked = itertools.count()
-    matches = watching.matches
-
-    def counted(path, patterns):
-        next(asked)
-        return matches(path, patterns)
-
-    monkeypatch.setattr(watching, "matches", counted)
-    folder = watched(tmp_path)
-    assert len(folder.files()) == 10_000
-    first = next(asked)
-    assert first >= 20_000
-    assert len(folder.files()) == 10_000
-    assert next(asked) == first + 1  # only our own question
-
-
-# --- the agent -----------------------------------------------------------------------------------
 
 
 def write(path, z=1):
@@ -182,7 +39,7 @@ def write(path, z=1):
 class Desk:
     """An agent, and the worker and the sink as the test plays them."""
 
-    def __init__(self, folder, *, poll_s=0.02, **delivery):
+    def __init__(self, folder, *, poll_s=0.02, watch=None, **delivery):
         self.root = folder / "microscope"
         self.root.mkdir(exist_ok=True)
         frames, results, snapshots = free_ports(3)
@@ -191,7 +48,7 @@ class Desk:
         self.ledger = Ledger(folder / "ledger.db")
         self.sink = Server(network, "results", largest_bytes=2**20)
         config = Config(
-            watch=Watch(directory=str(self.root), poll_s=poll_s, mdoc_wait_s=0.0),
+            watch=Watch(directory=str(self.root), poll_s=poll_s, mdoc_wait_s=0.0, **(watch or {})),
             network=network,
             delivery=Delivery(**delivery),
         )
@@ -415,7 +272,11 @@ def test_a_look_that_takes_long_is_not_the_workers_silence(desk, monkeypatch):
     # The look at a slow share took 60 s; meanwhile the worker's beat has come.
     desk.worker.send(m.Beat(slots=3, holding=(section,), computing=section))
     assert wait([desk.agent._server], PATIENCE_S)
-    later = SimpleNamespace(monotonic=lambda: time.monotonic() + 60.0, strftime=time.strftime)
+    later = SimpleNamespace(
+        monotonic=lambda: time.monotonic() + 60.0,
+        thread_time=time.thread_time,
+        strftime=time.strftime,
+    )
     monkeypatch.setattr(agent_module, "time", later)
     desk.turn()
     assert not desk.was_said("was silent")
@@ -439,3 +300,219 @@ def test_a_section_is_announced_once_and_a_restarted_agent_goes_on(desk):
 def test_an_agent_refuses_to_watch_what_is_no_folder(tmp_path):
     with pytest.raises(ConfigError, match="is not a folder"):
         run_agent(Config(watch=Watch(directory=str(tmp_path / "absent"))), Stop())
+
+
+# --- what was there before -----------------------------------------------------------------------
+
+ONLY_NEW = {"watch": {"start": "only-new"}}
+NEWEST_FIRST = {"watch": {"start": "newest-first"}}
+
+
+def sent(desk):
+    return [str(frame.section) for frame in desk.frames]
+
+
+def until_looked(desk):
+    desk.until(lambda: not desk.agent._first_look, "the first look")
+
+
+def test_what_was_there_at_the_first_start_can_be_left_alone(desk, tmp_path):
+    (tmp_path / "microscope").mkdir()
+    write(tmp_path / "microscope" / "old.mrc", z=3)
+    write(tmp_path / "microscope" / "older.mrc")
+    desk = desk(**ONLY_NEW)
+    until_looked(desk)
+    assert desk.was_said("4 sections in 2 files were there before and are left alone")
+    write(desk.root / "new.mrc", z=2)
+    desk.work(2)
+    assert sent(desk) == ["new.mrc#0", "new.mrc#1"]
+    # Neither acquired nor missing for `verify`.
+    known = passed_over(tmp_path, desk.agent._config)
+    files, _ = acquired_files(desk.root, ["new.mrc", "old.mrc", "older.mrc"], known)
+    assert [(f.path, f.sections, f.passed_over) for f in files] == [
+        ("new.mrc", 2, 0),
+        ("old.mrc", 3, 3),
+        ("older.mrc", 1, 1),
+    ]
+
+
+def test_what_is_added_to_a_file_that_was_there_is_new(desk, tmp_path):
+    (tmp_path / "microscope").mkdir()
+    with StackWriter(tmp_path / "microscope" / "a.mrc", mdoc=False) as stack:
+        stack.append(np.zeros((16, 16), np.int16))
+        desk = desk(**ONLY_NEW)
+        until_looked(desk)
+        stack.append(np.ones((16, 16), np.int16))
+        desk.work(1)
+    assert sent(desk) == ["a.mrc#1"]
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_what_comes_while_the_agent_is_down_is_new(desk, tmp_path, before):
+    first = desk(**ONLY_NEW)
+    for number in range(before):
+        write(first.root / f"old{number}.mrc")
+    until_looked(first)
+    first.close()
+    first.close = lambda: None
+    write(first.root / "new.mrc")
+    second = desk(**ONLY_NEW)
+    second.work(1)
+    until_looked(second)
+    assert sent(second) == ["new.mrc#0"]
+
+
+def test_an_agent_that_ends_within_its_first_look_has_passed_nothing_over(desk, tmp_path):
+    (tmp_path / "microscope").mkdir()
+    for number in range(3):
+        write(tmp_path / "microscope" / f"old{number}.mrc")
+    first = desk(**ONLY_NEW)
+    first.agent._end_first_look = lambda: None  # killed just before
+    first.turn()
+    first.close()
+    first.close = lambda: None
+    second = desk(**ONLY_NEW)
+    until_looked(second)
+    assert second.was_said("3 sections in 3 files were there before")
+
+
+def test_what_was_there_can_wait_for_what_is_new(desk, tmp_path):
+    (tmp_path / "microscope").mkdir()
+    for number, age_s in enumerate([300, 100, 200]):
+        path = tmp_path / "microscope" / f"old{number}.mrc"
+        write(path, z=2)
+        os.utime(path, (time.time() - age_s,) * 2)
+    first = desk(**NEWEST_FIRST, slots=1)
+    until_looked(first)
+    first.until(lambda: first.reports and first.reports[-1].waiting == 6, "all of them waiting")
+    write(first.root / "new.mrc", z=2)
+    first.until(lambda: first.agent._dispatch.waiting == 3, "the new ones")
+    first.work(4)
+    # The one that was next when the new ones came goes before them.
+    assert sent(first)[:4] == ["old1.mrc#1", "new.mrc#0", "new.mrc#1", "old1.mrc#0"]
+    # A restarted agent keeps to it.
+    first.close()
+    first.close = lambda: None
+    second = desk(**NEWEST_FIRST, slots=1)
+    write(second.root / "newer.mrc")
+    second.work(first.ledger.count("stored") + 2)
+    assert "newer.mrc#0" in sent(second)[:3]
+    second.work(9)
+    everything = sent(first) + sent(second)
+    old = [name for name in dict.fromkeys(everything) if name.startswith("old")]
+    assert old == [f"old{number}.mrc#{z}" for number in (1, 2, 0) for z in (1, 0)]
+
+
+# --- many files ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def inspected(monkeypatch):
+    """Files whose header was read."""
+    paths = []
+    inspect = agent_module.live.inspect
+
+    def counted(path):
+        paths.append(path.name)
+        return inspect(path)
+
+    monkeypatch.setattr(agent_module.live, "inspect", counted)
+    return paths
+
+
+def test_no_header_of_a_known_file_is_read_by_a_look_or_by_a_new_agent(
+    desk, tmp_path, inspected, monkeypatch
+):
+    first = desk()
+    for number in range(50):
+        write(first.root / f"{number}.mrc")
+    first.until_found(50)
+    first.until(
+        lambda: all(file.stat for file in first.ledger.known_files().values()), "all settled"
+    )
+    inspected.clear()
+    looks = itertools.count()
+    files = first.agent._folder.files
+    monkeypatch.setattr(first.agent._folder, "files", lambda: (next(looks) and files()) or files())
+    first.until(lambda: next(looks) > 6, "looks")
+    assert inspected == []
+    second = desk()
+    write(second.root / "new.mrc")
+    second.until(lambda: second.ledger.seen == 51, "the new one")
+    assert set(inspected) == {"new.mrc"}
+
+
+def test_workers_are_answered_during_a_long_first_look(desk, tmp_path, monkeypatch):
+    monkeypatch.setattr(agent_module, "_READ_S", 1e-9)  # as if each header took long
+    (tmp_path / "microscope").mkdir()
+    for number in range(20):
+        write(tmp_path / "microscope" / f"{number:02}.mrc")
+    desk = desk()
+    desk.worker.send(m.Beat(slots=3))
+    desk.until(lambda: desk.was_said("worker-1 is here"), "the worker")
+    assert desk.ledger.seen < 20
+    desk.until(lambda: desk.frames, "a frame")
+    desk.work(20)
+    assert sorted(sent(desk)) == [f"{number:02}.mrc#0" for number in range(20)]
+
+
+def test_looks_become_rare_where_they_cost_much_and_that_is_said(desk, monkeypatch):
+    desk = desk(poll_s=1.0)
+    until_looked(desk)
+    monkeypatch.setattr(agent_module, "pause_s", lambda cpu_s, wall_s, poll_s: 100.0)
+    for _ in range(2):
+        desk.agent._next_scan_s = 0.0
+        desk.turn()
+    assert desk.agent._next_scan_s > time.monotonic() + 90.0
+    said = [word[9:] for word in desk.words if "looked at" in word]
+    assert said == [
+        "0 files: all are looked at every 100 s, those written last and what is new every 1 s"
+    ]
+
+
+# --- harmless ------------------------------------------------------------------------------------
+
+
+class Audit:
+    """What this process does to a folder, by Python's own audit events (PEP 578)."""
+
+    def __init__(self):
+        self.root, self.events = None, []
+        sys.addaudithook(self.hear)  # cannot be taken away, so there is one for all
+
+    def hear(self, event, arguments):
+        if self.root is None or not event.startswith(("open", "os.", "shutil.", "fcntl.")):
+            return
+        if any(isinstance(a, (str, Path)) and str(a).startswith(self.root) for a in arguments):
+            self.events.append((event, arguments))
+
+    def harmful(self):
+        changes = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+        return [
+            (event, arguments)
+            for event, arguments in self.events
+            if event not in ("os.scandir", "os.listdir")
+            and not (event == "open" and not arguments[2] & changes)
+        ]
+
+
+def test_the_agent_only_reads_in_the_watched_folder_and_holds_nothing_open(desk):
+    desk = desk()
+    audit = Audit()
+    write(desk.root / "a.mrc", z=3)
+    (desk.root / "b.txt").write_text("no micrograph")
+    (desk.root / "c.mrc").write_bytes(b"nor this" * 1000)
+    shutil.copy(desk.root / "a.mrc", desk.root / "d.mrc")
+    before = {path: path.stat().st_mtime_ns for path in (desk.root, *desk.root.iterdir())}
+    audit.root = str(desk.root)
+    try:
+        desk.work(6)
+        if sys.platform == "linux":
+            held = [entry.resolve() for entry in Path("/proc/self/fd").iterdir()]
+            assert not [path for path in held if path.is_relative_to(desk.root)]
+    finally:
+        audit.root = None
+    assert {event for event, _ in audit.events} >= {"open", "os.scandir"}
+    assert audit.harmful() == []
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(list(desk.root.iterdir())) == 4

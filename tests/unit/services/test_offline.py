@@ -5,9 +5,10 @@ import pytest
 
 import nanostream as ns
 from nanostream.acquisition.simulator import StackWriter, demo_movie
-from nanostream.config import Config, Sink, Stream
+from nanostream.config import Config, Sink, Stream, Worker
 from nanostream.errors import ConfigError, SessionError
 from nanostream.results.store import Store
+from nanostream.segmentation.models import find_model, import_model
 from nanostream_services import offline
 from nanostream_services.loop import Stop
 from nanostream_services.offline import segment_files
@@ -67,6 +68,7 @@ def save(path, pixels=IMAGES[0]):
 
 
 def save_stack(path, images):
+    path.parent.mkdir(parents=True, exist_ok=True)
     with StackWriter(path, pixel_size_nm=0.026) as stack:
         for pixels in images:
             stack.append(pixels)
@@ -218,3 +220,33 @@ def test_told_to_stop_it_stops_after_the_section_at_hand(tmp_path, segment, sess
     assert seen == ["0.npy#0", "1.npy#0"]
     assert segment(*files).known == 2
     assert len(names(session)) == 3
+
+
+def test_a_session_is_made_again_bit_for_bit_also_where_the_maximum_ran(tmp_path, monkeypatch):
+    monkeypatch.setenv("NANOSTREAM_MODELS", str(tmp_path / "models"))
+    _, weights = find_model("default")
+    import_model(weights, name="running", normalization="dataset-max", threshold=0.5)
+    worker = Worker(model="running")
+    # The first is the brightest: those after it are scaled by its maximum.
+    stack = save_stack(tmp_path / "gold.mrc", [IMAGES[0] * 2, *IMAGES[1:3]])
+
+    def segmented(name, *files, **options):
+        config = Config(sink=Sink(session=str(tmp_path / name)), worker=worker)
+        return segment_files(files, config, Stop(), progress=lambda *_: None, **options)
+
+    segmented("first", stack)
+    first = ns.open_session(tmp_path / "first")
+    assert first.sections["normalization_maximum"].nunique() == 1
+    made = segmented("made", stack, like=first)
+    assert (made.stored, made.same, made.failed) == (3, 3, ())
+
+    alone = segmented("alone", save_stack(tmp_path / "c" / "gold.mrc", IMAGES[3:]), like=first)
+    assert "no section of this name and these pixels" in alone.failed[0]
+
+
+def test_a_session_of_another_model_is_not_made_again(tmp_path, segment, session):
+    stack = save_stack(tmp_path / "gold.mrc", IMAGES[:1])
+    segment(stack)
+    config = Config(sink=Sink(session=str(tmp_path / "other")), worker=Worker(threshold=0.9))
+    made = segment_files([stack], config, Stop(), progress=lambda *_: None, like=session())
+    assert "give --model and --threshold" in made.failed[0]

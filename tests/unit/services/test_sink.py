@@ -15,7 +15,7 @@ from nanostream.particles.measures import measure_particles, summarize
 from nanostream.records import Frame, Result, SectionId, Segmentation
 from nanostream.results.store import Store
 from nanostream.transport import messages as m
-from nanostream.transport.sockets import Client, Subscriber, free_ports, wait
+from nanostream.transport.sockets import Client, Subscriber, free_network, wait
 from nanostream_services.sink import _Sink, _Sizes, _small_mask
 
 pytestmark = pytest.mark.timeout(30)
@@ -47,8 +47,7 @@ class Desk:
 
     def __init__(self, folder):
         self.folder = folder
-        frames, results, snapshots = free_ports(3)
-        self.network = Network(frames_port=frames, results_port=results, snapshots_port=snapshots)
+        self.network = Network(**free_network())
         self.config = Config(network=self.network)
         self.clients = ExitStack()
         self.start()

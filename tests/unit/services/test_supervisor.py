@@ -10,7 +10,7 @@ from nanostream.config import Config, Network, Sink
 from nanostream.errors import ConfigError
 from nanostream.records import Health, Snapshot
 from nanostream.transport.messages import encode
-from nanostream.transport.sockets import Subscriber, free_ports, wait
+from nanostream.transport.sockets import Subscriber, free_network, wait
 from nanostream_services import session as supervisor
 from nanostream_services.cli import _idle_for
 from nanostream_services.loop import Stop
@@ -220,8 +220,7 @@ ended.wait()
 def stand_ins(tmp_path, processes):
     """A session in which the agent is heard of, or not, and then ends with code 2."""
     (processes / "__main__.py").write_text(STAND_INS)
-    frames, results, snapshots = free_ports(3)
-    network = Network(frames_port=frames, results_port=results, snapshots_port=snapshots)
+    network = Network(**free_network())
     config = Config(network=network, sink=Sink(session=str(tmp_path / "session")))
 
     def publishes(*, session=config.sink.session, health=("agent", "worker-pc-7", "sink")):

@@ -31,8 +31,8 @@ class Analysis:
 
     card = SimpleNamespace(name="double")
 
-    def __init__(self, fails=()):
-        self.fails = fails
+    def __init__(self, fails=(), *, cold=False):
+        self.fails, self.cold = fails, cold
         self.maximum = None
         self.analyzed = []
         self.may_go_on = threading.Event()
@@ -40,6 +40,10 @@ class Analysis:
 
     def raise_maximum(self, maximum):
         self.maximum = maximum
+
+    def warm_up(self):
+        if self.cold:
+            raise MemoryError("no memory on the device")
 
     def __call__(self, frame):
         self.analyzed.append(frame.section.z)
@@ -163,6 +167,30 @@ def test_only_a_section_that_is_computed_for_too_long_is_hung(bench):
     analysis.may_go_on.set()
     until(lambda: working.computing is None, "the end")
     assert not working.hung(0.0)
+
+
+def test_the_time_limit_follows_from_what_the_last_sections_took(bench, monkeypatch):
+    clock = SimpleNamespace(monotonic=lambda: clock.now_s, now_s=0.0)
+    monkeypatch.setattr(worker_module, "time", clock)
+    analysis = Analysis()
+    working = bench(analysis)
+    working._s_per_px.append(2.0 / a_frame().pixels.size)  # the last one took 2 s
+    analysis.may_go_on.clear()
+    working.add(a_frame())
+    until(lambda: working.computing, "the computation")
+    clock.now_s = 39.0
+    assert not working.hung(300.0)
+    clock.now_s = 41.0  # 20 times as long
+    assert working.hung(300.0)
+    working._pixels *= 4  # a larger micrograph
+    assert not working.hung(300.0)
+
+
+def test_a_network_that_cannot_be_tried_out_does_not_end_the_thread(bench):
+    working = bench(Analysis(cold=True))
+    working.add(a_frame())
+    finished = []
+    until(lambda: finished.extend(working.finished()) or finished, "the section")
 
 
 # --- between agent and sink ----------------------------------------------------------------------

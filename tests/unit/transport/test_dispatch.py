@@ -32,12 +32,13 @@ def a_dispatch(sections=0, rules=RULES):
     return dispatch
 
 
-def beat(worker, *holding, computing=None, slots=2):
+def beat(worker, *holding, computing=None, slots=2, received=0):
     return d.WorkerBeat(
         worker,
         slots,
         tuple(map(section, holding)),
         None if computing is None else section(computing),
+        received=received,
     )
 
 
@@ -75,6 +76,41 @@ def test_a_frame_lost_on_the_way_is_sent_again():
     dispatch.handle(beat("w"), 0.0)
     assert sends(dispatch.handle(beat("w"), 5.0)) == []
     assert sends(dispatch.handle(beat("w"), 11.0)) == [("w", 0)]
+
+
+def test_a_gap_in_the_numbers_is_seen_at_the_next_beat():
+    dispatch = a_dispatch(2)
+    first, second = (a.number for a in dispatch.handle(beat("w"), 0.0) if isinstance(a, d.Send))
+    assert second == first + 1
+    # The second one came, the first did not.
+    assert sends(dispatch.handle(beat("w", 1, received=second), 0.5)) == [("w", 0)]
+
+
+def test_what_is_still_on_its_way_is_no_gap():
+    dispatch = a_dispatch(2)
+    first, second = (a.number for a in dispatch.handle(beat("w"), 0.0) if isinstance(a, d.Send))
+    assert sends(dispatch.handle(beat("w", 0, received=first), 0.5)) == []
+    assert sends(dispatch.handle(beat("w", 0, 1, received=second), 1.0)) == []
+
+
+def test_numbers_of_a_worker_that_was_thought_gone_are_not_used_again():
+    dispatch = a_dispatch(1)
+    (number,) = (a.number for a in dispatch.handle(beat("w"), 0.0) if isinstance(a, d.Send))
+    dispatch.handle(d.Tick(), 16.0)  # silent
+    assert sends(dispatch.handle(beat("w", received=number), 17.0)) == [("w", 0)]
+    assert sends(dispatch.handle(beat("w", received=number), 17.5)) == []
+
+
+def test_the_longest_wait_is_of_the_oldest_section_without_an_end():
+    dispatch = a_dispatch(1)
+    dispatch.handle(d.SectionFound(section(1)), 5.0)
+    assert dispatch.longest_wait_s(8.0) == 8.0
+    sent = [a for a in dispatch.handle(beat("w"), 8.0) if isinstance(a, d.Send)]
+    assert [(a.section.z, a.waited_s) for a in sent] == [(0, 8.0), (1, 3.0)]
+    dispatch.handle(d.SectionDone(section(0)), 9.0)
+    assert dispatch.longest_wait_s(10.0) == 5.0
+    dispatch.handle(d.SectionFailed(section(1), "gone", final=True), 11.0)
+    assert dispatch.longest_wait_s(12.0) == 0.0
 
 
 def test_a_section_held_longer_than_that_is_not_sent_again():
@@ -212,14 +248,16 @@ class Delivering(RuleBasedStateMachine):
         self.now_s = 0.0
         self.found, self.ended = set(), {}
         self.held = {}  # by live worker, what has reached it
+        self.received = {}
 
     def do(self, event):
         for action in self.dispatch.handle(event, self.now_s):
             match action:
-                case d.Send(worker, sent):
+                case d.Send(worker, sent, number):
                     assert sent not in self.ended
                     if worker in self.held and self.lucky:
                         self.held[worker].append(sent)
+                        self.received[worker] = number
                 case d.Store(stored):
                     self.ended[stored] = "stored"
                 case d.Quarantine(given_up):
@@ -247,7 +285,8 @@ class Delivering(RuleBasedStateMachine):
     @rule(name=names)
     def live(self, name):
         holding = self.held.setdefault(name, [])
-        self.do(d.WorkerBeat(name, 2, tuple(holding), holding[0] if holding else None))
+        computing, received = holding[0] if holding else None, self.received.get(name, 0)
+        self.do(d.WorkerBeat(name, 2, tuple(holding), computing, received=received))
 
     @rule(away=st.booleans())
     def files(self, away):
@@ -256,6 +295,7 @@ class Delivering(RuleBasedStateMachine):
     @rule(name=names)
     def die(self, name):
         self.held.pop(name, None)
+        self.received.pop(name, None)
 
     @rule(name=names)
     def unreachable(self, name):

@@ -1,0 +1,31 @@
+"""The fault drill as a user starts it."""
+
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = [
+    "the worker is killed",
+    "the agent is killed",
+    "the sink is killed",
+    "the worker's connections are cut",
+    "two files are torn",
+    "the disk is full",
+    *(["the worker cannot be reached"] if hasattr(signal, "SIGSTOP") else []),
+]
+
+
+@pytest.mark.timeout(300)
+def test_a_drill_overcomes_every_fault_and_ends_with_all_sections_stored(tmp_path):
+    command = [sys.executable, "-m", "nanostream_services", "drill", "--out", tmp_path / "drill"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = [line.partition(": stored again")[0] for line in done.stdout.splitlines()]
+    assert said[1 : len(FAULTS) + 1] == FAULTS
+    log = (tmp_path / "drill" / "session" / "logs" / "agent.log").read_text()
+    # Killed, cut off, stopped: each time the agent missed it.
+    missed = re.findall(r"worker \S+ (?:was silent|cannot be reached)", log)
+    assert len(missed) >= sum("worker" in fault for fault in FAULTS)

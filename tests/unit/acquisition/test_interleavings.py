@@ -1,0 +1,242 @@
+"""Any interleaving of a writer's steps with our looks: no section early, each once, all in the end.
+
+The writers are the simulator's, the files are real, and the looks go through the functions that
+the agent uses. Each image is one of its own kind, so that pixels tell which save they are of.
+"""
+
+import itertools
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nanostream.acquisition import live
+from nanostream.acquisition.ledger import Ledger
+from nanostream.acquisition.mdoc import read_metadata
+from nanostream.acquisition.mrc import fingerprint
+from nanostream.acquisition.readiness import FileStat, Readiness, is_same_title
+from nanostream.acquisition.simulator import script
+from nanostream.config import Watch, matches
+from nanostream.errors import MicrographError, NotReadyError
+
+INCLUDE = (*Watch().include, "*.tif")
+CASES = int(os.environ.get("NANOSTREAM_CASES", "50"))
+IMPOSSIBLE = {
+    "tiff": {"torn-header", "reordered"},
+    "idoc": {"torn-header", "reordered"},
+    "gatan": {"reordered"},
+}
+#: Without an mdoc nothing tells a half overwritten section that was never read before.
+UNDECIDABLE = {"overwrite": {"pause", "reordered"}}
+KINDS = ["single", "stack", "tilt", "montage", "gatan", "tiff", "idoc", "overwrite", "reuse"]
+
+
+def images(count):
+    rng = np.random.default_rng(0)
+    return [rng.integers(1, 30_000, (12, 11), dtype=np.int16) for _ in range(count)]
+
+
+class Microscope:
+    """The writer: its images, and which of them is complete where."""
+
+    def __init__(self, folder, kind, count, *, mdoc, faults, seed):
+        self.folder, self.kind = folder, kind
+        folder.mkdir()
+        self.images = images(count)
+        self.complete = {}  # (path, z, generation) -> image
+        # Over a share the header may come before the data: a section is found, and not yet read.
+        # Half a header may not say that it is of a frame stack.
+        self.exact = "reordered" not in faults and not (kind == "gatan" and faults)
+        self._asked = -1
+        self._steps = script(kind, self._each(), folder, mdoc=mdoc, faults=faults, seed=seed)
+
+    def _each(self):
+        for pixels in self.images:
+            self._asked += 1
+            yield pixels
+
+    def step(self):
+        step = next(self._steps, None)
+        if step is None:
+            return False
+        for key in step.completed:
+            # Frames become complete together, at the end of their exposure.
+            image = self._asked if len(step.completed) == 1 else self._frames_from(step) + key[1]
+            self.complete[key] = image
+        return True
+
+    def _frames_from(self, step):
+        return sum(path != step.completed[0][0] for path, _, _ in self.complete)
+
+    def there(self):
+        """Image by path and section, as the files are now."""
+        newest = {}
+        for path, _, generation in self.complete:
+            newest[path] = max(newest.get(path, 0), generation)
+        return {
+            (path, z): image
+            for (path, z, generation), image in sorted(self.complete.items())
+            if self.kind != "reuse" or generation == newest[path]
+        }
+
+    def image_of(self, pixels):
+        """Which image these pixels are, or None: torn, or not there yet."""
+        return next((n for n, image in enumerate(self.images) if (image == pixels).all()), None)
+
+
+class Agent:
+    """The agent's functions and their order, without its sockets."""
+
+    def __init__(self, folder, ledger):
+        self.folder, self.ledger = folder, ledger
+        self.now_s = 1000.0
+        self.read = {}  # section -> pixels
+        self.found = []
+        self.restart()
+
+    def restart(self):
+        self.readiness = Readiness(self.ledger.known_files())
+        self.waiting = self.ledger.unfinished()
+
+    def listing(self):
+        files = (p for p in self.folder.iterdir() if matches(p.name, INCLUDE))
+        return {p.name: FileStat.of(p.stat()) for p in files}
+
+    def look(self):
+        listing = self.listing()
+        for path in self.readiness.to_inspect(listing, self.now_s):
+            self.inspect(path, listing[path])
+        self.send()
+
+    def inspect(self, name, listed):
+        path = self.folder / name
+        try:
+            contents, status = live.inspect(path)
+        except NotReadyError:
+            self.readiness.not_ready(name, listed, patient=not live.is_tiff(path))
+            return
+        except MicrographError:
+            self.readiness.refused(name, listed)
+            return
+        finished = contents.frames and live.frames_finished(path)
+        found = self.readiness.inspected(name, FileStat.of(status), contents, finished=finished)
+        if self.readiness.in_doubt(name):
+            known = self.readiness.known_file(name)
+            changed = live.changed_sections(path, contents, self.ledger.fingerprints(name, known))
+            found += self.readiness.compared(name, changed)
+        known = self.readiness.known_file(name)
+        if found or known.stat is not None:
+            self.ledger.found(name, known, found)
+        assert not set(found) & ({*self.read, *self.waiting}), "handed out twice"
+        if found and not live.is_tiff(path):
+            last = contents.data_offset + (max(s.z for s in found) + 1) * contents.section_bytes
+            assert last <= path.stat().st_size, "handed out beyond the end of the file"
+        self.waiting += found
+        self.found += found
+
+    def send(self):
+        for section in list(self.waiting):
+            path, known = self.folder / section.path, self.readiness.known_file(section.path)
+            told = read_metadata(path, section.z, title=known.title)
+            try:
+                frame = live.read_frame(path, section, told)
+            except (MicrographError, OSError):
+                continue  # again at the next look
+            self.waiting.remove(section)
+            title = frame.metadata.file_title or ""
+            if known.generation_of(section.z) != section.generation or not is_same_title(
+                known.title, title
+            ):
+                self.ledger.quarantined(section, "written anew", 1)
+                continue
+            self.read[section] = frame.pixels
+            self.ledger.read(section, fingerprint(frame.pixels))
+            self.ledger.stored(section)
+
+
+OPERATION = st.one_of(
+    st.just("look"),
+    st.sampled_from([0.1, 0.7, 1.5, 2.5, 40.0]),  # seconds pass
+    st.sampled_from(["settle", "restart"]),
+)
+
+
+def settle(agent):
+    """Looks after which a file that lies still is settled, whatever it waited for."""
+    for pause_s in (2.5, 40.0, 70.0):
+        agent.look()
+        agent.now_s += pause_s
+    agent.look()
+
+
+@settings(max_examples=CASES, deadline=None)
+@given(
+    kind=st.sampled_from(KINDS),
+    count=st.integers(1, 7),
+    mdoc=st.booleans(),
+    faults=st.sets(st.sampled_from(["pause", "torn-header", "reordered"])),
+    seed=st.integers(0, 9),
+    between=st.lists(st.lists(OPERATION, max_size=3), min_size=1, max_size=12),
+)
+def test_any_interleaving_gives_each_section_once_and_never_early(
+    kind, count, mdoc, faults, seed, between
+):
+    mdoc = mdoc or kind == "tiff"  # a TIFF without a sidecar is left alone
+    faults -= IMPOSSIBLE.get(kind, set()) | (set() if mdoc else UNDECIDABLE.get(kind, set()))
+    with TemporaryDirectory() as name, Ledger(Path(name) / "ledger.db") as ledger:
+        microscope = Microscope(
+            Path(name) / "watched", kind, count, mdoc=mdoc, faults=faults, seed=seed
+        )
+        agent = Agent(microscope.folder, ledger)
+        for operations in itertools.cycle(between):
+            if not microscope.step():
+                break
+            for operation in operations:
+                # A frame stack that lies still for FRAMES_S is taken for abandoned.
+                if kind != "gatan" or operation not in (40.0, "settle"):
+                    do(agent, operation)
+                    check(agent, microscope)
+        settle(agent)
+        agent.now_s += 1e6  # a TIFF whose sidecar came late is not looked at often
+        agent.look()
+        check(agent, microscope)
+        assert agent.waiting == []
+        last = {}
+        for section in sorted(agent.read, key=lambda section: section.generation):
+            last[section.path, section.z] = microscope.image_of(agent.read[section])
+        there = microscope.there()
+        assert there.items() <= last.items()
+        assert kind == "reuse" or there.keys() == last.keys()
+
+
+def do(agent, operation):
+    match operation:
+        case float(seconds):
+            agent.now_s += seconds
+        case "look":
+            agent.look()
+        case "restart":
+            agent.restart()
+        case "settle":
+            settle(agent)
+
+
+def check(agent, microscope):
+    """What was found was complete, what was read is one whole image, and none was read twice."""
+    generations = {}
+    for path, z, generation in microscope.complete:
+        generations[path, z] = max(generations.get((path, z), 0), generation)
+    for section in agent.found if microscope.exact else ():
+        complete = generations.get((section.path, section.z), 0)
+        assert section.generation <= complete, f"{section} was found before it was complete"
+    complete = set(microscope.complete.values())
+    # A section that is read for the first time may have been overwritten, but for the header.
+    if microscope.kind == "overwrite" or not microscope.exact:
+        complete = set(range(len(microscope.images)))
+    seen = {section: microscope.image_of(pixels) for section, pixels in agent.read.items()}
+    for section, image in seen.items():
+        assert image in complete, f"{section} was read before it was complete"
+    assert len(set(seen.values())) == len(seen)
