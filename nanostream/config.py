@@ -61,12 +61,13 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True):
 class Watch(Section, frozen=True):
     """What the agent watches.
 
-    ``poll_s`` is the time between looks at the folder; where a look at all of it costs much, as with
-    100,000 files, that is more rare and the newest are looked at in between. With ``notices`` "on"
-    the operating system's notices of local changes are heard besides, "auto" means on a local disk
-    and not on a network share. ``mdoc_wait_s`` is how long a section may wait for its metadata before it goes
-    without. What is there when the agent first starts is taken first ("all"), taken after what is
-    new ("newest-first"), or left alone ("only-new"). ``pixel_size_nm`` is for files that say none.
+    ``poll_s`` is the time between looks at the folder; where a look at all of it costs much, as
+    with 100,000 files, that is more rare and the newest are looked at in between. With ``notices``
+    "on" the operating system's notices of local changes are heard besides, "auto" means on a local
+    disk and not on a network share. ``mdoc_wait_s`` is how long a section may wait for its metadata
+    before it goes without. What is there when the agent first starts is taken first ("all"), taken
+    after what is new ("newest-first"), or left alone ("only-new"). ``pixel_size_nm`` is for files
+    that say none.
     """
 
     directory: str = ""

@@ -17,8 +17,10 @@ never a section, so the database need not wait for the disk at each (synchronous
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,7 +29,7 @@ from nanostream.acquisition.readiness import FileStat, KnownFile
 from nanostream.database import open_database, transaction
 from nanostream.records import SectionId
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "passed_over"]
 
 _VERSION = 2
 _SCHEMA = """
@@ -171,14 +173,6 @@ class Ledger:
             )
             self._db.execute("INSERT INTO first_look VALUES (?)", (time.time(),))
 
-    def passed_over(self) -> dict[tuple[str, str], int]:
-        """Sections from 0 on that were there at the first start and not wanted, by path and title.
-
-        The title tells a file from a later one of the same name.
-        """
-        rows = self._db.execute("SELECT path, title, sections FROM passed_over")
-        return {(path, title): sections for path, title, sections in rows}
-
     def stored(self, section: SectionId) -> None:
         """The sink has committed it."""
         self._settle(section, "stored", None, 0)
@@ -233,6 +227,24 @@ class Ledger:
 
     def _count(self, state: str, by: int) -> None:
         self._counts[state] = self._counts.get(state, 0) + by
+
+
+def passed_over(path: Path) -> dict[tuple[str, str], int]:
+    """Sections from 0 on that were there at the first start and not wanted, by path and title.
+
+    The title tells a file from a later one of the same name.
+
+    Parameters
+    ----------
+    path : Path
+        Of the ledger, which may be in use; without one there are none.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            rows = db.execute("SELECT path, title, sections FROM passed_over").fetchall()
+    except sqlite3.OperationalError:  # no ledger here, or one from before there were any
+        return {}
+    return {(file, title): sections for file, title, sections in rows}
 
 
 def _row(path: str, file: KnownFile) -> tuple[str | int | None, ...]:

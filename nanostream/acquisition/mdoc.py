@@ -150,7 +150,8 @@ def metadata_of(mdoc: Mdoc, z: int, name: str = "") -> tuple[float | None, Metad
     # That of a frame set is of the sum of its frames.
     counts = None if mdoc.frame_sets else _numbers(keys.get("MinMaxMean"), 3)
     piece = _numbers(keys.get("PieceCoordinates"), 3)
-    matrix = _numbers(keys.get("ImageToStageMatrix"), 6)
+    # AddToAutodoc before the first image writes it for the whole file.
+    matrix = _numbers(keys.get("ImageToStageMatrix", mdoc.globals.get("ImageToStageMatrix")), 6)
     return spacing and spacing / 10, Metadata(
         pixel_size_source=source,
         stage_x_um=stage[0] if stage else None,

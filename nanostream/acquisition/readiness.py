@@ -165,6 +165,7 @@ class _Look:
     in_doubt: bool = False  # changed since its sections were read or compared
     rewritten: bool = False  # its header was, without a new section
     patient: bool = True
+    at_rest: bool = False  # found settled: nothing to ask but whether the listing has changed
 
     @property
     def still_s(self) -> float:
@@ -177,6 +178,7 @@ class _Look:
 
     def due(self, now_s: float) -> bool:
         if self.settled:
+            self.at_rest = True
             return False
         if not self.answered or self.still_s < SETTLE_S:
             return True
@@ -224,8 +226,8 @@ class Readiness:
             if look is None:
                 look = self._looks[path] = _Look(stat, now_s, now_s)
             elif look.stat != stat:
-                look.stat, look.changed_s = stat, now_s
-            elif not look.due(now_s):
+                look.stat, look.changed_s, look.at_rest = stat, now_s, False
+            elif look.at_rest or not look.due(now_s):
                 continue
             look.asked_s, look.answered = now_s, False
             due.append(path)

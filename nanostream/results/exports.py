@@ -11,7 +11,7 @@ from nanostream.config import Feedback
 from nanostream.errors import SessionError
 from nanostream.records import SectionId
 from nanostream.results import feedback
-from nanostream.results.navigator import NavigatorItem, read_navigator
+from nanostream.results.navigator import Chart, read_chart
 from nanostream.results.session import Session
 
 __all__ = ["FORMATS", "export"]
@@ -50,8 +50,8 @@ def export(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if format == "nav":
-            items = read_navigator(navigator) if navigator else []
-            return _write_navigator(session, folder, items)
+            chart = read_chart(navigator) if navigator else Chart()
+            return _write_navigator(session, folder, chart)
         return _write_tables(session, folder)
     except OSError as error:
         msg = f"export to {folder}: {error}; choose a folder that can be written"
@@ -67,17 +67,17 @@ def _write_tables(session: Session, folder: Path) -> list[Path]:
     return written
 
 
-def _write_navigator(session: Session, folder: Path, maps: list[NavigatorItem]) -> list[Path]:
+def _write_navigator(session: Session, folder: Path, chart: Chart) -> list[Path]:
     """Files with points; a section whose place is not known, or that has no particles, has none."""
     written = []
     usual = Feedback()
     with closing(feedback.Outcomes(session.folder)) as outcomes:
         fields = outcomes.ranked(usual.rank_by, usual.most_items)
-        found = {feedback.FIELDS_FILE: feedback.section_items(fields, items=maps)}
+        found = {feedback.FIELDS_FILE: feedback.section_items(fields, chart)}
         for name in session.section_ids():
             outcome = outcomes.of(SectionId.parse(name))
             found[feedback.result_path(outcome.section, "nav")] = feedback.particle_items(
-                outcome, items=maps, rank_by=usual.rank_by, most=usual.most_items
+                outcome, chart, rank_by=usual.rank_by, most=usual.most_items
             )
     for name, points in found.items():
         if points:

@@ -28,7 +28,7 @@ from nanostream.config import Feedback
 from nanostream.errors import ConfigError
 from nanostream.records import Metadata, SectionId, Summary
 from nanostream.results import navigator
-from nanostream.results.navigator import NavigatorItem, OnMap, OnStage, Place
+from nanostream.results.navigator import Chart, NavigatorItem, OnMap, OnStage, Place
 from nanostream.results.session import connect
 from nanostream.results.store import NEVER
 
@@ -333,11 +333,12 @@ def publish(path: Path, text: str, *, mark: str) -> None:
     Raises
     ------
     FileExistsError
-        If something else is there; it is left alone.
+        If something else is there, and not empty; it is left alone.
     OSError
         If it cannot be written, or on Windows while someone reads the older one.
     """
-    if not _head(path).startswith(mark) and path.exists():
+    head = _head(path)
+    if head and not head.startswith(mark):
         msg = f"{path} is there and not nanostream's; it is left alone"
         raise FileExistsError(msg)
     faults.disk_is_full()
@@ -359,14 +360,12 @@ def _head(path: Path) -> str:
 # --- Navigator -----------------------------------------------------------------------------------
 
 
-def places(
-    outcome: Outcome, items: Sequence[NavigatorItem]
-) -> Callable[[float, float], Place] | None:
+def places(outcome: Outcome, chart: Chart) -> Callable[[float, float], Place] | None:
     """From a section's pixels to places, as far as the Navigator or the metadata tell.
 
     Parameters
     ----------
-    items : sequence of NavigatorItem
+    chart : Chart
         Of the Navigator file whose maps are known; may be empty.
 
     Returns
@@ -382,30 +381,30 @@ def places(
         If the section can be one of several maps.
     """
     section, metadata, height_px = outcome.section, outcome.metadata, outcome.height_px
-    maps, shape = navigator.maps_of(items), (height_px, outcome.width_px)
-    on = navigator.find_map(maps, section.path, section.z, shape=shape)
+    shape = (height_px, outcome.width_px)
+    on = navigator.find_map(chart.maps, section.path, section.z, shape=shape)
     if on is not None:
         return lambda x_px, y_px: OnMap(on, x_px + 0.5, y_px + 0.5)
     if metadata.image_to_stage is None:
         return None
     xpx, xpy, ypx, ypy, dx, dy = metadata.image_to_stage
-    z_um, registration = metadata.stage_z_um or 0.0, _registration(items)
+    z_um = metadata.stage_z_um or 0.0
 
     def on_stage(x_px: float, y_px: float) -> Place:
         x, y = _in_script(x_px, y_px, height_px)
-        return OnStage(xpx * x + xpy * y + dx, ypx * x + ypy * y + dy, z_um, registration)
+        return OnStage(xpx * x + xpy * y + dx, ypx * x + ypy * y + dy, z_um, chart.registration)
 
     return on_stage
 
 
 def particle_items(
-    outcome: Outcome, *, items: Sequence[NavigatorItem], rank_by: str, most: int
+    outcome: Outcome, chart: Chart, *, rank_by: str, most: int
 ) -> list[NavigatorItem]:
     """A section's particles as Navigator points, the highest ranked first.
 
     Parameters
     ----------
-    items : sequence of NavigatorItem
+    chart : Chart
         As `places`.
     rank_by : str
         ``diameter``; anything else is by probability.
@@ -417,7 +416,7 @@ def particle_items(
     list of NavigatorItem
         Empty if there are no particles or the place of the section is not known.
     """
-    place = places(outcome, items)
+    place = places(outcome, chart)
     if place is None:
         return []
     ranked = outcome.particles
@@ -436,9 +435,7 @@ def particle_items(
     return found
 
 
-def section_items(
-    outcomes: Sequence[Outcome], *, items: Sequence[NavigatorItem]
-) -> list[NavigatorItem]:
+def section_items(outcomes: Sequence[Outcome], chart: Chart) -> list[NavigatorItem]:
     """Sections as Navigator points at their middle, in the order given.
 
     A section whose pixels have no known place is at the stage position of its mdoc, and left out
@@ -446,7 +443,7 @@ def section_items(
     """
     found = []
     for rank, outcome in enumerate(outcomes, 1):
-        place, summary = _middle(outcome, items), outcome.summary
+        place, summary = _middle(outcome, chart), outcome.summary
         if place is None or summary is None:
             continue
         size = f"{_number(summary.mean_diameter_nm)}nm"
@@ -460,14 +457,14 @@ def section_items(
     return found
 
 
-def _middle(outcome: Outcome, items: Sequence[NavigatorItem]) -> Place | None:
-    place, metadata = places(outcome, items), outcome.metadata
+def _middle(outcome: Outcome, chart: Chart) -> Place | None:
+    place, metadata = places(outcome, chart), outcome.metadata
     if place is not None:
         return place((outcome.width_px - 1) / 2, (outcome.height_px - 1) / 2)
     if metadata.stage_x_um is None or metadata.stage_y_um is None:
         return None
     z_um = metadata.stage_z_um or 0.0
-    return OnStage(metadata.stage_x_um, metadata.stage_y_um, z_um, _registration(items))
+    return OnStage(metadata.stage_x_um, metadata.stage_y_um, z_um, chart.registration)
 
 
 def _item(outcome: Outcome, place: Place, note: str, which: object) -> NavigatorItem:
@@ -479,12 +476,6 @@ def _item(outcome: Outcome, place: Place, note: str, which: object) -> Navigator
         group_id=navigator.stable_id("fields" if which == "field" else section),
         note=note,
     )
-
-
-def _registration(items: Sequence[NavigatorItem]) -> int:
-    """Registration that the Navigator was in last; 1 is the first."""
-    regis = items[-1].values.get("Regis", "1") if items else "1"
-    return int(regis) if re.fullmatch(r"\d{1,2}", regis) else 1
 
 
 def navigator_file(items: Sequence[NavigatorItem], *, id: str) -> str:
@@ -526,7 +517,7 @@ class FeedbackFiles:
         self._again_s = -math.inf
         self._trouble = False
         self._said: set[str] = set()
-        self._navigator: tuple[object, list[NavigatorItem]] = (None, [])
+        self._chart: tuple[object, Chart] = (None, Chart())
         self._fields_s: float | None = None
         for section in outcomes.recent(_MOST_WAITING):
             self.ended(section, now_s=-math.inf)
@@ -616,10 +607,7 @@ class FeedbackFiles:
         settings = self._settings
         try:
             items = particle_items(
-                outcome,
-                items=self._maps(),
-                rank_by=settings.rank_by,
-                most=settings.most_items,
+                outcome, self._read_chart(), rank_by=settings.rank_by, most=settings.most_items
             )
         except ConfigError as error:
             self._say_once(str(error), words)
@@ -638,17 +626,17 @@ class FeedbackFiles:
         settings = self._settings
         ranked = self._outcomes.ranked(settings.rank_by, settings.most_items)
         try:
-            items = section_items(ranked, items=self._maps())
+            items = section_items(ranked, self._read_chart())
         except ConfigError as error:
             self._say_once(str(error), words)
             return
         text = navigator_file(items, id="sections")
         self._publish(self._folder / FIELDS_FILE, text, navigator_head(), words)
 
-    def _maps(self) -> list[NavigatorItem]:
-        """Items of the operator's Navigator file, read again when SerialEM has saved it."""
+    def _read_chart(self) -> Chart:
+        """Of the operator's Navigator file, read again when SerialEM has saved it."""
         if not self._settings.navigator:
-            return []
+            return Chart()
         path = Path(self._settings.navigator)
         try:
             stat = path.stat()
@@ -656,9 +644,9 @@ class FeedbackFiles:
             msg = f"[feedback] navigator: {path} cannot be read: {error.strerror}"
             raise ConfigError(msg) from error
         version = (stat.st_mtime_ns, stat.st_size)
-        if self._navigator[0] != version:
-            self._navigator = (version, navigator.read_navigator(path))
-        return self._navigator[1]
+        if self._chart[0] != version:
+            self._chart = (version, navigator.read_chart(path))
+        return self._chart[1]
 
     def _publish(self, path: Path, text: str, mark: str, words: list[str]) -> None:
         try:

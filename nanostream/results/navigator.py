@@ -27,6 +27,7 @@ from nanostream.results.file_names import matching
 
 __all__ = [
     "MOST_BYTES",
+    "Chart",
     "MapItem",
     "NavigatorItem",
     "OnMap",
@@ -37,6 +38,7 @@ __all__ = [
     "navigator_text",
     "parse_navigator",
     "point_item",
+    "read_chart",
     "read_navigator",
     "stable_id",
 ]
@@ -74,6 +76,16 @@ class MapItem(Struct, frozen=True):
     height_px: int
 
 
+class Chart(Struct, frozen=True):
+    """What of a Navigator file gives places to pixels.
+
+    ``registration`` is the one that the Navigator was in last; 1 is the first.
+    """
+
+    maps: tuple[MapItem, ...] = ()
+    registration: int = 1
+
+
 class OnMap(NamedTuple):
     """A pixel of a map, right-handed: the corner at the lower left is 0, 0."""
 
@@ -92,6 +104,19 @@ class OnStage(NamedTuple):
 
 
 Place = OnMap | OnStage
+
+
+def read_chart(path: Path) -> Chart:
+    """Maps and registration of a Navigator file on disk.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read or is none.
+    """
+    items = read_navigator(path)
+    last = items[-1].values.get("Regis", "") if items else ""
+    return Chart(tuple(maps_of(items)), int(last) if re.fullmatch(r"[0-9]{1,2}", last) else 1)
 
 
 def read_navigator(path: Path) -> list[NavigatorItem]:

@@ -53,9 +53,6 @@ def read_query(body: bytes) -> Query:
     MessageError
         If it is none, with the reason.
     """
-    if len(body) > MOST_BYTES:
-        msg = f"a question has at most {MOST_BYTES} bytes, not {len(body)}"
-        raise MessageError(msg)
     try:
         return msgspec.json.decode(body, type=Query)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

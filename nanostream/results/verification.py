@@ -67,7 +67,7 @@ def acquired_files(
     files : iterable of str
         POSIX paths below the folder.
     passed_over : mapping of (path, title) to int, optional
-        From `Ledger.passed_over`.
+        From `nanostream.acquisition.ledger.passed_over`.
     """
     passed_over = passed_over or {}
     acquired = []

@@ -14,9 +14,13 @@ Rules:
 - What a worker says it holds is the truth: a section it holds while it waits here (the agent was
   restarted) is in work. What was sent is numbered, and a worker says the last number it has
   received: a section with no higher number that it does not hold was lost on the way and is sent
-  again at once; so is the last one sent, which leaves no gap, after ``resend_s``.
+  again at once. So is what was sent before the worker's connection was made anew. Should neither
+  show that a frame is lost, it is sent again after ``resend_s``, or four times what the slowest
+  frame was under way, and each time after twice as long, so that a slow line is not filled with
+  repetitions.
 - A worker that stays silent, or comes back as another process, has lost its sections. Only the
-  one it was computing counts an attempt: the others were innocent bystanders.
+  one it was computing counts an attempt: the others were innocent bystanders. If the same process
+  comes back and still holds it, the attempt is taken back: the line was down, not the worker.
 - What comes back goes to the front of the queue, so order is disturbed as little as possible; what
   failed rests first, and nothing waits for it.
 - A worker on which one section after another fails, while there is another worker, is set aside;
@@ -70,6 +74,7 @@ class WorkerBeat:
     computing: SectionId | None = None
     detail: str = ""
     received: int = 0
+    link: int = 0
 
 
 @dataclass(frozen=True)
@@ -155,12 +160,14 @@ Action = Send | Store | Quarantine | Note
 class _Sent:
     at_s: float
     number: int
+    arrived: bool = False
 
 
 @dataclass
 class _Worker:
     slots: int
     seen_s: float
+    link: int = 0
     computing: SectionId | None = None
     detail: str = ""
     leaving: bool = False
@@ -185,6 +192,11 @@ class Dispatch:
         self._settings = settings
         self._last_number = last_number
         self._found_s: dict[SectionId, float] = {}
+        #: What a frame was under way at the most, and how often one was sent again without a gap.
+        self._transit_s = 0.0
+        self._repeated: dict[SectionId, int] = {}
+        #: Whose silence counted as a section's last attempt.
+        self._blamed: dict[SectionId, str] = {}
         self._waiting: OrderedDict[SectionId, None] = OrderedDict()
         self._resting: dict[SectionId, float] = {}
         self._workers: dict[str, _Worker] = {}
@@ -225,6 +237,7 @@ class Dispatch:
                 actions.append(Store(section))
             case SectionFailed(section, reason, final, name):
                 self._forget(section)
+                self._blamed.pop(section, None)
                 actions += self._failed(section, reason, now_s, final=final)
                 if name in self._workers:
                     actions += self._suspect(name, section)
@@ -245,7 +258,7 @@ class Dispatch:
         actions: list[Action] = []
         worker = self._workers.get(beat.worker)
         if worker is None:
-            worker = self._workers[beat.worker] = _Worker(beat.slots, now_s)
+            worker = self._workers[beat.worker] = _Worker(beat.slots, now_s, beat.link)
             actions.append(Note(f"worker {beat.worker} is here: {beat.detail}"))
         worker.slots, worker.seen_s, worker.detail = beat.slots, now_s, beat.detail
         worker.computing = beat.computing
@@ -253,19 +266,38 @@ class Dispatch:
             # Held but not open here: another worker was quicker, its end is known already.
             if section in self._waiting or section in self._resting:
                 self._forget(section)
-                worker.sent[section] = _Sent(now_s, beat.received)
+                worker.sent[section] = _Sent(now_s, beat.received, arrived=True)
+                if self._blamed.pop(section, None) == beat.worker and section in self._failures:
+                    self._failures[section].pop()
+            elif section in worker.sent and not worker.sent[section].arrived:
+                sent = worker.sent[section]
+                self._transit_s = max(self._transit_s, now_s - sent.at_s)
+                worker.sent[section] = _Sent(sent.at_s, sent.number, arrived=True)
         # Its "done" came before this beat on the same way, if it came at all.
         lost = [
             section
             for section, sent in worker.sent.items()
             if section not in beat.holding
-            and (sent.number <= beat.received or now_s - sent.at_s > self._settings.resend_s)
+            and (
+                sent.number <= beat.received
+                or beat.link != worker.link
+                or self._overdue(section, sent, now_s)
+            )
         ]
+        worker.link = beat.link
         for section in lost:
             del worker.sent[section]
         self._requeue(lost)
         actions += [Note(f"{section} was lost on the way; sending it again") for section in lost]
         return actions
+
+    def _overdue(self, section: SectionId, sent: _Sent, now_s: float) -> bool:
+        repeated = self._repeated.get(section, 0)
+        limit_s = max(self._settings.resend_s, 4 * self._transit_s) * (1 << repeated)
+        if now_s - sent.at_s <= limit_s:
+            return False
+        self._repeated[section] = repeated + 1
+        return True
 
     def _gone(
         self, name: str, finishing: tuple[SectionId, ...], reason: str, now_s: float
@@ -284,6 +316,7 @@ class Dispatch:
         culprit = worker.computing
         if culprit in back and reason != "said goodbye":
             back.remove(culprit)
+            self._blamed[culprit] = name
             actions += self._failed(culprit, f"worker {name} {reason} while computing it", now_s)
         self._requeue(back)
         return actions
@@ -347,8 +380,8 @@ class Dispatch:
 
     def _end(self, section: SectionId) -> None:
         self._forget(section)
-        self._failures.pop(section, None)
-        self._found_s.pop(section, None)
+        for kept in (self._failures, self._found_s, self._repeated, self._blamed):
+            kept.pop(section, None)
 
     def _forget(self, section: SectionId) -> None:
         self._waiting.pop(section, None)

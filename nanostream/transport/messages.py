@@ -36,6 +36,7 @@ __all__ = [
     "Done",
     "Failed",
     "Goodbye",
+    "Later",
     "Message",
     "Pong",
     "Quarantine",
@@ -65,7 +66,7 @@ class Beat(Struct, frozen=True, tag="beat"):
 
     The first one says hello; ``slots`` is the worker's credit. One is sent at once whenever a
     computation starts, so that a crash can be laid at the right section's door. ``received`` is the
-    highest number of a frame that came.
+    highest number of a frame that came, ``link`` counts how often the connection was made.
     """
 
     slots: int
@@ -73,6 +74,7 @@ class Beat(Struct, frozen=True, tag="beat"):
     computing: SectionId | None = None
     detail: str = ""
     received: int = 0
+    link: int = 0
 
 
 class Pong(Struct, frozen=True, tag="pong"):
@@ -109,6 +111,12 @@ class Goodbye(Struct, frozen=True, tag="goodbye"):
 
 class Ack(Struct, frozen=True, tag="ack"):
     """The sink's word that a result or a quarantine notice is committed."""
+
+    section: SectionId
+
+
+class Later(Struct, frozen=True, tag="later"):
+    """The sink could not store the result now: the disk is full, say. Send it again."""
 
     section: SectionId
 
@@ -178,7 +186,7 @@ class _SnapshotHeader(Struct, frozen=True, tag="snapshot"):
     snapshot: Snapshot
 
 
-_Plain = Beat | Pong | Done | Failed | Goodbye | Ack | Quarantine | Retried | Report | Words
+_Plain = Beat | Pong | Done | Failed | Goodbye | Ack | Later | Quarantine | Retried | Report | Words
 _Header = _Plain | _FrameHeader | _ResultHeader | _SnapshotHeader
 Message = _Plain | Frame | Result | Snapshot
 

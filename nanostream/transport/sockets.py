@@ -51,7 +51,11 @@ _NO_COPY_BYTES = 65536
 #: Messages that may wait in a socket for a slow peer; pixels are bounded by credits besides.
 _QUEUE = 64
 _HEARTBEAT_MS = 2000
+#: A peer that acknowledges no bytes for so long is gone; the system sees that, however slow the
+#: line and large the frame that is under way.
 _DEAD_AFTER_MS = 10000
+#: ZeroMQ's own sign of life waits behind that frame: this is the time that one may take.
+_LONGEST_FRAME_MS = 180000
 #: Of one try to connect. The system's own waits twice as long from try to try, so a link that was
 #: cut for a minute would be found again only after another.
 _CONNECT_WITHIN_MS = 3000
@@ -172,7 +176,8 @@ def _socket(kind: int, *, largest_bytes: int) -> zmq.Socket[bytes]:
     socket.sndhwm = socket.rcvhwm = _QUEUE
     socket.setsockopt(zmq.MAXMSGSIZE, largest_bytes)
     socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _DEAD_AFTER_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _LONGEST_FRAME_MS)
+    socket.setsockopt(zmq.TCP_MAXRT, _DEAD_AFTER_MS)
     socket.setsockopt(zmq.CONNECT_TIMEOUT, _CONNECT_WITHIN_MS)
     socket.setsockopt(zmq.RECONNECT_IVL, 50)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
@@ -253,7 +258,16 @@ class Client:
         place = _Place.of(network, port)
         self.socket = _socket(zmq.DEALER, largest_bytes=largest_bytes)
         self.socket.setsockopt(zmq.ROUTING_ID, name.encode())
+        self._made = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._times_made = 0
         place.connect(self.socket)
+
+    @property
+    def link(self) -> int:
+        """How many times the connection was made; what was under way in an earlier one is lost."""
+        while _receive(self._made) is not None:
+            self._times_made += 1
+        return self._times_made
 
     def send(self, message: Message) -> bool:
         """Whether the message was taken for sending."""
@@ -269,6 +283,8 @@ class Client:
 
     def close(self, *, linger_s: float = 0.0) -> None:
         """Close; wait at most ``linger_s`` until what was sent has left."""
+        self.socket.disable_monitor()
+        self._made.close()
         self.socket.close(linger=round(linger_s * 1000))
 
 

@@ -12,6 +12,8 @@ import time
 from collections import OrderedDict, deque
 from pathlib import Path
 
+import msgspec
+
 from nanostream import faults
 from nanostream.acquisition import live
 from nanostream.acquisition.ledger import Ledger
@@ -39,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 #: While a section waits for its metadata, look for it this often.
 _METADATA_LOOK_S = 0.02
+_WRITTEN_ANEW = "the file, or this section of it, was written anew before it was read"
 #: A worker sends words only.
 _LARGEST_FROM_WORKER_BYTES = 2**20
 #: So many headers are read in one go before workers and sink are heard again.
@@ -170,8 +173,8 @@ class _Agent:
 
     def _hear(self, worker: str, message: m.Message | MessageError) -> None:
         match message:
-            case m.Beat(slots, holding, computing, detail, received):
-                self._decide(d.WorkerBeat(worker, slots, holding, computing, detail, received))
+            case m.Beat():
+                self._decide(d.WorkerBeat(worker, *msgspec.structs.astuple(message)))
                 self._server.send(worker, m.Pong(self._server.instance))
             case m.Done(section):
                 self._decide(d.SectionDone(section))
@@ -386,6 +389,8 @@ class _Agent:
         path = self._root / section.path
         start_s = time.perf_counter()
         known = self._readiness.known_file(section.path)
+        if known.generation_of(section.z) != section.generation:
+            return d.SectionFailed(section, _WRITTEN_ANEW, final=True)
         if section not in self._metadata:
             self._metadata[section] = read_metadata(path, section.z, title=known.title)
         try:
@@ -403,12 +408,8 @@ class _Agent:
             return d.SectionFailed(section, self._why_not(section, error))
         # The title has SerialEM's time of "Open New": pixels of a newer file of the same name must
         # not pass for this section's.
-        title = frame.metadata.file_title or ""
-        if known.generation_of(section.z) != section.generation or not is_same_title(
-            known.title, title
-        ):
-            reason = "the file was written anew, or this section, before it was read"
-            return d.SectionFailed(section, reason, final=True)
+        if not is_same_title(known.title, frame.metadata.file_title or ""):
+            return d.SectionFailed(section, _WRITTEN_ANEW, final=True)
         frame = dataclasses.replace(
             frame,
             stream=self._movie(section),
@@ -416,12 +417,12 @@ class _Agent:
             timings_s={"wait_s": order.waited_s, "read_s": time.perf_counter() - start_s},
             number=order.number,
         )
+        self._ledger.read(section, fingerprint(frame.pixels))
         faults.point("agent.read")
         if not self._server.send(worker, frame):
             return d.WorkerGone(worker, reason="cannot be reached")
         logger.debug("%s sent to %s", section, worker)
         faults.point("agent.sent")
-        self._ledger.read(section, fingerprint(frame.pixels))
         return None
 
     def _why_not(self, section: SectionId, error: Exception) -> str:

@@ -244,10 +244,11 @@ def verify(
 
     Without --watch the folder that the session was told to watch is taken.
     """
+    from nanostream.acquisition.ledger import passed_over
     from nanostream.results.session import Session
     from nanostream.results.verification import AcquiredFile, acquired_files
     from nanostream.results.verification import verify as hold_against
-    from nanostream_services.watching import WatchedFolder, passed_over
+    from nanostream_services.watching import WatchedFolder
 
     used = config or session / "config.json"
     settings = load_config(used) if config or used.is_file() else Config()
@@ -260,9 +261,8 @@ def verify(
             msg = f"{watch} is not a folder; give the one that was watched"
             raise ConfigError(msg)
         folder = WatchedFolder(watch.resolve(), settings.watch)
-        acquired, unreadable = acquired_files(
-            folder.root, folder.files(), passed_over(session, settings)
-        )
+        ledger = Path(settings.watch.ledger or session / "ledger.db")
+        acquired, unreadable = acquired_files(folder.root, folder.files(), passed_over(ledger))
     found = hold_against(Session(session), acquired)
     found = msgspec.structs.replace(found, unreadable=unreadable)
     if as_json:

@@ -28,7 +28,7 @@ from nanostream.acquisition import live
 from nanostream.acquisition.mdoc import read_metadata
 from nanostream.acquisition.readiness import FileStat
 from nanostream.acquisition.simulator import DemoMicrograph, demo_movie, play
-from nanostream.config import Config, Network, override
+from nanostream.config import Config, Network, is_loopback, override
 from nanostream.errors import MicrographError, NanostreamError, SessionError
 from nanostream.records import Snapshot
 from nanostream.results.navigator import read_navigator
@@ -281,7 +281,9 @@ def _of_answer(network: Network, port: PortName) -> Finding:
     if not trouble:
         return Finding(f"{port} port", "ok", f"the {process} at {host}:{number} answers")
     if trouble == "nothing answers":
-        advice = f"start the {process} there, and let {number}/tcp through its firewall"
+        advice = f"start the {process} there"
+        if not is_loopback(host):
+            advice += f", and let {number}/tcp through its firewall"
         return Finding(f"{port} port", "warning", f"{host}:{number}: nothing answers", advice)
     advice = f"exchange keys again (nanostream keys allow); [network] {port}_server names it"
     return Finding(f"{port} port", "problem", f"{host}:{number}: {trouble}", advice)

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -115,4 +116,5 @@ def start_log(file: Path | None = None) -> None:
     root.handlers[:] = [handler]
     # It logs every lost notice, several times a second on a large tree; our looks find the files.
     logging.getLogger("watchdog").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)  # the same, of subfolders
     root.setLevel(logging.INFO)

@@ -110,6 +110,8 @@ class _Sink:
         except SessionError as error:
             # Disk full, folder read-only, database locked: no acknowledgement, so whoever sent
             # the message keeps it and sends it again.
+            if isinstance(message, Result):
+                self._server.send(peer, m.Later(message.section))
             if str(error) != self._trouble:
                 self._say(str(error))
             self._trouble = str(error)

@@ -19,9 +19,8 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
-from nanostream.acquisition.ledger import Ledger
 from nanostream.acquisition.readiness import SETTLE_S, FileStat
-from nanostream.config import Config, Watch, matches
+from nanostream.config import Watch, matches
 from nanostream.records import SectionId
 from nanostream.transport.sockets import Waker
 
@@ -31,12 +30,15 @@ __all__ = [
     "WatchedFolder",
     "file_system_type",
     "is_network",
-    "passed_over",
     "pause_s",
     "share_type",
 ]
 
 logger = logging.getLogger(__name__)
+
+#: What SerialEM moved out of its way: an older file, and a tilt series while its sections are
+#: copied by angle into a new file of its name (MultiTSTasks.cpp ``SetupBidirFileCopy``).
+_MOVED_ASIDE = ("*~", "*-unsorted.*")
 
 _EVENTS = ("created", "modified", "moved", "closed")
 #: With more folders than this the system's notices cost more than looking, and overflow.
@@ -135,15 +137,6 @@ def pause_s(cpu_s: float, wall_s: float, poll_s: float) -> float:
     (1.0, 40.0, 100.0)
     """
     return max(poll_s, min(max(_REST_CPU * cpu_s, _REST_WALL * wall_s), _LONGEST_PAUSE_S))
-
-
-def passed_over(session: Path, config: Config) -> dict[tuple[str, str], int]:
-    """Sections that the agent was told to leave alone, if its ledger is on this machine."""
-    path = Path(config.watch.ledger or session / "ledger.db")
-    if not path.is_file():
-        return {}
-    with Ledger(path) as ledger:
-        return ledger.passed_over()
 
 
 class WatchedFolder:
@@ -267,7 +260,7 @@ class WatchedFolder:
             logger.debug("%s cannot be looked at: %s", relative, error)
 
     def _decide(self, relative: str) -> bool:
-        if relative.endswith("~") or not matches(relative, self._watch.include):
+        if matches(relative, _MOVED_ASIDE) or not matches(relative, self._watch.include):
             return False
         if matches(relative, self._watch.exclude):
             return False

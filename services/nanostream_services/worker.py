@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import platform
 import queue
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 _LARGEST_BYTES = m.MAX_SECTION_BYTES
 #: A worker told to stop finishes what it has computed, if the sink answers within this time.
 _LONGEST_GOODBYE_S = 15.0
+#: Of the pauses between tries to send a result: so many times the first.
+_LONGEST_PAUSE = 8
 #: A section that takes so many times longer than the slowest of the last ones, and so long, hangs.
 _LIMIT_FACTOR, _SHORTEST_LIMIT_S = 20.0, 30.0
 
@@ -61,7 +64,26 @@ def run_worker(config: Config, stop: Stop) -> None:
 @dataclass
 class _Unacked:
     result: Result
-    sent_s: float
+    first_s: float = 0.0
+    sent_s: float = -math.inf
+    times: int = 0
+    refused: bool = False
+
+    def due(self, now_s: float, resend_s: float, slowest_s: float) -> bool:
+        """Whether to send it again.
+
+        What the sink could not store is tried every ``resend_s``. What has no answer is still under
+        way, unless something has gone wrong that nobody has seen: then the pauses grow with what
+        the slowest answer took and with each try, so that a slow line is not filled.
+        """
+        if not self.refused:
+            resend_s = max(resend_s, 4 * slowest_s) * min(1 << self.times >> 1, _LONGEST_PAUSE)
+        return now_s - self.sent_s > resend_s
+
+    def sent(self, now_s: float) -> None:
+        """Take note that it was sent."""
+        self.first_s = self.first_s if self.times else now_s
+        self.sent_s, self.times = now_s, self.times + 1
 
 
 class _Worker:
@@ -78,6 +100,9 @@ class _Worker:
         self._holding: dict[SectionId, None] = {}
         self._unacked: dict[SectionId, _Unacked] = {}
         self._acked: deque[SectionId] = deque(maxlen=256)
+        #: What the last answers took, where the sink could store at once.
+        self._ack_s: deque[float] = deque(maxlen=20)
+        self._link = 0
         self._received = 0
         self._instances: dict[str, str] = {}
         self._next_beat_s = 0.0
@@ -134,19 +159,23 @@ class _Worker:
     def _hear_sink(self, message: m.Message | MessageError) -> None:
         match message:
             case m.Ack(section):
-                if self._unacked.pop(section, None) is not None:
+                if (unacked := self._unacked.pop(section, None)) is not None:
+                    if not unacked.refused:
+                        self._ack_s.append(time.monotonic() - unacked.first_s)
                     self._acked.append(section)
                     faults.point("worker.acked")
                     self._end(section, m.Done(section))
                     faults.point("worker.done")
+            case m.Later(section):
+                if (unacked := self._unacked.get(section)) is not None:
+                    unacked.refused, unacked.sent_s = True, time.monotonic()
             case m.Failed(section, reason):
                 if self._unacked.pop(section, None) is not None:
                     self._end(section, m.Failed(section, reason))
             case m.Pong(instance=instance, normalization_maximum=maximum):
                 self._analyzer.raise_maximum(maximum)
                 if self._note_instance("sink", instance):
-                    for unacked in self._unacked.values():
-                        unacked.sent_s = -float("inf")
+                    self._send_all_again()
             case _:
                 logger.warning("from the sink: %s", message)
 
@@ -167,7 +196,7 @@ class _Worker:
             self._end(section, m.Failed(section, outcome))
         else:
             faults.point("worker.computed")
-            self._unacked[section] = _Unacked(outcome, -float("inf"))
+            self._unacked[section] = _Unacked(outcome)
 
     def _end(self, section: SectionId, word: m.Done | m.Failed) -> None:
         self._holding.pop(section, None)
@@ -175,12 +204,18 @@ class _Worker:
 
     def _send_again(self) -> None:
         now_s = time.monotonic()
+        if self._sink.link != self._link:  # what was under way is lost
+            self._link = self._sink.link
+            self._send_all_again()
+        resend_s, slowest_s = self._config.delivery.resend_s, max(self._ack_s, default=0.0)
         for unacked in self._unacked.values():
-            if now_s - unacked.sent_s > self._config.delivery.resend_s and self._sink.send(
-                unacked.result
-            ):
-                unacked.sent_s = now_s
+            if unacked.due(now_s, resend_s, slowest_s) and self._sink.send(unacked.result):
+                unacked.sent(now_s)
                 faults.point("worker.sent")
+
+    def _send_all_again(self) -> None:
+        for section, unacked in self._unacked.items():
+            self._unacked[section] = _Unacked(unacked.result)
 
     def _beat(self) -> None:
         computing = self._bench.computing
@@ -201,6 +236,7 @@ class _Worker:
             computing=computing,
             detail=f"model {self._analyzer.card.name}",
             received=self._received,
+            link=self._agent.link,
         )
         self._agent.send(beat)
         self._sink.send(beat)

@@ -200,3 +200,75 @@ def test_one_section_is_read_as_from_the_whole_file_wherever_it_is_cut(tmp_path,
         for z in (0, 1, 2, 3, len(whole.sections) - 1, len(whole.sections)):
             expected = None if whole.section(z) is None else metadata_of(whole, z)
             assert read_metadata(path, z) == expected
+
+
+TITLE = "SerialEM: JEOL Matataki                  22-Feb-18  09:36:56"
+
+
+def mdoc_of(path, *sections, title=TITLE):
+    top = (
+        f"PixelSpacing = 2\r\nVoltage = 200\r\n\r\n[T = {title}    ]\r\n"
+        if title
+        else "DataMode = 1\r\n"
+    )
+    path.with_name(path.name + ".mdoc").write_bytes((top + "".join(sections)).encode("cp1252"))
+    return path
+
+
+def test_mdoc_of_an_older_file_of_the_same_name_is_left_alone(tmp_path):
+    path = mdoc_of(tmp_path / "a.mrc", section(0, MinMaxMean="1 2 1.5"))
+    assert read_metadata(path, 0, title=TITLE)[1].min_max_mean == (1, 2, 1.5)
+    assert read_metadata(path, 0, title=TITLE.replace("09:36", "11:02")) is None
+    assert read_metadata(path, 0, title="made by hand")[0] == 0.2
+
+
+def test_title_beyond_the_80_letters_of_a_label_and_outside_ascii_is_the_same_title(tmp_path):
+    long = "SerialEM: M\xfcnchen " + "x" * 70
+    path = mdoc_of(tmp_path / "a.mrc", section(0), title=long)
+    label = long.encode("shift_jis", "replace")[:80].decode("latin-1").replace("?", "")
+    assert read_metadata(path, 0, title=label) is not None
+
+
+def test_mdoc_that_does_not_say_of_which_file_it_is_vouches_for_no_pixels(tmp_path):
+    path = mdoc_of(tmp_path / "a.mrc", section(0, MinMaxMean="1 2 1.5", StageZ=3), title="")
+    told = read_metadata(path, 0, title=TITLE)[1]
+    assert (told.min_max_mean, told.stage_z_um) == (None, 3)
+
+
+def test_montage_position_and_stage_matrix_are_read(tmp_path):
+    keys = {"PieceCoordinates": "3686 0 2", "ImageToStageMatrix": "1e-004 2e-4 -3e-4 4e-4 12.5 -7"}
+    told = metadata_of(parse_mdoc(section(5, **keys)), 5)[1]
+    assert (told.piece_x_px, told.piece_y_px, told.piece_z) == (3686, 0, 2)
+    assert told.image_to_stage == (1e-4, 2e-4, -3e-4, 4e-4, 12.5, -7)
+
+
+def test_minimum_and_maximum_of_a_frame_set_are_not_those_of_a_frame():
+    text = "[FrameSet = 0]\r\nMinMaxMean = 1 2 1.5\r\nDateTime = 22-Feb-18  09:36:56\r\n"
+    assert metadata_of(parse_mdoc(text), 7)[1].min_max_mean is None
+
+
+def idoc(*names):
+    parts = [
+        f"\r\n[Image = {n}]\r\nTiltAngle = {i}\r\nDateTime = 22-Feb-18  09:36:5{i}\r\n"
+        for i, n in enumerate(names)
+    ]
+    return ("ImageSeries = 1\r\nPixelSpacing = 2\r\n" + "".join(parts)).encode()
+
+
+@pytest.mark.parametrize("root", ["gold", "gold2", "2026"])
+def test_idoc_describes_each_image_of_its_series(tmp_path, root):
+    names = [f"{root}{z:04}.tif" for z in range(3)]
+    (tmp_path / f"{root}.idoc").write_bytes(idoc(*names))
+    tilts = [read_metadata(tmp_path / name, 0)[1].tilt_deg for name in names]
+    assert tilts == [0, 1, 2]
+    assert read_metadata(tmp_path / f"{root}0003.tif", 0) is None
+    assert read_metadata(tmp_path / names[0], 1) is None
+    assert read_metadata(tmp_path / f"{root}0000.mrc", 0) is None
+
+
+@pytest.mark.parametrize("cut", range(0, 240, 3))
+def test_image_of_an_idoc_that_is_being_written_is_there_whole_or_not(tmp_path, cut):
+    whole = idoc("gold0000.tif", "gold0001.tif")
+    (tmp_path / "gold.idoc").write_bytes(whole[:cut])
+    told = read_metadata(tmp_path / "gold0001.tif", 0)
+    assert told is None or told[1].acquired == "2018-02-22T09:36:51"

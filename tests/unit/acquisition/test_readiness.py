@@ -195,8 +195,9 @@ def test_overwritten_section_comes_once_with_its_own_generation_when_the_file_is
 def test_section_whose_header_is_not_rewritten_is_still_being_overwritten_for_a_minute():
     readiness = known_stack()
     found = {t: overwrite(readiness, t, 0, 5, changed=[1]) for t in range(10, 90)}
-    assert [t for t, sections in found.items() if sections] == [71]
-    assert found[71] == ["a.mrc~2#1"]
+    ((then, sections),) = ((t, sections) for t, sections in found.items() if sections)
+    assert sections == ["a.mrc~2#1"]
+    assert 70 <= then < 78
 
 
 def test_header_rewritten_for_a_title_gives_no_generation():
@@ -220,11 +221,10 @@ def test_overwritten_and_then_appended_to_is_found_after_a_minute():
 
 
 def test_section_overwritten_before_a_restart_is_found_after_it():
-    before = known_stack()
-    assert overwrite(before, 10, 7, 6, changed=[1]) == []
-    after = Readiness({"a.mrc": before.known_file("a.mrc")})
+    kept = known_stack().known_file("a.mrc")
+    after = Readiness({"a.mrc": kept})
     found = [overwrite(after, t, 7, 6, changed=[1]) for t in (0, 1, 2)]
-    assert found[-1] is None or "a.mrc~2#1" in found[-1]
+    assert found == [[], [], ["a.mrc~2#1"]]
 
 
 def test_new_file_after_an_overwritten_section_has_a_generation_of_its_own():
@@ -274,7 +274,7 @@ def test_exposure_that_ended_early_has_the_frames_of_its_last_header():
 
 def test_frames_whose_mdoc_never_comes_are_taken_when_they_have_lain_still():
     readiness = Readiness()
-    found = [frames(readiness, t, 3, 4) for t in (0, 10, 29, 31, 60)]
+    found = [frames(readiness, t, 3, 4) for t in (0, 10, 29, 33, 60)]
     assert found == [[], [], [], [0, 1, 2], []]
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nanostream.acquisition.mdoc import metadata_of, parse_mdoc
 from nanostream.config import Config, Feedback
 from nanostream.errors import MessageError, SessionError
 from nanostream.particles.measures import measure_particles, summarize
@@ -29,7 +30,7 @@ from nanostream.results.feedback import (
     result_text,
     section_items,
 )
-from nanostream.results.navigator import NavigatorItem, navigator_text
+from nanostream.results.navigator import Chart, NavigatorItem, maps_of, navigator_text
 from nanostream.results.queries import MOST_WAITING, Questions, read_query
 from nanostream.results.session import Session
 from nanostream.results.store import Store
@@ -189,19 +190,20 @@ def test_of_a_file_name_used_again_the_newest_result_is_there_under_another_id(d
 
 def test_files_missing_after_a_kill_are_made_at_the_next_start_and_no_others(desk):
     desk = desk()
-    for z in range(3):
+    for z in range(4):
         desk.stored(f"a.mrc#{z}")
     desk.step()
     folder = desk.folder / "feedback"
     (folder / "a.mrc.z1.npres").unlink()
     (folder / "a.mrc.z2.npres").write_text("npres 1\nid")  # torn, by a power cut
+    (folder / "a.mrc.z3.npres").write_text("")
     before = (folder / "a.mrc.z0.npres").stat().st_mtime_ns
     desk.outcomes.close()
     desk.open()
     assert desk.step() == []
-    assert [keys(desk.result(f"a.mrc.z{z}"))["z"] for z in range(3)] == [["0"], ["1"], ["2"]]
+    assert [keys(desk.result(f"a.mrc.z{z}"))["z"] for z in range(4)] == [["0"], ["1"], ["2"], ["3"]]
     assert (folder / "a.mrc.z0.npres").stat().st_mtime_ns == before
-    assert sorted(path.name for path in folder.iterdir()) == [f"a.mrc.z{z}.npres" for z in range(3)]
+    assert sorted(path.name for path in folder.iterdir()) == [f"a.mrc.z{z}.npres" for z in range(4)]
 
 
 def test_a_foreign_file_is_left_alone_and_said_once(desk):
@@ -426,11 +428,11 @@ def an_outcome(**changes):
 
 
 def test_ids_of_points_are_those_of_the_image_not_of_the_run():
-    items = [NavigatorItem("1", MAP)]
+    chart = Chart(tuple(maps_of([NavigatorItem("1", MAP)])))
     dated = Metadata(acquired="2026-11-23T22:10:11")
 
     def ids(**changes):
-        found = particle_items(an_outcome(**changes), items=items, rank_by="count", most=9)
+        found = particle_items(an_outcome(**changes), chart, rank_by="count", most=9)
         return [item.values["MapID"] for item in found]
 
     assert ids(metadata=dated) == ids(metadata=dated, ended_s=9.0) != []
@@ -439,7 +441,7 @@ def test_ids_of_points_are_those_of_the_image_not_of_the_run():
 
 
 def test_a_field_without_any_place_is_left_out():
-    assert section_items([an_outcome()], items=[]) == []
+    assert section_items([an_outcome()], Chart()) == []
 
 
 # --- questions -----------------------------------------------------------------------------------
@@ -518,6 +520,14 @@ def test_who_waits_is_told_when_the_time_is_over(asked):
     asked.questions.step(110.0)
     assert asked.answers[0][1]["status"] == "pending"
     assert asked.ask(wait_s=0)["status"] == "pending"
+
+
+def test_another_question_takes_the_place_of_the_one_that_waits(asked):
+    asked.stored("a.mrc#0")
+    assert asked.ask(z=5, wait_s=600) is None
+    assert asked.ask(z=0)["status"] == "ok"
+    asked.stored("a.mrc#5")
+    assert len(asked.answers) == 1
 
 
 def test_a_known_result_is_waited_past(asked):
@@ -613,3 +623,8 @@ def test_the_same_points_can_be_exported_after_the_session(desk, tmp_path):
     (out / "sections.nav").write_text("AdocVersion = 2.00\nLastSavedAs = C:\\mine.nav\n")
     with pytest.raises(SessionError, match="not nanostream's"):
         export(Session(desk.folder), "nav", out, navigator=nav)
+
+
+def test_the_matrix_that_a_script_leaves_before_the_first_image_is_that_images():
+    text = "ImageToStageMatrix = 1 2 3 4 5 6\n\n[ZValue = 0]\nDateTime = 1-Jan-26  10:00:00\n"
+    assert metadata_of(parse_mdoc(text), 0)[1].image_to_stage == (1, 2, 3, 4, 5, 6)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from nanostream.errors import ConfigError, MessageError
 from nanostream.results.file_names import Files, matching
 from nanostream.results.navigator import (
+    Chart,
     MapItem,
     NavigatorItem,
     OnMap,
@@ -19,6 +20,7 @@ from nanostream.results.navigator import (
     navigator_text,
     parse_navigator,
     point_item,
+    read_chart,
     read_navigator,
     stable_id,
 )
@@ -217,6 +219,14 @@ def test_what_is_no_navigator_file_is_refused_with_its_name(tmp_path, data):
         read_navigator(path)
     with pytest.raises(ConfigError, match=r"absent\.nav cannot be read"):
         read_navigator(tmp_path / "absent.nav")
+
+
+def test_the_registration_is_that_of_the_last_item(tmp_path):
+    path = tmp_path / "my.nav"
+    for last, registration in (("4", 4), ("x", 1)):
+        point = NavigatorItem("2", {"Type": "0", "Regis": last})
+        path.write_text(navigator_text([NavigatorItem("1", MAP_ITEM), point], saved_as="x"))
+        assert read_chart(path) == Chart((RECTANGULAR,), registration)
 
 
 def a_map(**changes):

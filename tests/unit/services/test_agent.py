@@ -11,8 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nanostream.acquisition.ledger import Ledger
-from nanostream.acquisition.simulator import StackWriter
+from nanostream.acquisition.ledger import Ledger, passed_over
+from nanostream.acquisition.mrc import HEADER_DTYPE, read_header
+from nanostream.acquisition.readiness import FileStat
+from nanostream.acquisition.simulator import StackWriter, script
 from nanostream.config import Config, Delivery, Network, Watch
 from nanostream.errors import ConfigError
 from nanostream.records import Frame, SectionId
@@ -20,9 +22,9 @@ from nanostream.results.verification import acquired_files
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Client, Server, free_ports, wait
 from nanostream_services import agent as agent_module
+from nanostream_services import watching
 from nanostream_services.agent import _Agent, run_agent
 from nanostream_services.loop import Stop
-from nanostream_services.watching import passed_over
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -213,6 +215,55 @@ def test_a_file_that_is_gone_while_its_folder_is_there_is_quarantined_with_the_r
     assert "cannot be read" in reason
 
 
+def test_an_overwritten_section_is_sent_once_more_and_a_new_title_brings_nothing(desk):
+    desk = desk()
+    path = desk.root / "a.mrc"
+    write(path, z=2)
+    desk.work(2)
+    header, _ = read_header(path)
+    new = np.full((16, 16), 77, "<i2")
+    with path.open("r+b") as file:  # as SerialEM: pixels, then the header with its new values
+        file.seek(header.data_offset + header.section_bytes)
+        file.write(new.tobytes())
+        file.seek(HEADER_DTYPE.fields["maximum"][1])
+        file.write(np.array([77, 39], "<f4").tobytes())
+    desk.work(3)
+    assert [str(frame.section) for frame in desk.frames] == ["a.mrc#0", "a.mrc#1", "a.mrc~2#1"]
+    assert (desk.frames[-1].pixels == 77).all()
+    with path.open("r+b") as file:
+        file.seek(224 + 80)
+        file.write(b"a title".ljust(80))
+    end_s = time.monotonic() + 2.5
+    desk.until(lambda: time.monotonic() > end_s, "the file to settle")
+    assert len(desk.frames) == desk.ledger.seen == 3
+
+
+def test_a_renamed_file_is_found_again_and_the_old_name_says_where(desk):
+    desk = desk()
+    write(desk.root / "a.mrc")
+    desk.until_found(1)
+    (desk.root / "a.mrc").rename(desk.root / "b.mrc")
+    desk.until_found(2)
+    desk.worker.send(m.Beat(slots=3))
+    desk.until(lambda: desk.ledger.count("quarantined") == 1, "the quarantine")
+    desk.work(1)
+    assert [str(frame.section) for frame in desk.frames] == ["b.mrc#0"]
+    ((section, reason, _),) = desk.ledger.given_up()
+    assert str(section) == "a.mrc#0"
+    assert "renamed before it was read; it is found again as b.mrc#0" in reason
+
+
+def test_a_tiff_series_is_sent_and_other_tiffs_are_left_alone(desk):
+    desk = desk()
+    images = [np.full((16, 16), number + 1, np.uint8) for number in range(2)]
+    for _ in script("idoc", images, desk.root):
+        pass
+    shutil.copy(desk.root / "session0000.tif", desk.root / "figure.tif")
+    desk.work(2)
+    assert [str(f.section) for f in desk.frames] == ["session0000.tif#0", "session0001.tif#0"]
+    assert desk.ledger.seen == 2
+
+
 def test_a_quarantine_is_told_until_it_is_acknowledged(desk):
     desk = desk()
     write(desk.root / "a.mrc")
@@ -327,7 +378,7 @@ def test_what_was_there_at_the_first_start_can_be_left_alone(desk, tmp_path):
     desk.work(2)
     assert sent(desk) == ["new.mrc#0", "new.mrc#1"]
     # Neither acquired nor missing for `verify`.
-    known = passed_over(tmp_path, desk.agent._config)
+    known = passed_over(tmp_path / "ledger.db")
     files, _ = acquired_files(desk.root, ["new.mrc", "old.mrc", "older.mrc"], known)
     assert [(f.path, f.sections, f.passed_over) for f in files] == [
         ("new.mrc", 2, 0),
@@ -360,6 +411,21 @@ def test_what_comes_while_the_agent_is_down_is_new(desk, tmp_path, before):
     second.work(1)
     until_looked(second)
     assert sent(second) == ["new.mrc#0"]
+
+
+def test_what_comes_during_the_first_look_is_new(desk, tmp_path, monkeypatch):
+    monkeypatch.setattr(agent_module, "_READ_S", 1e-9)  # as if each header took long
+    (tmp_path / "microscope").mkdir()
+    for number in range(20):
+        write(tmp_path / "microscope" / f"old{number:02}.mrc")
+    desk = desk(**ONLY_NEW)
+    desk.turn()
+    write(desk.root / "new.mrc")
+    desk.agent._notices.take = lambda take=desk.agent._notices.take: take() | {"new.mrc"}
+    desk.work(1)
+    until_looked(desk)
+    assert sent(desk) == ["new.mrc#0"]
+    assert desk.was_said("20 sections in 20 files were there before")
 
 
 def test_an_agent_that_ends_within_its_first_look_has_passed_nothing_over(desk, tmp_path):
@@ -454,6 +520,32 @@ def test_workers_are_answered_during_a_long_first_look(desk, tmp_path, monkeypat
     desk.until(lambda: desk.frames, "a frame")
     desk.work(20)
     assert sorted(sent(desk)) == [f"{number:02}.mrc#0" for number in range(20)]
+
+
+@pytest.mark.parametrize("notices", ["on", "off"])
+def test_a_section_that_no_notice_tells_of_is_found_by_a_look(desk, monkeypatch, notices):
+    monkeypatch.setattr(watching, "_LOST_AFTER_S", 0.05)
+    desk = desk(watch={"notices": notices})
+    until_looked(desk)
+    monkeypatch.setattr(desk.agent._notices._hints, "take", set)  # as of a full queue
+    write(desk.root / "a.mrc")
+    desk.until_found(1)
+    if notices == "on":
+        desk.until(lambda: desk.was_said("no notice came of 1 changed files"), "the word")
+    else:
+        time.sleep(0.1)
+        desk.turn()
+        assert desk.words == []
+
+
+def test_a_notice_makes_what_a_look_saw_before_it_obsolete(desk):
+    desk = desk(poll_s=1000.0)
+    write(desk.root / "a.mrc")
+    desk.until_found(1)
+    desk.agent._due["a.mrc"] = FileStat(0, 0)
+    (desk.root / "a.mrc").touch()
+    desk.agent._look_at_noticed({"a.mrc"}, time.monotonic())
+    assert not desk.agent._due
 
 
 def test_looks_become_rare_where_they_cost_much_and_that_is_said(desk, monkeypatch):

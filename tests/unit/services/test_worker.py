@@ -324,6 +324,39 @@ def test_a_result_without_an_answer_is_sent_again_after_resend_s(desk):
     assert desk.analysis.analyzed == [0]
 
 
+def test_what_the_sink_could_not_store_is_sent_again_after_resend_s(desk):
+    desk = desk(resend_s=0.3)
+    desk.worker._ack_s.append(1000.0)  # a slow line: without a word it would wait for an hour
+    desk.frame()
+    desk.until(lambda: len(desk.results) == 1, "the result")
+    for times in (2, 3, 4):
+        desk.say(m.Later(SECTION))
+        desk.until(lambda times=times: len(desk.results) == times, "the result again")
+    desk.say(m.Ack(SECTION))
+    desk.until(lambda: desk.heard(m.Done), "done")
+    assert max(desk.worker._ack_s) == 1000.0  # a full disk says nothing of the line
+
+
+def test_on_a_slow_line_a_result_is_not_sent_before_its_answer_can_be_there(desk):
+    desk = desk(resend_s=0.01)
+    desk.worker._ack_s.append(1000.0)
+    desk.frame()
+    desk.until(lambda: desk.results, "the result")
+    desk.turns(10)
+    assert len(desk.results) == 1
+
+
+def test_results_under_way_in_a_connection_that_broke_are_sent_again_at_once(desk):
+    desk = desk()  # sent again after 100 s only
+    desk.frame()
+    desk.until(lambda: desk.results, "the result")
+    network = desk.worker._config.network
+    desk.sink.close()
+    desk.sink = Server(network, "results", largest_bytes=2**20)
+    desk.until(lambda: len(desk.results) == 2, "the result again")
+    assert desk.worker._sink.link == 2
+
+
 def test_a_restarted_sink_gets_the_result_at_once_and_the_same_sink_does_not(desk):
     desk = desk()  # sent again after 100 s only
     desk.say(m.Pong("sink-1"))

@@ -32,13 +32,14 @@ def a_dispatch(sections=0, rules=RULES):
     return dispatch
 
 
-def beat(worker, *holding, computing=None, slots=2, received=0):
+def beat(worker, *holding, computing=None, slots=2, received=0, link=0):
     return d.WorkerBeat(
         worker,
         slots,
         tuple(map(section, holding)),
         None if computing is None else section(computing),
         received=received,
+        link=link,
     )
 
 
@@ -86,6 +87,14 @@ def test_a_gap_in_the_numbers_is_seen_at_the_next_beat():
     assert sends(dispatch.handle(beat("w", 1, received=second), 0.5)) == [("w", 0)]
 
 
+def test_what_was_under_way_when_the_connection_broke_is_sent_again_at_once():
+    dispatch = a_dispatch(1)
+    dispatch.handle(beat("w", link=1), 0.0)
+    assert sends(dispatch.handle(beat("w", link=1), 1.0)) == []
+    assert sends(dispatch.handle(beat("w", link=2), 2.0)) == [("w", 0)]
+    assert sends(dispatch.handle(beat("w", link=2), 3.0)) == []
+
+
 def test_what_is_still_on_its_way_is_no_gap():
     dispatch = a_dispatch(2)
     first, second = (a.number for a in dispatch.handle(beat("w"), 0.0) if isinstance(a, d.Send))
@@ -99,6 +108,35 @@ def test_numbers_of_a_worker_that_was_thought_gone_are_not_used_again():
     dispatch.handle(d.Tick(), 16.0)  # silent
     assert sends(dispatch.handle(beat("w", received=number), 17.0)) == [("w", 0)]
     assert sends(dispatch.handle(beat("w", received=number), 17.5)) == []
+
+
+def test_on_a_slow_line_a_frame_is_sent_again_less_and_less_often():
+    dispatch = a_dispatch(1)
+    dispatch.handle(beat("w"), 0.0)
+    again = [t for t in range(1, 200) if sends(dispatch.handle(beat("w"), float(t)))]
+    assert again == [11, 32, 73, 154]  # after 10, 20, 40, 80 s
+
+
+def test_what_a_frame_was_under_way_is_given_to_the_next_ones():
+    dispatch = a_dispatch(2)
+    numbers = [a.number for a in dispatch.handle(beat("w"), 0.0) if isinstance(a, d.Send)]
+    dispatch.handle(beat("w", 0, received=numbers[0]), 9.0)
+    for now_s in (18.0, 27.0, 36.0):
+        assert sends(dispatch.handle(beat("w", 0, received=numbers[0]), now_s)) == []
+    assert sends(dispatch.handle(beat("w", 0, received=numbers[0]), 37.0)) == [("w", 1)]
+
+
+def test_a_line_that_is_down_again_and_again_is_not_the_sections_fault():
+    dispatch = a_dispatch(1)
+    now_s = 0.0
+    dispatch.handle(beat("w", computing=None), now_s)
+    for _ in range(5):
+        dispatch.handle(beat("w", 0, computing=0), now_s)
+        now_s += 16.0
+        assert not quarantines(dispatch.handle(d.Tick(), now_s))
+    assert d.Store(section(0)) in dispatch.handle(d.SectionDone(section(0)), now_s)
+    assert not dispatch._failures
+    assert not dispatch._blamed
 
 
 def test_the_longest_wait_is_of_the_oldest_section_without_an_end():

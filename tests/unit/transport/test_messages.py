@@ -68,6 +68,7 @@ def a_result(particles=2):
         m.Failed(SECTION, "why"),
         m.Goodbye((SECTION,)),
         m.Ack(SECTION),
+        m.Later(SECTION),
         m.Quarantine(SECTION, "why", 3),
         m.Retried(SECTION),
         m.Report(1, 2, 3),

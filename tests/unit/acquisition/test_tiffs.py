@@ -1,0 +1,57 @@
+"""TIFF pages: one at a time, and never beyond what is written."""
+
+import cv2
+import numpy as np
+import pytest
+
+from nanostream.acquisition import tiffs
+
+RNG = np.random.default_rng(0)
+PAGES = [RNG.integers(0, 60_000, (40, 30 + z), dtype=np.uint16) for z in range(3)]
+
+
+def decoded(file, offset):
+    page = tiffs.read_page(file, offset)
+    return cv2.imdecode(np.frombuffer(page, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+@pytest.mark.parametrize("compression", [1, 5, 8, 32946])  # none, LZW, ZIP, old ZIP
+def test_each_page_is_read_alone(tmp_path, compression):
+    path = tmp_path / "a.tif"
+    cv2.imwritemulti(str(path), PAGES, [cv2.IMWRITE_TIFF_COMPRESSION, compression])
+    with path.open("rb", buffering=0) as file:
+        offsets = tiffs.page_offsets(file)
+        for offset, pixels in zip(offsets, PAGES, strict=True):
+            assert (decoded(file, offset) == pixels).all()
+            assert len(tiffs.read_page(file, offset)) < pixels.nbytes * 1.5
+
+
+def test_file_that_is_being_written_has_no_page(tmp_path):
+    path = tmp_path / "a.tif"
+    whole = cv2.imencode(".tif", PAGES[0], [cv2.IMWRITE_TIFF_COMPRESSION, 1])[1].tobytes()
+    for cut in range(0, len(whole), 7):
+        path.write_bytes(whole[:cut])
+        with path.open("rb", buffering=0) as file, pytest.raises(ValueError, match=r"TIFF|written"):
+            decoded(file, tiffs.page_offsets(file)[0])
+
+
+def test_directories_that_form_a_ring_end(tmp_path):
+    path = tmp_path / "a.tif"
+    data = bytearray(cv2.imencode(".tif", PAGES[0])[1].tobytes())
+    (start,) = np.frombuffer(data[4:8], "<u4")
+    count = int(np.frombuffer(data[start : start + 2], "<u2")[0])
+    data[start + 2 + 12 * count : start + 6 + 12 * count] = data[4:8]
+    path.write_bytes(data)
+    with path.open("rb", buffering=0) as file:
+        assert tiffs.page_offsets(file) == [start]
+
+
+def test_length_beyond_the_file_allocates_nothing(tmp_path):
+    path = tmp_path / "a.tif"
+    data = b"II*\0" + np.array([8], "<u4").tobytes() + np.array([65_535], "<u2").tobytes()
+    path.write_bytes(data)
+    with (
+        path.open("rb", buffering=0) as file,
+        pytest.raises(ValueError, match="not all is written"),
+    ):
+        tiffs.page_offsets(file)
