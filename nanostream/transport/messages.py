@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 #: Raised with every change of the bytes; peers of another version are refused by name.
-PROTOCOL = 1
+PROTOCOL = 2
 
 #: SerialEM cannot write a larger section (KStoreMRC.cpp computes its size in a 32-bit int).
 MAX_SECTION_BYTES = 2**31 - 1
