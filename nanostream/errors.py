@@ -6,6 +6,7 @@
     ├── ConfigError         a configuration file, key or command-line value is wrong
     ├── MicrographError     a file cannot be read as a micrograph
     │   └── NotReadyError   it may become readable: SerialEM is still writing it
+    ├── DataSetError        labelled micrographs or a data set do not fit together
     ├── ModelError          a network, its weights or its card do not fit
     ├── MessageError        bytes from the network are no message of this protocol
     └── SessionError        a session folder is foreign, damaged or cannot be written
@@ -16,6 +17,7 @@ operator, who sees it without a traceback.
 
 __all__ = [
     "ConfigError",
+    "DataSetError",
     "MessageError",
     "MicrographError",
     "ModelError",
@@ -39,6 +41,10 @@ class MicrographError(NanostreamError):
 
 class NotReadyError(MicrographError):
     """A section is not complete on disk yet; look again later."""
+
+
+class DataSetError(NanostreamError):
+    """Micrographs and labels, or the parts of a data set, do not fit together."""
 
 
 class ModelError(NanostreamError):

@@ -3,8 +3,8 @@
 """Takes an image, saves it and asks nanostream what is in it.
 
 For SerialEM's own Python: load it as a script, edit the lines below and run it. It needs pyzmq in
-that Python and nothing of nanostream. To try it without a microscope, for a file that has been
-analysed:  python nanostream_wait.py FILE SECTION
+that Python and nothing of nanostream. To try it, for a file that has been analysed and without
+taking an image:  python nanostream_wait.py FILE SECTION
 
 There is no backslash in this file because SerialEM's Python scripts must not have any.
 """
@@ -114,9 +114,14 @@ def _first(value):
     return value[0] if isinstance(value, (tuple, list)) else value
 
 
+def is_question(arguments):
+    """Whether a command line asks for a section that is there: then no image may be taken."""
+    return len(arguments) == 2 and arguments[1].isdecimal()
+
+
 def main(arguments):
     """Ask for a file and a section that are there already."""
-    if len(arguments) != 2 or not arguments[1].isdigit():
+    if not is_question(arguments):
         print("give a file and a section: python nanostream_wait.py gold.mrc 0")
         return 2
     try:
@@ -136,7 +141,9 @@ try:
     import serialem
 except ImportError:
     serialem = None
-if serialem is not None:
+# An ordinary Python can have the module serialem too, and SerialEM's own may have no sys.argv.
+_arguments = getattr(sys, "argv", [])[1:]
+if serialem is not None and not (__name__ == "__main__" and is_question(_arguments)):
     in_serialem(serialem)
 elif __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(_arguments))

@@ -74,7 +74,8 @@ def inspect(path: Path) -> tuple[Contents, os.stat_result]:
     Raises
     ------
     NotReadyError, MicrographError
-        As `mrc.read_header`; NotReadyError also for a TIFF that no mdoc or idoc lists.
+        As `mrc.read_header`; NotReadyError also for a TIFF that no mdoc or idoc lists, and
+        MicrographError for one with more than `tiffs.MOST_PAGES`.
     OSError
         The file cannot be opened or read.
     """
@@ -162,6 +163,9 @@ def _inspect_tiff(path: Path) -> tuple[_TiffContents, os.stat_result]:
             msg = f"{path.name}: no complete TIFF ({error})"
             raise NotReadyError(msg) from error
         status = os.fstat(file.fileno())
+    if mdoc.images and "DateTime" not in first:  # which is to tell it from others of its name
+        msg = f"{path.name}: its entry in the idoc is not complete"
+        raise NotReadyError(msg)
     listed = pages if mdoc.frame_sets else max(1, _from_zero(mdoc.sections))
     # Each image of an idoc has its own time; its titles are those of the series.
     title = "" if mdoc.images else next(iter(mdoc.titles), "")

@@ -7,17 +7,40 @@ file that is being written only what is complete counts.
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
 import re
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from nanostream.records import Metadata
 
-__all__ = ["MONTHS", "Mdoc", "metadata_of", "parse_mdoc", "read_mdoc", "read_metadata"]
+__all__ = [
+    "MONTHS",
+    "MOST_BYTES",
+    "Mdoc",
+    "has_mdoc",
+    "metadata_of",
+    "parse_mdoc",
+    "read_mdoc",
+    "read_metadata",
+    "read_metadata_of",
+]
+
+logger = logging.getLogger(__name__)
+
+#: An mdoc of 100,000 sections has some 80 MB.
+MOST_BYTES = 2**27
+#: Coordinates of a montage are ints in SerialEM; beyond 64 bits a number cannot be sent or stored.
+_END_INT = 2**31
+#: SerialEM's labels have at most 15 letters (MAX_LABEL_SIZE in NavigatorDlg.h).
+_LONGEST_LABEL = 100
 
 #: SerialEM writes English names whatever the locale (about_formats.htm).
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -56,19 +79,21 @@ class Mdoc:
         return self.sections.get(z, self.frame_sets.get(0))
 
 
-def parse_mdoc(text: str | bytes) -> Mdoc:
+def parse_mdoc(text: str | bytes, *, dated: bool = False) -> Mdoc:
     """Complete sections of an mdoc.
 
     Parameters
     ----------
     text : str or bytes
         The whole file. Bytes are Windows-1252, the code page of SerialEM's build.
+    dated : bool
+        A last section without ``DateTime``, which SerialEM always writes, is being written.
 
     Returns
     -------
     Mdoc
         A section whose last line lacks its end is being written and is left out; so is a last
-        section without ``DateTime`` where the others have one. Of two sections with one number
+        section without ``DateTime`` where another has one. Of two sections with one number
         the later counts.
 
     Notes
@@ -99,7 +124,8 @@ def parse_mdoc(text: str | bytes) -> Mdoc:
         elif equals and current is not None:
             current[key.strip()] = value
     if found and current is found[-1][2]:
-        dated = any(kind == found[-1][0] and "DateTime" in keys for kind, _, keys in found[:-1])
+        kind = found[-1][0]
+        dated = dated or any(k == kind and "DateTime" in keys for k, _, keys in found[:-1])
         if torn or (dated and "DateTime" not in current):
             found.pop()
     titles.extend(top[key] for key in top if re.fullmatch(r"T\d*", key))
@@ -150,6 +176,8 @@ def metadata_of(mdoc: Mdoc, z: int, name: str = "") -> tuple[float | None, Metad
     # That of a frame set is of the sum of its frames.
     counts = None if mdoc.frame_sets else _numbers(keys.get("MinMaxMean"), 3)
     piece = _numbers(keys.get("PieceCoordinates"), 3)
+    if piece and max(map(abs, piece)) >= _END_INT:
+        piece = None
     # AddToAutodoc before the first image writes it for the whole file.
     matrix = _numbers(keys.get("ImageToStageMatrix", mdoc.globals.get("ImageToStageMatrix")), 6)
     return spacing and spacing / 10, Metadata(
@@ -166,7 +194,7 @@ def metadata_of(mdoc: Mdoc, z: int, name: str = "") -> tuple[float | None, Metad
         voltage_kv=_number(keys.get("Voltage", mdoc.globals.get("Voltage"))),
         binning=_number(keys.get("Binning")),
         acquired=_iso_date(keys.get("DateTime", "")),
-        navigator_label=keys.get("NavigatorLabel", "").strip() or None,
+        navigator_label=keys.get("NavigatorLabel", "").strip()[:_LONGEST_LABEL] or None,
         min_max_mean=(counts[0], counts[1], counts[2]) if counts else None,
         piece_x_px=int(piece[0]) if piece else None,
         piece_y_px=int(piece[1]) if piece else None,
@@ -197,8 +225,36 @@ def read_metadata(path: Path, z: int, *, title: str = "") -> tuple[float | None,
         As `metadata_of`; None if there is no mdoc, or it has no such section yet, or it belongs to
         another file.
     """
-    mdoc = read_mdoc(path, z)
-    if mdoc is None or mdoc.section(z, path.name) is None:
+    return next(read_metadata_of(path, [z], title=title))
+
+
+def read_metadata_of(
+    path: Path, numbers: Iterable[int], *, title: str = "", dated: bool = False
+) -> Iterator[tuple[float | None, Metadata] | None]:
+    """`read_metadata` of several sections of one file, which is read once.
+
+    Parameters
+    ----------
+    path, title
+        As `read_metadata`.
+    numbers : iterable of int
+        0-based sections.
+    dated : bool
+        As `parse_mdoc`.
+
+    Yields
+    ------
+    tuple or None
+        In the order of the numbers.
+    """
+    sidecar = _sidecar(path)
+    for z in numbers:
+        mdoc = None if sidecar is None else sidecar.around(z, dated=dated)
+        yield None if mdoc is None else _told(mdoc, path, z, title)
+
+
+def _told(mdoc: Mdoc, path: Path, z: int, title: str) -> tuple[float | None, Metadata] | None:
+    if mdoc.section(z, path.name) is None:
         return None
     of_mdoc = next((t for t in mdoc.titles if t.startswith("SerialEM:")), "")
     ours = title.startswith("SerialEM:")
@@ -221,15 +277,61 @@ def read_mdoc(path: Path, z: int | None = None) -> Mdoc | None:
         0-based section that is asked for; others may be left out. Of an idoc it is the one of this
         file.
     """
+    sidecar = _sidecar(path)
+    if sidecar is None:
+        return None
+    return sidecar.around(z) if z is not None or sidecar.image else parse_mdoc(sidecar.data)
+
+
+def has_mdoc(path: Path) -> bool:
+    """Whether there is an mdoc beside a micrograph."""
+    try:
+        return stat.S_ISREG(path.with_name(path.name + ".mdoc").stat().st_mode)
+    except OSError:
+        return False
+
+
+class _Sidecar:
+    """An mdoc, or an idoc and which ``image`` of it is asked for, as it was read once.
+
+    Parsing all of it for each section of a long movie would cost more with every section.
+    """
+
+    def __init__(self, data: bytes, image: str = "") -> None:
+        self.data, self.image = data, image
+        mark = rb"\[Image = " if image else rb"\[ZValue = "
+        found = list(re.finditer(mark + rb"([^\r\n]*)\]", data))
+        self._starts = [match.start() for match in found]
+        self._places = {match[1]: place for place, match in enumerate(found)}
+
+    def around(self, z: int | None, *, dated: bool = False) -> Mdoc:
+        """Top of it, one section, the one before and the start of the one after.
+
+        Enough for `parse_mdoc` to judge whether the section is complete.
+        """
+        data, starts = self.data, self._starts
+        place = self._places.get((self.image or str(z)).encode("cp1252", "replace"))
+        if not starts:
+            return parse_mdoc(data, dated=dated)  # of frame sets
+        if place is None:
+            return parse_mdoc(data[: starts[0]], dated=dated)
+        end = len(data)
+        if place + 1 < len(starts):
+            end = data.find(b"\n", starts[place + 1]) + 1 or end
+        before = starts[max(place - 1, 0)]
+        return parse_mdoc(data[: starts[0]] + data[before:end], dated=dated)
+
+
+def _sidecar(path: Path) -> _Sidecar | None:
     data = _read(path.with_name(path.name + ".mdoc"))
     if data is not None:
-        return parse_mdoc(data if z is None else _around(data, b"ZValue", str(z)))
+        return _Sidecar(data)
     # The idoc of gold0003.tif is gold.idoc (KStoreADOC.cpp: root and %04d).
     digits = re.fullmatch(r".*?(\d{4,})", path.stem) if path.suffix == ".tif" else None
     for count in range(4, len(digits[1]) + 1) if digits else ():
         data = _read(path.with_name(f"{path.stem[:-count]}.idoc"))
         if data is not None:
-            return parse_mdoc(_around(data, b"Image", path.name))
+            return _Sidecar(data, path.name)
     return None
 
 
@@ -240,29 +342,23 @@ def _label(title: str) -> str:
 
 def _read(path: Path) -> bytes | None:
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would hold us up for good
+            return None
+        if status.st_size > MOST_BYTES:
+            _say_too_long(path)
+            return None
         # One gulp: SerialEM must be able to open it for writing at any moment.
         return path.read_bytes()
-    except (FileNotFoundError, PermissionError):  # absent, or held by its writer
+    except OSError:  # absent, held by its writer, or on a share that has no answer now
         return None
 
 
-def _around(data: bytes, kind: bytes, name: str) -> bytes:
-    """Top of an mdoc, one section, the one before and the start of the one after.
-
-    Enough for `parse_mdoc` to judge whether the section is complete; parsing all of it for each
-    section of a long movie would cost more with every section.
-    """
-    mark = b"[" + kind + b" = "
-    first = data.find(mark)
-    if first < 0:
-        return data  # of frame sets
-    start = data.rfind(mark + name.encode("cp1252", "replace") + b"]")
-    if start < 0:
-        return data[:first]
-    before = max(first, data.rfind(mark, 0, start))
-    after = data.find(mark, start + 1)
-    end = len(data) if after < 0 else data.find(b"\n", after) + 1 or len(data)
-    return data[:first] + data[before:end]
+@functools.cache
+def _say_too_long(path: Path) -> None:
+    logger.warning(
+        "%s is not read: it has more than %d MiB; is it an mdoc?", path, MOST_BYTES // 2**20
+    )
 
 
 def _numbers(text: str | None, count: int) -> tuple[float, ...] | None:
@@ -292,8 +388,9 @@ def _iso_date(text: str) -> str | None:
     if match is None or match[2].capitalize() not in MONTHS:
         return None
     day, hour, minute, second = (int(match[i]) for i in (1, 4, 5, 6))
-    if not (1 <= day <= 31 and hour < 24 and minute < 60 and second < 60):
-        return None
     year = int(match[3]) + (2000 if len(match[3]) == 2 else 0)
     month = MONTHS.index(match[2].capitalize()) + 1
-    return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
+    try:
+        return datetime(year, month, day, hour, minute, second).isoformat()
+    except ValueError:  # 31-Feb
+        return None

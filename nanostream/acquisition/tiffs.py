@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from io import FileIO
 from typing import Any
 
-__all__ = ["page_offsets", "read_calibration", "read_page"]
+from nanostream.errors import MicrographError
 
+__all__ = ["MOST_PAGES", "page_offsets", "read_calibration", "read_page"]
+
+#: More pages than an exposure or a tilt series has; each costs two reads.
+MOST_PAGES = 10_000
 #: Bytes of one value by type number.
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _TYPE_BYTES |= {16: 8, 17: 8, 18: 8}
@@ -34,6 +38,7 @@ class _Kind:
     word: str  # of an offset
     counter: str  # of the number of entries
     start: int  # where the first offset stands
+    size: int  # of the file
 
     @property
     def entry(self) -> struct.Struct:
@@ -54,15 +59,20 @@ def page_offsets(file: FileIO) -> list[int]:
     ------
     ValueError
         No TIFF, or it ends early: not all of it is written.
+    MicrographError
+        More than `MOST_PAGES`.
     """
     kind = _kind(file)
-    offset = kind.number(_at(file, kind.start, kind.word_bytes), kind.word)
+    offset = kind.number(_at(file, kind.size, kind.start, kind.word_bytes), kind.word)
     offsets: dict[int, None] = {}
     while offset and offset not in offsets:
+        if len(offsets) == MOST_PAGES:
+            msg = f"{file.name}: more than {MOST_PAGES} pages; save them in several files"
+            raise MicrographError(msg)
         count = _count(file, kind, offset)
         offsets[offset] = None
         end = offset + struct.calcsize(f"={kind.counter}") + count * kind.entry.size
-        offset = kind.number(_at(file, end, kind.word_bytes), kind.word)
+        offset = kind.number(_at(file, kind.size, end, kind.word_bytes), kind.word)
     return list(offsets)
 
 
@@ -87,10 +97,13 @@ def read_page(file: FileIO, offset: int) -> bytes:
         msg = "a page without strips or tiles"
         raise ValueError(msg)
     starts, lengths = (_integers(kind, *tags[tag]) for tag in places)
+    if sum(lengths) > kind.size:  # they overlap
+        msg = f"strips or tiles of {sum(lengths)} bytes in a file of {kind.size}"
+        raise ValueError(msg)
     body, moved = bytearray(), []
     for start, length in zip(starts, lengths, strict=True):
         moved.append(head + len(body))
-        body += _at(file, start, length)
+        body += _at(file, kind.size, start, length)
     long, letter = (_LONG, "I") if kind.word == "I" else (_LONG8, "Q")
     packed = struct.pack(f"{kind.order}{len(moved)}{letter}", *moved)
     tags[places[0]] = (long, len(moved), packed)
@@ -105,7 +118,7 @@ def read_page(file: FileIO, offset: int) -> bytes:
     body += bytes(len(body) % 2)
     first = struct.pack(f"{kind.order}{kind.word}", head + len(body))
     end = bytes(kind.word_bytes)
-    return _at(file, 0, kind.start) + first + bytes(body) + directory + end
+    return _at(file, kind.size, 0, kind.start) + first + bytes(body) + directory + end
 
 
 def read_calibration(file: FileIO, offset: int) -> dict[int, Any]:
@@ -134,31 +147,39 @@ def read_calibration(file: FileIO, offset: int) -> dict[int, Any]:
 
 
 def _kind(file: FileIO) -> _Kind:
-    data = _at(file, 0, 4)
+    file_size = os.fstat(file.fileno()).st_size
+    data = _at(file, file_size, 0, 4)
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     version = struct.unpack(f"{order}H", data[2:])[0] if order else 0
     if order is None or version not in (42, 43):
         msg = "no TIFF signature"
         raise ValueError(msg)
-    return _Kind(order, "I", "H", 4) if version == 42 else _Kind(order, "Q", "Q", 8)
+    if version == 42:
+        return _Kind(order, "I", "H", 4, file_size)
+    return _Kind(order, "Q", "Q", 8, file_size)
 
 
 def _count(file: FileIO, kind: _Kind, offset: int) -> int:
     size = struct.calcsize(f"={kind.counter}")
-    return kind.number(_at(file, offset, size), kind.counter)
+    return kind.number(_at(file, kind.size, offset, size), kind.counter)
 
 
 def _tags(file: FileIO, kind: _Kind, offset: int) -> dict[int, tuple[int, int, bytes]]:
     """Type, count and bytes of the value of each tag."""
     start = offset + struct.calcsize(f"={kind.counter}")
-    entries = _at(file, start, _count(file, kind, offset) * kind.entry.size)
+    entries = _at(file, kind.size, start, _count(file, kind, offset) * kind.entry.size)
     tags = {}
+    total = 0
     for tag, type_, count, value in kind.entry.iter_unpack(entries):
         length = count * _TYPE_BYTES.get(type_, 0)
         if tag in _DIRECTORIES or not length:
             continue
         if length > kind.word_bytes:
-            value = _at(file, kind.number(value, kind.word), length)
+            total += length
+            if total > kind.size:  # they overlap
+                msg = f"tags of more than {total} bytes in a file of {kind.size}"
+                raise ValueError(msg)
+            value = _at(file, kind.size, kind.number(value, kind.word), length)
         tags[tag] = (type_, count, value[:length])
     return tags
 
@@ -167,8 +188,7 @@ def _integers(kind: _Kind, type_: int, count: int, value: bytes) -> tuple[Any, .
     return struct.unpack(f"{kind.order}{count}{_INTEGERS[type_]}", value)
 
 
-def _at(file: FileIO, offset: int, length: int) -> bytes:
-    size = os.fstat(file.fileno()).st_size
+def _at(file: FileIO, size: int, offset: int, length: int) -> bytes:
     if offset + length > size:
         msg = f"bytes {offset} to {offset + length} of a file of {size}; not all is written"
         raise ValueError(msg)

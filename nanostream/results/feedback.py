@@ -30,7 +30,7 @@ from nanostream.records import Metadata, SectionId, Summary
 from nanostream.results import navigator
 from nanostream.results.navigator import Chart, NavigatorItem, OnMap, OnStage, Place
 from nanostream.results.session import connect
-from nanostream.results.store import NEVER
+from nanostream.results.store import is_never
 
 __all__ = [
     "FIELDS_FILE",
@@ -136,19 +136,21 @@ class Outcomes:
 
     def ended(self, path: str, z: int) -> tuple[SectionId, str] | None:
         """Of all generations of a section the newest that has an end, and its outcome's id."""
-        found = {}
-        for table, time_s in (("quarantine", "time_s"), ("sections", "stored_s")):
-            # By the primary key: path#z, and everything that begins with path~.
-            rows = self._db.execute(
-                f"SELECT section, {time_s} FROM {table}"
-                " WHERE section = ? OR (section > ? AND section < ?)",
-                (f"{path}#{z}", f"{path}~", f"{path}\x7f"),
-            )
-            for text, ended_s in rows:
-                section = SectionId.parse(text)
-                if (section.path, section.z) == (path, z):
-                    found[section.generation] = (section, _id(ended_s))
-        return found[max(found)] if found else None
+        stored = self._db.execute(
+            "SELECT section, stored_s FROM sections WHERE path = ? AND z = ?"
+            " ORDER BY generation DESC LIMIT 1",
+            (path, z),
+        ).fetchall()
+        # By the primary key: path#z, and of all that begins with path~ what ends with #z.
+        end = f"#{z}"
+        given_up = self._db.execute(
+            "SELECT section, time_s FROM quarantine WHERE section = ?"
+            " OR (section > ? AND section < ? AND substr(section, ?) = ?)",
+            (path + end, f"{path}~", f"{path}\x7f", -len(end), end),
+        ).fetchall()
+        found = [(SectionId.parse(text), _id(ended_s)) for text, ended_s in stored + given_up]
+        found = [one for one in found if one[0].path == path]  # not path~x.mrc
+        return max(found, key=lambda one: one[0].generation, default=None)
 
     def of(self, section: SectionId) -> Outcome:
         """What became of a section that has an end.
@@ -351,6 +353,7 @@ def publish(path: Path, text: str, *, mark: str) -> None:
 
 def _head(path: Path) -> str:
     try:
+        path.stat()  # of a name that cannot be, Windows says so here, and not at the opening
         with path.open("rb") as file:
             return file.read(200).decode("latin-1").replace("\r\n", "\n")
     except FileNotFoundError:
@@ -568,7 +571,7 @@ class FeedbackFiles:
         try:
             self._write(path, z, words)
         except OSError as error:
-            if error.errno in NEVER:
+            if is_never(error):
                 self._say_once(f"no feedback for {path} section {z}: {error}", words, kind=path)
                 return
             self._due = {(path, z): None, **self._due}  # the others go first

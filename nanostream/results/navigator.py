@@ -211,7 +211,7 @@ def maps_of(items: Iterable[NavigatorItem]) -> list[MapItem]:
                     height_px=int(height),
                 )
             )
-        except (KeyError, ValueError, IndexError):
+        except (KeyError, ValueError, IndexError, OverflowError):  # the last for a size of inf
             continue
     return found
 

@@ -35,11 +35,11 @@ from nanostream.records import PARTICLE_DTYPE, Result, SectionId
 
 __all__ = [
     "DATABASE",
-    "NEVER",
     "SESSION_VERSION",
     "Store",
     "ask_retry",
     "check_folder",
+    "is_never",
     "lock",
     "mask_path",
 ]
@@ -134,6 +134,10 @@ class Store:
         known = {"created_s": str(time.time()), f"config {self._config_sha256}": text.decode()}
         with transaction(self._db, f"session {folder}"):
             self._db.executemany("INSERT OR IGNORE INTO provenance VALUES (?, ?)", known.items())
+            # Not in the schema: older sessions of this version are without it.
+            self._db.execute(
+                "CREATE INDEX IF NOT EXISTS sections_of_file ON sections (path, z, generation)"
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -400,8 +404,23 @@ def check_folder(folder: Path) -> None:
         raise SessionError(msg)
 
 
-#: These say that a name or a value is impossible; no room on any disk would help.
-NEVER = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, errno.EISDIR)
+_NEVER = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, errno.EISDIR)
+#: ERROR_INVALID_PARAMETER and ERROR_INVALID_NAME.
+_NEVER_WINDOWS = (87, 123)
+
+
+def is_never(error: OSError, *, windows: bool = os.name == "nt") -> bool:
+    """Whether a name or a value is impossible: no room on any disk would help.
+
+    Parameters
+    ----------
+    windows : bool
+        There EINVAL also stands for every error that Python has no number for, e.g. that a share
+        was lost (winerror 59, 64).
+    """
+    if windows and error.errno == errno.EINVAL:
+        return getattr(error, "winerror", None) in _NEVER_WINDOWS
+    return error.errno in _NEVER
 
 
 def _write_mask(path: Path, result: Result) -> int:
@@ -418,7 +437,7 @@ def _write_mask(path: Path, result: Result) -> int:
         faults.point("sink.mask")
     except (OSError, RuntimeError) as error:  # h5py: RuntimeError when a write fails at closing
         msg = f"mask of {result.section} cannot be written to {path}: {error}"
-        if isinstance(error, OSError) and error.errno in NEVER:
+        if isinstance(error, OSError) and is_never(error):
             raise MessageError(msg) from error
         raise SessionError(msg) from error
     return zlib.crc32(np.ascontiguousarray(result.labels).data)

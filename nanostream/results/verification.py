@@ -23,10 +23,10 @@ class Verification(Struct, frozen=True):
 
     ``missing`` was acquired and is neither stored nor quarantined; ``doubled`` is stored more
     than once; ``damaged`` has no readable mask or one whose checksum is not the stored one;
-    ``passed_over`` was there before the agent first started and was not wanted, and is not counted
-    as acquired;
-    ``absent`` is stored but not in the folder now; ``unreadable`` are files in it that are no
-    micrographs.
+    ``absent`` has an end but is not in the folder now: its file was deleted, renamed or written
+    anew; ``unreadable`` are files in it that are no micrographs; ``passed_over`` was there before
+    the agent first started and was not wanted, and is not counted as acquired; ``named`` counts
+    names in the session, whatever their generation.
     """
 
     acquired: int | None
@@ -38,11 +38,17 @@ class Verification(Struct, frozen=True):
     absent: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
     passed_over: int = 0
+    named: int = 0
+
+    @property
+    def another_folder(self) -> bool:
+        """Nothing of the session is in the folder: it is not the one that was watched."""
+        return bool(self.absent) and len(self.absent) == self.named
 
     @property
     def complete(self) -> bool:
         """What was acquired is what is stored or quarantined, each once and whole."""
-        return not (self.missing or self.absent or self.doubled or self.damaged)
+        return not (self.missing or self.another_folder or self.doubled or self.damaged)
 
 
 class AcquiredFile(Struct, frozen=True):
@@ -132,6 +138,7 @@ def verify(session: Session, acquired: Iterable[AcquiredFile] | None = None) -> 
         absent=()
         if files is None
         else tuple(f"{path}#{z}" for path, z in newest if (path, z) not in there),
+        named=len(newest),
         passed_over=sum(file.passed_over for file in files or ()),
     )
 

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from nanostream.segmentation.normalization import Method, median_filter, normalize
 from nanostream.segmentation.unet import PARTICLE_CLASS
+from nanostream.training.evaluation import Confusion
 
 ZOOM = (0.7, 1.5)
 """Least and greatest magnification by :func:`augment`."""
@@ -284,14 +285,8 @@ def score(
     probabilities: NDArray[np.float32], labels: NDArray[np.bool_], threshold: float
 ) -> Scores:
     """Dice coefficient and pixel accuracy of the thresholded probabilities; arrays (N, H, W)."""
-    masks = probabilities > threshold
-    both = int(np.count_nonzero(masks & labels))
-    total = int(np.count_nonzero(masks)) + int(np.count_nonzero(labels))
-    return Scores(
-        dice=2.0 * both / total if total else 1.0,
-        pixel_accuracy=float(np.mean(masks == labels)),
-        images=len(masks),
-    )
+    pixels = Confusion.of(labels, probabilities > threshold)
+    return Scores(dice=pixels.dice, pixel_accuracy=pixels.accuracy, images=len(labels))
 
 
 def choose_threshold(probabilities: NDArray[np.float32], labels: NDArray[np.bool_]) -> float:

@@ -5,6 +5,7 @@ file or clock. Every section is in exactly one place::
 
     SectionFound ──▶ waiting ──Send──▶ in work ──SectionDone──▶ (Store)
                         ▲                 │ SectionFailed, WorkerGone, WorkerBeat without it
+                        │                 │ SectionNotReady
                         └─────────────────┤
                                           └─ too many attempts ──▶ (Quarantine)
 
@@ -27,7 +28,8 @@ Rules:
   what it said of those sections is forgotten.
 - With ``order = "newest-first"`` the newest waiting section goes first, so that the live view stays
   live; the older ones follow when there is time.
-- While the files cannot be reached nothing is sent, and that counts as nobody's attempt.
+- While the files cannot be reached nothing is sent, and that counts as nobody's attempt. Nor does
+  a look at a section whose pixels have not come yet, which rests as well.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ __all__ = [
     "SectionDone",
     "SectionFailed",
     "SectionFound",
+    "SectionNotReady",
     "Send",
     "Store",
     "Tick",
@@ -104,6 +107,13 @@ class SectionFailed:
 
 
 @dataclass(frozen=True)
+class SectionNotReady:
+    """The section's header is there and its pixels are not: look again after ``retry_s``."""
+
+    section: SectionId
+
+
+@dataclass(frozen=True)
 class FilesAway:
     """The watched folder cannot be reached, which is no section's fault; or it is back.
 
@@ -152,7 +162,16 @@ class Note:
     text: str
 
 
-Event = SectionFound | WorkerBeat | WorkerGone | SectionDone | SectionFailed | FilesAway | Tick
+Event = (
+    SectionFound
+    | WorkerBeat
+    | WorkerGone
+    | SectionDone
+    | SectionFailed
+    | SectionNotReady
+    | FilesAway
+    | Tick
+)
 Action = Send | Store | Quarantine | Note
 
 
@@ -241,6 +260,9 @@ class Dispatch:
                 actions += self._failed(section, reason, now_s, final=final)
                 if name in self._workers:
                     actions += self._suspect(name, section)
+            case SectionNotReady(section):
+                self._forget(section)
+                self._resting[section] = now_s + self._settings.retry_s
             case FilesAway(away, section):
                 self._away = away
                 if section is not None:
@@ -312,7 +334,8 @@ class Dispatch:
             worker.leaving = True
         else:
             del self._workers[name]
-        actions: list[Action] = [Note(f"worker {name} {reason}; {len(back)} sections go back")]
+        goes_back = f"; {len(back)} in work go back" if back else ""
+        actions: list[Action] = [Note(f"worker {name} {reason}{goes_back}")]
         culprit = worker.computing
         if culprit in back and reason != "said goodbye":
             back.remove(culprit)

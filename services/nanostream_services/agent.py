@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import time
 from collections import OrderedDict, deque
 from pathlib import Path
@@ -17,7 +18,7 @@ import msgspec
 from nanostream import faults
 from nanostream.acquisition import live
 from nanostream.acquisition.ledger import Ledger
-from nanostream.acquisition.mdoc import read_metadata
+from nanostream.acquisition.mdoc import has_mdoc, read_metadata, read_metadata_of
 from nanostream.acquisition.mrc import fingerprint
 from nanostream.acquisition.readiness import (
     Contents,
@@ -33,7 +34,7 @@ from nanostream.transport import dispatch as d
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Client, Server, refusals, wait
 from nanostream_services.loop import LONGEST_WAIT_S, Stop, Words
-from nanostream_services.watching import Notices, WatchedFolder, pause_s
+from nanostream_services.watching import Notices, WatchedFolder, lists, pause_s
 
 __all__ = ["run_agent"]
 
@@ -44,8 +45,12 @@ _METADATA_LOOK_S = 0.02
 _WRITTEN_ANEW = "the file, or this section of it, was written anew before it was read"
 #: A worker sends words only.
 _LARGEST_FROM_WORKER_BYTES = 2**20
-#: So many headers are read in one go before workers and sink are heard again.
+#: Headers and mdocs are read so long in one go before workers and sink are heard again.
 _READ_S = 0.1
+#: A share may show a file's size long before its data; after so long they are not expected to come.
+_NOT_READY_S = 60.0
+#: SerialEM holds a file for a moment; what cannot be opened for so long needs somebody's help.
+_UNREADABLE_S = 60.0
 
 
 def run_agent(config: Config, stop: Stop) -> None:
@@ -86,7 +91,7 @@ class _Agent:
         self._readiness = Readiness(ledger.known_files())
         # Microseconds since 1970: higher than any number before the restart.
         self._dispatch = d.Dispatch(config.delivery, last_number=time.time_ns() // 1000)
-        self._held: dict[SectionId, float] = {}
+        self._held: OrderedDict[SectionId, float] = OrderedDict()
         self._written_s: dict[SectionId, float] = {}
         self._metadata: dict[SectionId, tuple[float | None, Metadata] | None] = {}
         self._to_report: dict[SectionId, m.Quarantine] = {}
@@ -98,6 +103,10 @@ class _Agent:
         self._passed_over: dict[str, KnownFile] = {}
         self._backlog: list[SectionId] = []
         self._due: OrderedDict[str, FileStat] = OrderedDict()
+        #: TIFFs that no mdoc or idoc lists.
+        self._unlisted: set[str] = set()
+        #: Since when a file cannot be opened; inf if that is said.
+        self._unreadable: dict[str, float] = {}
         self._next_scan_s = self._next_newest_s = self._next_report_s = 0.0
         self._said_pause_s = 2 * config.watch.poll_s
         network = config.network
@@ -153,7 +162,9 @@ class _Agent:
         """Take nothing new and finish what was acquired, unless somebody insists."""
         self._draining = True
         if self._open:
-            self._note(f"told to stop: {self._open} sections are finished first")
+            self._note(
+                f"told to stop: {self._open} sections are finished first; tell again to leave them"
+            )
         while self._open and not stop.insisted.is_set():
             self.step()
 
@@ -196,7 +207,11 @@ class _Agent:
 
     def _is_away(self) -> bool:
         """Whether the folder is gone: a share that is not mounted is absent, or suddenly empty."""
-        return not self._root.is_dir() or (self._ledger.seen > 0 and self._folder.is_empty())
+        try:
+            there = self._root.is_dir()
+        except OSError:  # of a share that has no answer
+            return True
+        return not there or (self._ledger.seen > 0 and self._folder.is_empty())
 
     def _note_away(self, away: bool) -> None:
         if away == self._away:
@@ -226,14 +241,12 @@ class _Agent:
             self._end_first_look()
 
     def _look_at_noticed(self, paths: set[str], now_s: float) -> None:
-        listing = {}
-        for path in paths:
-            if self._folder.wants(path):
-                try:
-                    listing[path] = FileStat.of((self._root / path).stat())
-                except OSError:
-                    continue
-        for path in self._readiness.to_inspect(listing, now_s):
+        idocs = [path for path in paths if path.endswith(".idoc")]
+        series = {p for p in self._unlisted if any(lists(idoc, p) for idoc in idocs)}
+        listing = {path: stat for path in paths | series if (stat := self._folder.look_at(path))}
+        due = self._readiness.to_inspect(listing, now_s)
+        # What its sidecar did not list has not changed itself.
+        for path in sorted({*due, *(self._unlisted & listing.keys())}):
             self._due.pop(path, None)  # its entry there is older
             self._inspect(path, listing[path])
 
@@ -291,19 +304,25 @@ class _Agent:
     def _inspect(self, path: str, listed: FileStat) -> None:
         if self._draining:
             return
+        self._unlisted.discard(path)
         try:
             contents, status = live.inspect(self._root / path)
-        except NotReadyError:
-            # A TIFF that SerialEM did not write is listed nowhere and will never be.
-            self._readiness.not_ready(path, listed, patient=not live.is_tiff(Path(path)))
+        except OSError as error:
+            self._note_unreadable(path, error)
             return
         except MicrographError as error:
-            self._readiness.refused(path, listed)
-            self._note(f"not a micrograph: {error}")
+            self._unreadable.pop(path, None)
+            if not isinstance(error, NotReadyError):
+                self._readiness.refused(path, listed)
+                self._note(f"not a micrograph: {error}")
+                return
+            # A TIFF that SerialEM did not write is listed nowhere and will never be.
+            tiff = live.is_tiff(Path(path))
+            self._readiness.not_ready(path, listed, patient=not tiff)
+            if tiff:
+                self._unlisted.add(path)
             return
-        except OSError as error:
-            logger.debug("%s cannot be read now: %s", path, error)
-            return
+        self._unreadable.pop(path, None)
         finished = contents.frames and live.frames_finished(self._root / path)
         sections = self._readiness.inspected(path, FileStat.of(status), contents, finished=finished)
         sections += self._overwritten(path, contents)
@@ -321,14 +340,24 @@ class _Agent:
             self._backlog += sections
             return
         wait_s = self._config.watch.mdoc_wait_s
+        described = bool(sections) and has_mdoc(self._root / path)
         for section in sections:
             # What was there before says nothing of how quick we are.
             if not self._first_look:
                 self._written_s[section] = status.st_mtime
             # No mdoc beside the first section of the last file: SerialEM was not told to write any.
             first = section.z == 0 and self._mdocs_are_written
-            expected = first or (self._root / f"{path}.mdoc").exists()
-            self._held[section] = time.monotonic() + (wait_s if expected else 0.0)
+            self._held[section] = time.monotonic() + (wait_s if first or described else 0.0)
+
+    def _note_unreadable(self, path: str, error: OSError) -> None:
+        logger.debug("%s cannot be read now: %s", path, error)
+        now_s = time.monotonic()
+        if now_s - self._unreadable.setdefault(path, now_s) > _UNREADABLE_S:
+            self._unreadable[path] = math.inf
+            self._note(
+                f"{path} cannot be read for a minute ({error.strerror or error}); see to its "
+                "rights, or who holds it"
+            )
 
     def _overwritten(self, path: str, contents: Contents) -> list[SectionId]:
         """Sections of a file that are not what was read of them any more."""
@@ -345,15 +374,25 @@ class _Agent:
 
     def _release(self) -> None:
         """Let sections go whose metadata is there, or has been waited for long enough."""
-        for section, deadline_s in list(self._held.items()):
-            title = self._readiness.known_file(section.path).title
-            metadata = read_metadata(self._root / section.path, section.z, title=title)
-            if metadata is not None or time.monotonic() >= deadline_s:
-                if section.z == 0:
-                    self._mdocs_are_written = metadata is not None
-                del self._held[section]
-                self._metadata[section] = metadata
-                self._decide(d.SectionFound(section))
+        now_s = time.monotonic()
+        files: dict[tuple[str, bool], list[SectionId]] = {}
+        for section, deadline_s in self._held.items():
+            files.setdefault((section.path, now_s >= deadline_s), []).append(section)
+        for (path, late), sections in files.items():
+            title = self._readiness.known_file(path).title
+            numbers = (section.z for section in sections)
+            told = read_metadata_of(self._root / path, numbers, title=title, dated=not late)
+            for section, metadata in zip(sections, told, strict=True):
+                if metadata is None and not late:
+                    self._held.move_to_end(section)  # if there is no time for all, others first
+                else:
+                    if section.z == 0:
+                        self._mdocs_are_written = metadata is not None
+                    del self._held[section]
+                    self._metadata[section] = metadata
+                    self._decide(d.SectionFound(section))
+                if time.monotonic() > now_s + _READ_S:
+                    return
 
     def _decide(self, event: d.Event) -> None:
         events = deque([event])
@@ -405,6 +444,9 @@ class _Agent:
                 self._note_away(True)
                 return d.FilesAway(True, section)
             del self._metadata[section]  # what was read of a file that is being rewritten
+            if isinstance(error, NotReadyError) and order.waited_s < _NOT_READY_S:
+                logger.debug("%s is not there yet: %s", section, error)
+                return d.SectionNotReady(section)
             return d.SectionFailed(section, self._why_not(section, error))
         # The title has SerialEM's time of "Open New": pixels of a newer file of the same name must
         # not pass for this section's.

@@ -35,6 +35,7 @@ from nanostream_services.command_groups import (
     quarantine_app,
 )
 from nanostream_services.loop import Stop, start_log, stopping
+from nanostream_services.training_commands import evaluate
 
 if TYPE_CHECKING:
     from nanostream_services.doctor import Finding
@@ -50,6 +51,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(keys_app, name="keys")
 app.add_typer(config_app, name="config")
+app.command()(evaluate)
 
 _INTERRUPTED = 130
 
@@ -159,6 +161,7 @@ def run(
         msg = f"--out {out} is inside {watch_dir}, and nothing is written there; choose another"
         raise ConfigError(msg)
     _check_model(settings.worker.model)
+    _check_watched_before(out, watch_dir)
     _log_beside(out)
     done = _idle_for(stop_when_idle) if stop_when_idle is not None else None
     with stopping() as stop:
@@ -281,8 +284,10 @@ def verify(
             Console().print(f"{found.passed_over} sections were there before and not wanted")
         if watch is None:
             Console().print("compared with no folder: give --watch")
+        elif found.another_folder:
+            Console().print(f"nothing of this session is in {watch}; is it the right folder?")
         elif found.absent:
-            Console().print(f"absent: stored, but not in {watch}; is it the right folder?")
+            Console().print(f"absent: in the session, but deleted, renamed or replaced in {watch}")
     if not found.complete:
         raise typer.Exit(1)
 
@@ -300,7 +305,10 @@ def export(
     from nanostream.results.exports import export as write
     from nanostream.results.session import Session
 
-    for path in write(Session(session), format, out, navigator=navigator):
+    opened = Session(session)
+    if not opened.section_ids():
+        sys.stderr.write(f"nanostream: nothing is stored in {session} yet\n")
+    for path in write(opened, format, out, navigator=navigator):
         sys.stdout.write(f"{path}\n")
 
 
@@ -465,6 +473,15 @@ def _check_model(name: str) -> None:
         raise ModelError(NO_TENSORFLOW)
 
 
+def _check_watched_before(session: Path, watch_dir: Path) -> None:
+    """Keep two folders out of one session: files of one name would pass for newer ones."""
+    written = session / "config.json"
+    before = load_config(written).watch.directory if written.is_file() else ""
+    if before and Path(before).is_dir() and not Path(before).samefile(watch_dir):
+        msg = f"--out {session} is the session of {before}; give {watch_dir} one of its own"
+        raise ConfigError(msg)
+
+
 def _say_what_is_left(settings: Config) -> None:
     from nanostream.acquisition.ledger import Ledger
 
@@ -569,5 +586,9 @@ def _exit_with(folder: Path, expected: int | None = None) -> None:
     from nanostream.results.session import Session
 
     session = Session(folder)
-    if len(session.quarantine) or (expected is not None and len(session.sections) != expected):
+    if given_up := len(session.quarantine):
+        Console().print(
+            f"exit code 1: {given_up} in quarantine (nanostream quarantine list {folder})"
+        )
+    if given_up or (expected is not None and len(session.sections) != expected):
         raise typer.Exit(1)

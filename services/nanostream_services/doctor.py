@@ -372,7 +372,9 @@ def clock_finding(path: str, saved_s: float, acquired: str | None, *, now_s: flo
     age = f"{path} was saved {_duration(now_s - saved_s)} ago"
     if acquired is None:
         return Finding("clock", "ok", f"{age}; no mdoc says when it was acquired")
-    apart_s = datetime.fromisoformat(acquired).timestamp() - saved_s
+    # As local times: a year that the system's clock cannot have has no timestamp.
+    apart = datetime.fromisoformat(acquired) - datetime.fromtimestamp(saved_s)
+    apart_s = apart.total_seconds()
     if abs(apart_s) > _CLOCKS_APART_S:
         word = "after" if apart_s > 0 else "before"
         text = f"{path} was acquired {_duration(abs(apart_s))} {word} it was saved, it says"

@@ -18,7 +18,7 @@ from types import FrameType
 
 from nanostream.transport import messages as m
 
-__all__ = ["LONGEST_WAIT_S", "Stop", "Words", "start_log", "stopping"]
+__all__ = ["LONGEST_WAIT_S", "Stop", "Words", "printable", "start_log", "stopping"]
 
 #: A loop looks at its stop flag at least this often.
 LONGEST_WAIT_S = 0.2
@@ -81,6 +81,24 @@ def _listen_to_input(stop: Stop) -> None:
     stop.insisted.set()
 
 
+def printable(text: str) -> str:
+    """Text for a terminal: what could steer it or turn the line around becomes an escape.
+
+    Names of files and folders, and what comes from the network, can have such characters.
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+class _Formatter(logging.Formatter):
+    """Only a traceback has further lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (its name in logging)
+        return printable(super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).split("\n")))
+
+
 class Words:
     """What a process has to say to the operator, until the sink has kept it."""
 
@@ -94,7 +112,7 @@ class Words:
     def add(self, text: str) -> None:
         """Say something, with the time of day."""
         self._last += 1
-        self._waiting.append((self._last, f"{time.strftime('%H:%M:%S')} {text}"))
+        self._waiting.append((self._last, f"{time.strftime('%H:%M:%S')} {printable(text)}"))
 
     def heard(self, number: int) -> None:
         """Forget what is kept."""
@@ -111,7 +129,7 @@ class Words:
 def start_log(file: Path | None = None) -> None:
     """Send the log to a file, or to standard error; only the command line calls this."""
     handler = logging.FileHandler(file, encoding="utf-8") if file else logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    handler.setFormatter(_Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     # It logs every lost notice, several times a second on a large tree; our looks find the files.

@@ -134,6 +134,13 @@ def _names(files: Sequence[Path], root: Path | None) -> list[tuple[Path, str]]:
         msg = "no files to segment"
         raise ConfigError(msg)
     absolute = list(dict.fromkeys(file.resolve() for file in files))
+    for file in absolute:
+        if file.is_dir():
+            msg = f"{file} is a folder; give the files in it"
+            raise ConfigError(msg)
+    if not any(file.exists() for file in absolute):
+        msg = f"{absolute[0]}: no such file"
+        raise ConfigError(msg)
     try:
         below = root.resolve() if root else Path(os.path.commonpath([f.parent for f in absolute]))
         return [(file, file.relative_to(below).as_posix()) for file in absolute]

@@ -20,7 +20,7 @@ from nanostream.records import Health, Result, Snapshot
 from nanostream.results.store import Store
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Publisher, Server, refusals, wait
-from nanostream_services.loop import LONGEST_WAIT_S, Stop
+from nanostream_services.loop import LONGEST_WAIT_S, Stop, printable
 from nanostream_services.serialem import SerialEM
 
 __all__ = ["run_sink"]
@@ -138,7 +138,8 @@ class _Sink:
                 self._greet("agent", "watching", "")
                 self._pong(peer)
             case m.Words(words):
-                for number, text in words:
+                for number, said in words:
+                    text = printable(said)
                     self._store.event(peer, number, text)
                     if text not in self._messages:
                         self._messages.append(text)
@@ -262,7 +263,7 @@ class _Sink:
 
     def _say(self, text: str) -> None:
         logger.warning("%s", text)
-        self._messages.append(f"{time.strftime('%H:%M:%S')} {text}")
+        self._messages.append(f"{time.strftime('%H:%M:%S')} {printable(text)}")
 
 
 class _Sizes:

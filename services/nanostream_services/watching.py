@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import re
+import stat
 import subprocess
 import sys
 import threading
@@ -30,6 +31,7 @@ __all__ = [
     "WatchedFolder",
     "file_system_type",
     "is_network",
+    "lists",
     "pause_s",
     "share_type",
 ]
@@ -250,14 +252,23 @@ class WatchedFolder:
                 elif self._watch.recursive and f"{relative}/" not in self._folders:
                     prefixes.append(f"{relative}/")
 
-    def _look_at(self, relative: str, found: dict[str, FileStat]) -> None:
+    def look_at(self, relative: str) -> FileStat | None:
+        """State of a file that is to be watched; None of others and of what is no file."""
         if not self.wants(relative):
-            return
+            return None
         try:
             # Not entry.stat(): on Windows it has the size of before SerialEM's writing.
-            found[relative] = FileStat.of(os.stat(f"{self.root}/{relative}"))  # noqa: PTH116
+            status = os.stat(f"{self.root}/{relative}")  # noqa: PTH116
         except OSError as error:  # gone meanwhile, or a link to nowhere
             logger.debug("%s cannot be looked at: %s", relative, error)
+            return None
+        # To open a pipe would hold us up for good.
+        return FileStat.of(status) if stat.S_ISREG(status.st_mode) else None
+
+    def _look_at(self, relative: str, found: dict[str, FileStat]) -> None:
+        status = self.look_at(relative)
+        if status is not None:
+            found[relative] = status
 
     def _decide(self, relative: str) -> bool:
         if matches(relative, _MOVED_ASIDE) or not matches(relative, self._watch.include):
@@ -284,6 +295,18 @@ def _mtime_ns(path: Path) -> int | None:
         return path.stat().st_mtime_ns
     except OSError:
         return None
+
+
+def lists(idoc: str, path: str) -> bool:
+    """Whether a file is one of the series of an idoc, by their names.
+
+    Examples
+    --------
+    >>> lists("day1/gold.idoc", "day1/gold0003.tif"), lists("gold.idoc", "gold.tif")
+    (True, False)
+    """
+    root = idoc.removesuffix(".idoc")
+    return root != idoc and re.fullmatch(re.escape(root) + r"\d{4,}\.tif", path) is not None
 
 
 class Hints(FileSystemEventHandler):
@@ -373,8 +396,10 @@ class Notices:
         """Relative POSIX paths that have changed since the last call."""
         self._waker.clear()
         paths = self._hints.take()
-        for path in paths & self._expected.keys():
-            del self._expected[path]
+        idocs = [path for path in paths if path.endswith(".idoc")]
+        for path in list(self._expected):
+            if path in paths or any(lists(idoc, path) for idoc in idocs):
+                del self._expected[path]
         return paths
 
     def check(self) -> None:

@@ -1,12 +1,22 @@
 """SerialEM metadata: real mdoc files, torn files, odd values."""
 
+import os
+import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanostream.acquisition.mdoc import metadata_of, parse_mdoc, read_metadata
+from nanostream.acquisition import mdoc as mdoc_module
+from nanostream.acquisition.mdoc import (
+    has_mdoc,
+    metadata_of,
+    parse_mdoc,
+    read_metadata,
+    read_metadata_of,
+)
 
 GENUINE = Path(__file__).parents[4] / "shared" / "data" / "serialem" / "mdoc"
 MAP1 = "pyem_tutorials_Tutorial1-sorting_map1.mrc.mdoc"
@@ -128,6 +138,13 @@ def test_a_bad_value_costs_only_its_own_key(bad):
     assert pixel_size_nm is None
     assert (metadata.tilt_deg, metadata.stage_x_um, metadata.min_max_mean) == (None, None, None)
     assert metadata.magnification == 1000
+
+
+@pytest.mark.parametrize("far", ["1e300 0 0", "0 -1e19 0", "0 0 2147483648"])
+def test_a_place_that_no_montage_has_is_left_out(far):
+    metadata = metadata_of(parse_mdoc(section(0, PieceCoordinates=far, Binning=2)), 0)[1]
+    assert (metadata.piece_x_px, metadata.piece_z, metadata.binning) == (None, None, 2)
+    msgspec.msgpack.encode(metadata)
 
 
 def test_last_of_two_sections_with_one_number_counts():
@@ -272,3 +289,71 @@ def test_image_of_an_idoc_that_is_being_written_is_there_whole_or_not(tmp_path, 
     (tmp_path / "gold.idoc").write_bytes(whole[:cut])
     told = read_metadata(tmp_path / "gold0001.tif", 0)
     assert told is None or told[1].acquired == "2018-02-22T09:36:51"
+
+
+def test_section_without_its_date_is_being_written_while_there_is_time_to_wait(tmp_path):
+    path, whole = tmp_path / "a.mrc", section(0, TiltAngle=1, Binning=2)
+    lines = whole.splitlines(keepends=True)
+    for count in range(len(lines)):
+        (tmp_path / "a.mrc.mdoc").write_text("".join(lines[:count]), newline="")
+        assert list(read_metadata_of(path, [0], dated=True)) == [None]
+    assert read_metadata(path, 0)[1].binning == 2  # when it was waited for in vain
+    (tmp_path / "a.mrc.mdoc").write_text(whole, newline="")
+    assert list(read_metadata_of(path, [0], dated=True)) == [read_metadata(path, 0)]
+
+
+@pytest.mark.parametrize("name", ["mdocfile_tilt_series.mdoc", "mdocfile_frame_set_single.mdoc"])
+def test_real_sections_all_have_their_date(tmp_path, name):
+    (tmp_path / "a.mrc.mdoc").write_bytes(genuine(name))
+    numbers = range(len(parse_mdoc(genuine(name)).sections) or 1)
+    told = list(read_metadata_of(tmp_path / "a.mrc", numbers, dated=True))
+    assert told == [read_metadata(tmp_path / "a.mrc", z) for z in numbers]
+    assert None not in told
+
+
+def test_many_sections_are_read_once(tmp_path, monkeypatch):
+    (tmp_path / "a.mrc.mdoc").write_text("".join(section(z, TiltAngle=z) for z in range(50)))
+    reads = []
+    monkeypatch.setattr(
+        mdoc_module, "_read", lambda path, of=mdoc_module._read: reads.append(path) or of(path)
+    )
+    told = list(read_metadata_of(tmp_path / "a.mrc", [3, 49, 50, 0]))
+    assert [one and one[1].tilt_deg for one in told] == [3, 49, None, 0]
+    assert len(reads) == 1
+
+
+def a_folder(path):
+    path.mkdir()
+
+
+def a_pipe(path):
+    if sys.platform == "win32":
+        pytest.skip("pipes of POSIX")
+    os.mkfifo(path)
+
+
+def a_ring(path):
+    path.symlink_to(path)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("make", [a_folder, a_pipe, a_ring])
+def test_what_is_no_file_is_no_mdoc(tmp_path, make):
+    make(tmp_path / "a.mrc.mdoc")
+    assert read_metadata(tmp_path / "a.mrc", 0) is None
+    assert not has_mdoc(tmp_path / "a.mrc")
+
+
+def test_name_that_is_too_long_for_an_mdoc_has_none(tmp_path):
+    path = tmp_path / ("a" * 248 + ".mrc")
+    assert read_metadata(path, 0) is None
+    assert not has_mdoc(path)
+
+
+def test_too_long_an_mdoc_is_not_read_and_that_is_said_once(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(mdoc_module, "MOST_BYTES", 50)
+    (tmp_path / "a.mrc.mdoc").write_text(section(0, TiltAngle=1))
+    for _ in range(2):
+        assert read_metadata(tmp_path / "a.mrc", 0) is None
+    (word,) = caplog.messages
+    assert "a.mrc.mdoc is not read: it has more than" in word

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from nanostream.acquisition import tiffs
+from nanostream.errors import MicrographError
 
 RNG = np.random.default_rng(0)
 PAGES = [RNG.integers(0, 60_000, (40, 30 + z), dtype=np.uint16) for z in range(3)]
@@ -54,4 +55,35 @@ def test_length_beyond_the_file_allocates_nothing(tmp_path):
         path.open("rb", buffering=0) as file,
         pytest.raises(ValueError, match="not all is written"),
     ):
+        tiffs.page_offsets(file)
+
+
+def directory(*tags, following=0):
+    """Bytes of a directory of long values: tag, count, value or its place."""
+    entries = b"".join(
+        np.array([tag, 4], "<u2").tobytes() + np.array([count, value], "<u4").tobytes()
+        for tag, count, value in tags
+    )
+    count, end = np.array([len(tags)], "<u2"), np.array([following], "<u4")
+    return count.tobytes() + entries + end.tobytes()
+
+
+@pytest.mark.parametrize(
+    "tags", [[(273, 100, 8), (279, 100, 408)], [(z, 150, 8) for z in range(9)]]
+)
+def test_parts_that_overlap_allocate_nothing(tmp_path, tags):
+    path = tmp_path / "a.tif"
+    values = np.r_[np.full(100, 8), np.full(100, 800)].astype("<u4").tobytes()
+    start = np.array([8 + len(values)], "<u4").tobytes()
+    path.write_bytes(b"II*\0" + start + values + directory(*tags))
+    with path.open("rb", buffering=0) as file, pytest.raises(ValueError, match="in a file of"):
+        tiffs.read_page(file, tiffs.page_offsets(file)[0])
+
+
+def test_a_chain_of_more_pages_than_anybody_saves_is_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    size = len(directory())
+    chain = (directory(following=8 + size * (n + 1)) for n in range(tiffs.MOST_PAGES + 1))
+    path.write_bytes(b"II*\0\x08\0\0\0" + b"".join(chain))
+    with path.open("rb", buffering=0) as file, pytest.raises(MicrographError, match="10000 pages"):
         tiffs.page_offsets(file)

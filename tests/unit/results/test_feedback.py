@@ -1,8 +1,10 @@
 """Result files and answers for SerialEM: exact, whole, and never over anything foreign."""
 
 import errno
+import itertools
 import json
 import math
+import sqlite3
 from contextlib import closing
 from datetime import datetime
 
@@ -186,6 +188,29 @@ def test_of_a_file_name_used_again_the_newest_result_is_there_under_another_id(d
     desk.stored("a.mrc~3#0")
     desk.step()
     assert keys(desk.result("a.mrc.z0"))["generation"] == ["10"]
+
+
+def test_the_outcome_is_found_as_fast_among_many_sections_of_a_name_used_again(desk):
+    desk = desk()
+    for text in ("g.mrc~2#0", "g.mrc~x.mrc~3#7"):
+        desk.stored(text)
+    with closing(sqlite3.connect(desk.folder / "session.db")) as db, db:
+        columns = [row[1] for row in db.execute("PRAGMA table_info(sections)")]
+        changed = {"section": "'g.mrc~2#' || value", "z": "value"}
+        row = ", ".join(changed.get(column, column) for column in columns)
+        db.execute(
+            "WITH RECURSIVE numbers(value) AS"
+            " (SELECT 1 UNION ALL SELECT value + 1 FROM numbers LIMIT 5000)"
+            f" INSERT INTO sections SELECT {row} FROM sections, numbers"
+            " WHERE section = 'g.mrc~2#0'"
+        )
+    desk.given_up("g.mrc~10#7")
+    steps = itertools.count()
+    desk.outcomes._db.set_progress_handler(lambda: next(steps) and None, 1)
+    assert str(desk.outcomes.ended("g.mrc", 7)[0]) == "g.mrc~10#7"
+    assert str(desk.outcomes.ended("g.mrc", 77)[0]) == "g.mrc~2#77"
+    assert desk.outcomes.ended("g.mrc", 5001) is None
+    assert next(steps) < 1000  # of SQLite's virtual machine
 
 
 def test_files_missing_after_a_kill_are_made_at_the_next_start_and_no_others(desk):

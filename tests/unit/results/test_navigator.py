@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nanostream.errors import ConfigError, MessageError
@@ -199,9 +199,14 @@ def test_an_item_that_would_be_read_as_something_else_is_not_written(item):
         navigator_text([item], saved_as="x")
 
 
-@given(st.binary(max_size=400))
-def test_any_bytes_after_the_first_line_are_read_or_refused_with_words(data):
-    for head in (b"AdocVersion = 2.00\r\n[Item = 1]\r\n", b"<?xml version='1.0'?>", b""):
+ODD = ["inf inf", "nan nan nan", "1e999 2", "1e999", "-1 -1", "9" * 5000, "\xb2 3", ""]
+
+
+@given(st.binary(max_size=400), st.sampled_from(list(MAP_ITEM)), st.sampled_from(ODD))
+@example(b"", "MapWidthHeight", "inf inf")
+def test_any_bytes_after_the_first_line_are_read_or_refused_with_words(data, key, odd):
+    whole = navigator_text([NavigatorItem("1", MAP_ITEM | {key: odd})], saved_as="x")
+    for head in (whole.encode("cp1252"), b"<?xml version='1.0'?>", b""):
         try:
             maps_of(parse_navigator(head + data))
         except ValueError as error:

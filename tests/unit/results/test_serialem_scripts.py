@@ -1,9 +1,12 @@
 """The scripts in configs/serialem, run line by line by the emulation of SerialEM."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zmq
 
 from nanostream.acquisition.simulator import StackWriter
 from nanostream.records import SectionId, Summary
@@ -156,8 +159,23 @@ def test_too_few_are_tried_again_at_another_defocus_which_is_taken_back(scene):
 def test_too_few_in_every_image_go_on_or_stop_as_wanted(scene, ask, proceed, last):
     here = scene(1, 1)
     here.serialem.answers["Pause"] = proceed
-    assert here.run(CONDITION, npTries=2, npAsk=ask)[-1] == last
+    assert here.run(CONDITION, npTries=2, npTooFew=ask)[-1] == last
     assert here.stack.sections == 2
+
+
+@pytest.mark.parametrize(
+    ("count", "too_few", "last"),
+    [
+        (1, 2, "nanostream: not enough, stopping"),
+        (1, 0, "the caller goes on"),
+        (12, 2, "the caller goes on"),
+    ],
+)
+def test_only_a_stop_ends_the_script_that_calls_the_condition(scene, count, too_few, last):
+    here = scene(count)
+    script = f"{CONDITION}\nEcho the caller goes on"
+    assert here.run(script, npTries=1, npTooFew=too_few)[-1] == last
+    assert ("EXIT" in here.serialem.commands) == (last != "the caller goes on")
 
 
 def test_without_a_result_no_further_image_is_taken(scene):
@@ -192,6 +210,35 @@ def test_a_comment_line_in_a_text_file_has_no_words(scene, tmp_path):
     script = f"OpenTextFile A T 0 {tmp_path / 'a.txt'}\nReadLineToArray A row\nx @= $row[1]"
     with pytest.raises(ScriptError, match="out of bounds"):
         scene().serialem.run(script)
+
+
+STUB = """
+from pathlib import Path
+def __getattr__(name):
+    def call(*_):
+        with (Path(__file__).parent / "calls.log").open("a") as log:
+            log.write(name + chr(10))
+        return 0
+    return call
+"""
+
+
+@pytest.mark.parametrize("words", [["gold.mrc", "0"], [], ["/unknown"], ["/a", "/b"]])
+def test_the_python_script_only_asks_where_it_is_given_a_file_and_a_section(tmp_path, words):
+    (tmp_path / "serialem.py").write_text(STUB)
+    with zmq.Context() as context, context.socket(zmq.REP) as sink:
+        port = sink.bind_to_random_port("tcp://127.0.0.1")
+        text = (SCRIPTS / "nanostream_wait.py").read_text("ascii").replace("5773", str(port))
+        (tmp_path / "script.py").write_text(text)
+        process = subprocess.Popen([sys.executable, tmp_path / "script.py", *words])
+        while process.poll() is None:
+            if sink.poll(50):
+                asked = sink.recv_json()
+                sink.send_json({"status": "fail", "reason": "x", "id": "1", "z": asked["z"]})
+    log = tmp_path / "calls.log"
+    calls = log.read_text().split() if log.exists() else []
+    assert ("Record" in calls) == (words != ["gold.mrc", "0"])
+    assert process.returncode == (0 if calls else 1)
 
 
 def test_the_python_script_has_no_backslash_and_needs_pyzmq_alone():

@@ -1,6 +1,8 @@
 """A result is stored once, whole, and can be read while the session grows."""
 
+import errno
 import sqlite3
+from contextlib import closing
 
 import h5py
 import numpy as np
@@ -183,6 +185,29 @@ def test_an_empty_session_has_the_tables_of_a_full_one(folder, tmp_path):
 def test_a_result_that_can_never_be_stored_is_refused_for_good(folder):
     with Store(folder, Config()) as store, pytest.raises(MessageError, match="too long"):
         store.commit(a_result(0, path=f"{'x' * 255}.mrc"))
+
+
+@pytest.mark.parametrize(
+    ("winerror", "never"), [(123, True), (87, True), (59, False), (64, False), (None, False)]
+)
+def test_on_windows_an_unknown_error_passes(winerror, never):
+    error = OSError(errno.EINVAL, "Invalid argument")
+    assert store_module.is_never(error, windows=False)
+    error.winerror = winerror
+    assert store_module.is_never(error, windows=True) == never
+    assert store_module.is_never(OSError(errno.ENAMETOOLONG, "too long"), windows=True)
+
+
+def test_a_session_without_the_index_of_files_gets_it(folder):
+    index = "SELECT name FROM sqlite_schema WHERE name = 'sections_of_file'"
+    with Store(folder, Config()) as store:
+        store.commit(a_result(0))
+    with closing(sqlite3.connect(folder / "session.db", isolation_level=None)) as db:
+        db.execute("DROP INDEX sections_of_file")
+    with Store(folder, Config()) as store:
+        assert store.has(SectionId("movie.mrc", 0))
+    with closing(sqlite3.connect(folder / "session.db")) as db:
+        assert db.execute(index).fetchone()
 
 
 def test_a_second_writer_is_kept_out_until_the_first_is_gone(folder):

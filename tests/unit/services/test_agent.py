@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from nanostream.acquisition import mdoc
 from nanostream.acquisition.ledger import Ledger, passed_over
 from nanostream.acquisition.mrc import HEADER_DTYPE, read_header
 from nanostream.acquisition.readiness import FileStat
@@ -560,6 +561,130 @@ def test_looks_become_rare_where_they_cost_much_and_that_is_said(desk, monkeypat
     assert said == [
         "0 files: all are looked at every 100 s, those written last and what is new every 1 s"
     ]
+
+
+# --- odd things in the folder --------------------------------------------------------------------
+
+
+def spoil(path):
+    """Zeros in place of the pixels, as a share shows them whose data comes later."""
+    header, _ = read_header(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: header.data_offset] + bytes(header.section_bytes))
+    return whole
+
+
+def test_a_section_whose_pixels_come_long_after_its_header_is_not_lost(desk):
+    desk = desk(retry_s=0.01)
+    write(desk.root / "a.mrc")
+    whole = spoil(desk.root / "a.mrc")
+    desk.worker.send(m.Beat(slots=3))
+    start = desk.agent._dispatch._last_number
+    desk.until(lambda: desk.agent._dispatch._last_number > start + 5, "five looks")
+    with (desk.root / "a.mrc").open("r+b") as file:
+        file.write(whole)
+    desk.work(1)
+    assert desk.ledger.count("quarantined") == 0
+    assert not desk.was_said("attempt")
+
+
+def test_a_section_whose_pixels_never_come_is_quarantined_with_the_reason(desk, monkeypatch):
+    monkeypatch.setattr(agent_module, "_NOT_READY_S", 0.2)
+    desk = desk(retry_s=0.01)
+    write(desk.root / "a.mrc")
+    spoil(desk.root / "a.mrc")
+    desk.until_found(1)
+    start_s = time.monotonic()
+    desk.worker.send(m.Beat(slots=3))
+    desk.until(lambda: desk.ledger.count("quarantined") == 1, "the quarantine")
+    assert time.monotonic() - start_s > 0.15
+    ((_, reason, attempts),) = desk.ledger.given_up()
+    assert attempts == 3
+    assert "section 0 has zeros, and the header a minimum of 1" in reason
+
+
+def no_file(path):
+    path.mkdir()
+
+
+def far_piece(path):
+    path.write_text("[ZValue = 0]\nPieceCoordinates = 1e300 0 0\nDateTime = 22-Feb-18  09:36:56\n")
+
+
+def pipe(path):
+    if sys.platform == "win32":
+        pytest.skip("pipes of POSIX")
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("a.mrc.mdoc", no_file),
+        ("a.mrc.mdoc", far_piece),
+        ("a.mrc.mdoc", pipe),
+        ("b.mrc", pipe),
+        ("b" * 248 + ".mrc", write),
+    ],
+)
+def test_odd_things_beside_a_section_do_not_hold_it_up(desk, name, make):
+    desk = desk()
+    make(desk.root / name)
+    write(desk.root / "a.mrc")
+    desk.work(2 if make is write else 1)
+    assert "a.mrc#0" in sent(desk)
+    desk.agent._look_at_noticed({name}, time.monotonic())
+
+
+def test_the_mdoc_is_read_once_a_turn_however_many_sections_wait(desk, monkeypatch):
+    desk = desk()
+    with StackWriter(desk.root / "a.mrc") as stack:
+        for number in range(200):
+            stack.append(np.full((4, 4), number + 1, np.int16))
+    reads = []
+    read = mdoc._read
+    monkeypatch.setattr(mdoc, "_read", lambda path: reads.append(path) or read(path))
+    desk.until_found(200)
+    assert len(reads) == 1
+
+
+@pytest.mark.parametrize("goes", [True, False])
+def test_a_file_that_nobody_may_open_is_said_once(desk, monkeypatch, goes):
+    monkeypatch.setattr(agent_module, "_UNREADABLE_S", 0.1 if goes else 60.0)
+    looks = []
+
+    def refuse(path):
+        looks.append(path)
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(agent_module.live, "inspect", refuse)
+    desk = desk(poll_s=0.01)
+    write(desk.root / "a.mrc")
+    end_s = time.monotonic() + 0.3
+    desk.until(lambda: time.monotonic() > end_s and len(looks) > 10, "looks")
+    said = [word[9:] for word in desk.words if "a.mrc" in word]
+    assert said == goes * [
+        "a.mrc cannot be read for a minute (Permission denied); see to its rights, or who holds it"
+    ]
+
+
+def test_an_idoc_that_comes_late_is_news_of_its_images(desk, tmp_path, monkeypatch):
+    monkeypatch.setattr(watching, "_LOST_AFTER_S", 0.0)
+    there = tmp_path / "there"
+    images = [np.full((16, 16), number + 1, np.uint8) for number in range(2)]
+    for _ in script("idoc", images, there):
+        pass
+    desk = desk(poll_s=1000.0)
+    until_looked(desk)
+    for path in there.glob("*.tif"):
+        shutil.copy(path, desk.root)
+    desk.until(lambda: len(desk.agent._unlisted) == 2, "images that are not listed")
+    end_s = time.monotonic() + 2.1  # until they are looked at but now and then
+    desk.until(lambda: time.monotonic() > end_s, "time")
+    shutil.copy(there / "session.idoc", desk.root)
+    desk.work(2)
+    desk.agent._notices.check()
+    assert not desk.was_said("no notice")
 
 
 # --- harmless ------------------------------------------------------------------------------------

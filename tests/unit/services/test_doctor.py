@@ -1,6 +1,7 @@
 """Each check of the doctor's finds what is wrong, says what to do, and leaves nothing behind."""
 
 import os
+import re
 import socket
 import sys
 import threading
@@ -243,6 +244,17 @@ def test_the_clock_is_read_from_the_newest_file(watched):
     (found,) = doctor.check_clock(Config(watch=Watch(directory=str(watched))), "agent")
     assert found.state == "ok"
     assert "its mdoc agrees within" in found.text
+
+
+@pytest.mark.parametrize("date", ["31-Feb-2024", "01-Jan-0000", "01-Jan-0001", "31-Dec-9999"])
+def test_a_date_that_no_clock_shows_is_no_traceback(watched, date):
+    saved(watched)
+    mdoc = watched / "gold.mrc.mdoc"
+    text = re.sub("DateTime = [^ ]+", f"DateTime = {date}", mdoc.read_text())
+    assert date in text
+    mdoc.write_text(text)
+    (found,) = doctor.check_clock(Config(watch=Watch(directory=str(watched))), "agent")
+    assert found.state == ("warning" if date.endswith(("0001", "9999")) else "ok")
 
 
 def test_a_model_that_is_not_there_is_a_problem():

@@ -226,6 +226,11 @@ def said(*words):
     return m.Words(words)
 
 
+def test_words_of_a_strange_agent_cannot_steer_a_terminal(desk):
+    desk.asked(desk.client("agent-1"), said((1, "10:00:00 a\x9b2J\u202eb")))
+    assert desk.events() == [r"10:00:00 a\x9b2J\u202eb"]
+
+
 def test_an_agents_words_are_kept_once_although_the_sink_is_restarted(desk):
     agent = desk.client("agent-1")
     for _ in range(2):

@@ -83,6 +83,17 @@ def test_links_to_nowhere_and_to_themselves_hide_no_other_file(tmp_path):
 
 
 @posix
+@posix
+def test_pipes_and_links_to_folders_are_no_files(tmp_path):
+    (tmp_path / "day1").mkdir()
+    (tmp_path / "a.mrc").symlink_to(tmp_path / "day1")
+    os.mkfifo(tmp_path / "b.mrc")
+    make(tmp_path, "c.mrc")
+    folder = watched(tmp_path)
+    assert set(folder.files()) == {"c.mrc"}
+    assert folder.look_at("b.mrc") is None
+
+
 def test_a_linked_file_is_the_file(tmp_path):
     make(tmp_path, "elsewhere/a.mrc")
     (tmp_path / "watched").mkdir()
@@ -456,6 +467,15 @@ def test_a_subfolder_that_was_made_anew_is_listened_to_again(ear):
     for _ in range(3):
         assert ear.hears_of("day1/a.mrc")
         shutil.rmtree(ear.root / "day1")
+
+
+def test_the_notice_of_an_idoc_is_one_of_its_images(ear, monkeypatch):
+    monkeypatch.setattr(watching, "_LOST_AFTER_S", 0.0)
+    ear = ear(poll_s=1e-9)
+    for name in ("day1/gold0000.tif", "day1/other0000.tif"):
+        ear.notices.found_by_look(name)
+    assert ear.hears_of("day1/gold.idoc")
+    assert list(ear.notices._expected) == ["day1/other0000.tif"]
 
 
 def test_a_change_that_was_noticed_in_time_is_not_called_lost(ear, monkeypatch):

@@ -214,6 +214,17 @@ def test_while_the_files_are_away_nothing_is_sent_and_nothing_is_blamed():
     assert len(sends(dispatch.handle(d.FilesAway(False), 10.0))) == 2
 
 
+def test_a_section_whose_pixels_are_not_there_yet_rests_and_nothing_is_blamed():
+    dispatch = a_dispatch(1, Delivery(slots=1, attempts=3, retry_s=2.0))
+    assert sends(dispatch.handle(beat("w", slots=1), 0.0)) == [("w", 0)]
+    for now_s in (0.0, 2.0, 4.0, 6.0, 8.0):
+        assert dispatch.handle(d.SectionNotReady(section(0)), now_s) == []
+        assert dispatch.handle(d.Tick(), now_s + 1.9) == []
+        assert sends(dispatch.handle(d.Tick(), now_s + 2.0)) == [("w", 0)]
+    assert not dispatch._failures
+    assert dispatch.longest_wait_s(10.0) == 10.0
+
+
 def test_a_long_queue_costs_no_more_than_a_short_one():
     rules = Delivery(slots=1, attempts=2, retry_s=1000.0)
     dispatch = a_dispatch(0, rules)
@@ -293,7 +304,9 @@ class Delivering(RuleBasedStateMachine):
             match action:
                 case d.Send(worker, sent, number):
                     assert sent not in self.ended
-                    if worker in self.held and self.lucky:
+                    if not self.readable:
+                        self.do(d.SectionNotReady(sent))
+                    elif worker in self.held and self.lucky:
                         self.held[worker].append(sent)
                         self.received[worker] = number
                 case d.Store(stored):
@@ -303,6 +316,11 @@ class Delivering(RuleBasedStateMachine):
                     self.ended[given_up] = "quarantined"
 
     lucky = True
+    readable = True
+
+    @rule(readable=st.booleans())
+    def share(self, readable):
+        self.readable = readable
 
     @rule(lucky=st.booleans())
     def network(self, lucky):
@@ -360,7 +378,7 @@ class Delivering(RuleBasedStateMachine):
 
     def teardown(self):
         """A healthy worker at the end finishes everything."""
-        self.lucky = True
+        self.lucky = self.readable = True
         self.do(d.FilesAway(False))
         self.held.clear()
         for _ in range(400):

@@ -1,0 +1,49 @@
+"""What is said and logged cannot steer a terminal."""
+
+import logging
+
+import pytest
+
+from nanostream_services.loop import Words, printable, start_log
+
+HOSTILE = "a\x1b[2Jb\x9b2Jc\u202egpj.exe\n12:00:00 forged\x7f\udc80"
+
+
+@pytest.fixture
+def root():
+    logger = logging.getLogger()
+    before = logger.handlers[:], logger.level
+    yield logger
+    for handler in set(logger.handlers) - set(before[0]):
+        handler.close()
+    logger.handlers[:] = before[0]
+    logger.setLevel(before[1])
+
+
+def test_what_is_printable_stays():
+    text = "Größe µm 金 \\ 'x' \"y\" #3"
+    assert printable(text) == text
+    assert printable(HOSTILE) == (r"a\x1b[2Jb\x9b2Jc\u202egpj.exe\n12:00:00 forged\x7f\udc80")
+    assert printable(printable(HOSTILE)) == printable(HOSTILE)
+
+
+def test_words_are_printable():
+    words = Words()
+    words.add(HOSTILE)
+    ((_, text),) = words.message().words
+    assert text.isprintable()
+    assert text.endswith(printable(HOSTILE))
+
+
+def test_a_log_line_is_one_printable_line_and_a_traceback_keeps_its_lines(tmp_path, root):
+    start_log(tmp_path / "run.log")
+    root.warning("folder %s cannot be listed", HOSTILE)
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        root.exception("broken")
+    first, second, *traceback = (tmp_path / "run.log").read_text("utf-8").splitlines()
+    assert first.endswith(f"folder {printable(HOSTILE)} cannot be listed")
+    assert second.endswith("broken")
+    assert len(traceback) > 3
+    assert all(line.isprintable() for line in (first, second, *traceback))
