@@ -1,4 +1,4 @@
-"""How a model comes to be: simulated micrographs with their ground truth, and the fit to them.
+"""How a model comes to be, from simulated or labelled micrographs, and how good it is.
 
 Nothing here is needed beside the microscope. ``simulation`` imports abTEM and ASE (the extra
 ``[simulate]``), ``fit`` imports TensorFlow (the extra ``[worker]``).

@@ -302,7 +302,7 @@ class Dispatch:
             if section not in beat.holding
             and (
                 sent.number <= beat.received
-                or beat.link != worker.link
+                or (worker.link and beat.link != worker.link)  # 0: said before there was any
                 or self._overdue(section, sent, now_s)
             )
         ]

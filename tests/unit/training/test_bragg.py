@@ -58,14 +58,18 @@ def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     return float(2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b)))
 
 
-# A disc of 1 per nm blurs the edge over about 0.5 nm: of a crystal of 5 nm a band of half of that
-# on its rim, a fifth of its area, can be on the wrong side: Dice 0.9.
-SHARP = 0.9
+# A quarter of the greatest power, half of the amplitude, is where the edge of a crystal is.
+AT_EDGE = replace(SETTINGS, peak_fraction=0.25)
+
+# A disc of 1 per nm blurs the edge over about 0.5 nm. A mask that is a quarter of a nm too small
+# all round has a Dice of 0.88 to 0.90 with a disc of 2.2 or 2.5 nm.
+SHARP = 0.88
 
 
 def test_peaks_are_within_a_pixel_of_the_truth() -> None:
     fringes, _ = crystal((5.8, 5.8), 2.5)
-    power = np.abs(bragg.field_spectrum(fringes + support(0), flank_px=30)) ** 2
+    window = bragg.tukey_window((384, 384), flank_px=30)
+    power = np.abs(bragg.field_spectrum(fringes + support(0), window)) ** 2
 
     peaks = bragg.find_peaks(power, SETTINGS, pixel_size_nm=PIXEL_SIZE_NM)
 
@@ -77,9 +81,10 @@ def test_peaks_are_within_a_pixel_of_the_truth() -> None:
 
 
 def test_the_spectrum_of_white_noise_is_its_variance() -> None:
-    noise = np.random.default_rng(0).normal(5000, 30, (300, 400)).astype(np.float32)
+    noise = np.random.default_rng(0).normal(0, 30, (300, 400)).astype(np.float32)
+    window = bragg.tukey_window((300, 400), flank_px=60)
 
-    power = np.abs(bragg.field_spectrum(noise, flank_px=60)) ** 2
+    power = np.abs(bragg.field_spectrum(noise, window)) ** 2
 
     assert np.mean(power) == pytest.approx(900, rel=0.02)  # 1/sqrt(120,000) and some
 
@@ -87,14 +92,14 @@ def test_the_spectrum_of_white_noise_is_its_variance() -> None:
 def test_the_mask_is_the_crystal() -> None:
     fringes, inside = crystal((5.0, 6.5), 2.5)
 
-    assert dice(found(counts(fringes + support(0))), inside) > SHARP
+    assert dice(found(counts(fringes + support(0)), AT_EDGE), inside) > SHARP
 
 
 @pytest.mark.parametrize("angle_deg", [0.0, 35.0, 71.0, 130.0])
 def test_the_direction_of_the_fringes_does_not_matter(angle_deg: float) -> None:
     fringes, inside = crystal((5.0, 6.5), 2.5, angle_deg=angle_deg)
 
-    assert dice(found(counts(fringes + support(0))), inside) > SHARP
+    assert dice(found(counts(fringes + support(0)), AT_EDGE), inside) > SHARP
 
 
 def test_a_turned_image_gives_a_turned_mask() -> None:
@@ -107,7 +112,7 @@ def test_a_turned_image_gives_a_turned_mask() -> None:
 def test_a_crystal_cut_by_the_edge_is_found_as_well_as_another() -> None:
     fringes, inside = crystal((0.5, 6.0), 2.5)
 
-    mask = found(counts(fringes + support(2)))
+    mask = found(counts(fringes + support(2)), AT_EDGE)
 
     assert dice(mask, inside) > SHARP
     assert not mask[-150:].any()  # the transform is periodic: not at the opposite edge
@@ -118,7 +123,7 @@ def test_two_lattices_at_once() -> None:
     cdse, in_cdse = crystal((8.0, 8.0), 2.2, spacing_nm=0.351, angle_deg=50.0)
 
     labels = bragg.segment_lattice(
-        counts(gold + cdse + support(3)), SETTINGS, pixel_size_nm=PIXEL_SIZE_NM
+        counts(gold + cdse + support(3)), AT_EDGE, pixel_size_nm=PIXEL_SIZE_NM
     )
 
     assert labels.max() == 2
@@ -132,7 +137,7 @@ def test_every_magnification(pixel_size_nm: float) -> None:
     fringes, inside = crystal((5.0, 6.5), 2.5, size=size, pixel_size_nm=pixel_size_nm)
     noise = support(4, size, pixel_size_nm)
 
-    mask = found(counts(fringes + noise), pixel_size_nm=pixel_size_nm)
+    mask = found(counts(fringes + noise), AT_EDGE, pixel_size_nm)
 
     assert dice(mask, inside) > SHARP
 
@@ -141,6 +146,16 @@ def test_amorphous_support_is_empty() -> None:
     areas = [found(counts(support(seed))).mean() for seed in range(10)]
 
     assert np.mean(areas) < 0.01
+
+
+def test_a_peak_of_chance_is_no_crystal_below_the_noise_ratio() -> None:
+    lenient, strict = (
+        replace(SETTINGS, peak_deviations=3.5, noise_ratio=ratio) for ratio in (2.0, 12.0)
+    )
+    noise = [counts(support(seed)) for seed in range(3)]
+
+    assert np.mean([found(pixels, lenient).mean() for pixels in noise]) > 0.05
+    assert np.mean([found(pixels, strict).mean() for pixels in noise]) < 0.01
 
 
 @pytest.mark.parametrize("change", [(0.02, -200.0), (5.0, 10_000.0)])
@@ -161,11 +176,11 @@ def test_nothing_in_a_constant_image(pixel_size_nm: float) -> None:
 
 def test_settings_chosen_on_training_images_are_better_on_others() -> None:
     wrong = replace(SETTINGS, peak_fraction=0.6, peak_deviations=40.0)
-    grid = {"peak_deviations": (4.0, 6.0), "peak_fraction": (0.1, 0.2, 0.9)}
+    grid = {"peak_deviations": (4.0, 6.0), "peak_fraction": (0.25, 0.9)}
     images, labels = [], []
     for seed in range(2):
-        fringes, inside = crystal((4.0 + seed, 6.5), 2.0, angle_deg=40.0 * seed, size=320)
-        images.append(counts(fringes + support(20 + seed, 320)))
+        fringes, inside = crystal((4.0 + seed, 4.0), 2.0, angle_deg=40.0 * seed, size=256)
+        images.append(counts(fringes + support(20 + seed, 256)))
         labels.append(inside)
     fringes, inside = crystal((5.0, 5.0), 2.5, spacing_nm=0.204)
     other = counts(fringes + support(30))

@@ -95,6 +95,12 @@ def test_what_was_under_way_when_the_connection_broke_is_sent_again_at_once():
     assert sends(dispatch.handle(beat("w", link=2), 3.0)) == []
 
 
+def test_a_beat_from_before_the_first_connection_loses_nothing():
+    dispatch = a_dispatch(1)
+    dispatch.handle(beat("w", link=0), 0.0)
+    assert sends(dispatch.handle(beat("w", link=1), 1.0)) == []
+
+
 def test_what_is_still_on_its_way_is_no_gap():
     dispatch = a_dispatch(2)
     first, second = (a.number for a in dispatch.handle(beat("w"), 0.0) if isinstance(a, d.Send))
