@@ -22,7 +22,6 @@ from msgspec import Meta, Struct
 
 from nanostream.errors import ConfigError
 from nanostream.mistakes import (
-    KeyPath,
     Mistake,
     as_lines,
     key_lines,
@@ -307,14 +306,13 @@ def _of_network(network: Network) -> Iterator[Mistake]:
     hosts = {port: getattr(network, f"{port}_host") or network.host for port in ports}
     for host in dict.fromkeys(hosts.values()):
         if not network.keys and not is_loopback(host):
-            keys: list[KeyPath] = [
-                ("network", f"{port}_host") for port in ports if hosts[port] == host
-            ]
+            names = ("host", *(f"{port}_host" for port in ports))
+            keys = tuple(("network", name) for name in names if getattr(network, name) == host)
             text = (
                 f"{host} is reachable from other machines, which needs keys; nanostream keys "
                 "create makes them, [network] keys names their folder"
             )
-            yield Mistake((*keys, ("network", "host")), text)
+            yield Mistake(keys, text)
     for name in ("frames_server", "results_server"):
         if getattr(network, name) and not network.keys:
             text = "names a trusted machine, but [network] keys names no folder of keys"

@@ -104,7 +104,8 @@ class _Agent:
         self._backlog: list[SectionId] = []
         self._due: OrderedDict[str, FileStat] = OrderedDict()
         #: TIFFs that no mdoc or idoc lists.
-        self._unlisted: set[str] = set()
+        self._unlisted: dict[str, float] = {}
+        self._said_unlisted = 0
         #: Since when a file cannot be opened; inf if that is said.
         self._unreadable: dict[str, float] = {}
         self._next_scan_s = self._next_newest_s = self._next_report_s = 0.0
@@ -273,6 +274,17 @@ class _Agent:
         if all_files:
             self._next_scan_s = end_s + rest_s
             self._note_pause(len(listing), rest_s)
+            self._note_unlisted(end_s)
+
+    def _note_unlisted(self, now_s: float) -> None:
+        """Name foreign TIFF files, once until there are twice as many."""
+        foreign = [path for path, s in self._unlisted.items() if now_s - s > _UNREADABLE_S]
+        if len(foreign) > 2 * self._said_unlisted:
+            self._said_unlisted = len(foreign)
+            self._note(
+                f"TIFF files that no mdoc or idoc of SerialEM lists are left alone ({len(foreign)},"
+                f" such as {foreign[0]})"
+            )
 
     def _note_pause(self, files: int, pause_s: float) -> None:
         if pause_s > 2 * self._said_pause_s:
@@ -304,7 +316,7 @@ class _Agent:
     def _inspect(self, path: str, listed: FileStat) -> None:
         if self._draining:
             return
-        self._unlisted.discard(path)
+        unlisted_s = self._unlisted.pop(path, time.monotonic())
         try:
             contents, status = live.inspect(self._root / path)
         except OSError as error:
@@ -320,7 +332,7 @@ class _Agent:
             tiff = live.is_tiff(Path(path))
             self._readiness.not_ready(path, listed, patient=not tiff)
             if tiff:
-                self._unlisted.add(path)
+                self._unlisted[path] = unlisted_s
             return
         self._unreadable.pop(path, None)
         finished = contents.frames and live.frames_finished(self._root / path)

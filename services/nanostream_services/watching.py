@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +56,8 @@ _REST_WALL = 4
 _LONGEST_PAUSE_S = 120.0
 #: A notice that has not come by then after what it should have told of was lost.
 _LOST_AFTER_S = 1.0
+#: A file whose notice came no longer ago needs no other one; so many are remembered.
+_TOLD_S, _MOST_TOLD = 120.0, 1000
 
 #: File systems on which another machine's changes come without a notice. Of FUSE only fuseblk
 #: (NTFS and the like on a local disk) is none: sshfs, rclone and most others are remote.
@@ -367,6 +370,7 @@ class Notices:
         self._said: set[str] = set()
         self._since_s = 0.0
         self._expected: dict[str, float] = {}
+        self._told: OrderedDict[str, float] = OrderedDict()
         self._lost: set[str] = set()
 
     def listen(self) -> None:
@@ -400,6 +404,11 @@ class Notices:
         for path in list(self._expected):
             if path in paths or any(lists(idoc, path) for idoc in idocs):
                 del self._expected[path]
+        for path in paths:
+            self._told[path] = time.monotonic()
+            self._told.move_to_end(path)
+        while len(self._told) > _MOST_TOLD:
+            self._told.popitem(last=False)
         return paths
 
     def check(self) -> None:
@@ -425,6 +434,9 @@ class Notices:
     def found_by_look(self, path: str) -> None:
         """A look has found sections in a file before any notice of it was taken."""
         now_s = time.monotonic()
+        # Some sections are only ready a while after the last change: frames, what was overwritten.
+        if now_s - self._told.get(path, -math.inf) < _TOLD_S:
+            return
         # What changed just before we listened was not told of.
         if self._observer is not None and now_s - self._since_s > self._watch.poll_s:
             self._expected.setdefault(path, now_s)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -646,6 +647,19 @@ def test_the_mdoc_is_read_once_a_turn_however_many_sections_wait(desk, monkeypat
     monkeypatch.setattr(mdoc, "_read", lambda path: reads.append(path) or read(path))
     desk.until_found(200)
     assert len(reads) == 1
+
+
+def test_tiffs_that_are_not_serialems_are_named_once(desk, monkeypatch):
+    monkeypatch.setattr(agent_module, "_UNREADABLE_S", 0.05)
+    desk = desk(poll_s=0.01)
+    for name in ("holiday 1.tif", "holiday 2.tif"):
+        cv2.imwrite(str(desk.root / name), np.zeros((8, 8), np.uint8))
+    said = lambda: [word[9:] for word in desk.words if "TIFF" in word]  # noqa: E731
+    desk.until(said, "the word")
+    end_s = time.monotonic() + 0.3
+    desk.until(lambda: time.monotonic() > end_s, "looks")
+    assert len(said()) == 1
+    assert "(2, such as holiday 1.tif)" in said()[0] or "(1, such as holiday" in said()[0]
 
 
 @pytest.mark.parametrize("goes", [True, False])

@@ -488,6 +488,15 @@ def test_a_change_that_was_noticed_in_time_is_not_called_lost(ear, monkeypatch):
     assert ear.said == []
 
 
+def test_a_section_that_was_ready_only_after_a_while_is_not_called_lost(ear, monkeypatch):
+    monkeypatch.setattr(watching, "_LOST_AFTER_S", 0.0)
+    ear = ear(poll_s=1e-9)
+    assert ear.hears_of("a.mrc")
+    for name in ("a.mrc", "never-told-of.mrc"):
+        ear.notices.found_by_look(name)
+    assert list(ear.notices._expected) == ["never-told-of.mrc"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the queue of inotify")
 def test_a_full_queue_is_said_and_notices_come_again(ear):
     ear = ear(poll_s=1e-9)
