@@ -151,7 +151,7 @@ def plain_line(snapshot: Snapshot) -> str:
         words.append(f"latency {_seconds(snapshot.latency_s)}")
     return (
         f"{'  '.join(words)}  | seen {snapshot.seen} stored {snapshot.stored} "
-        f"in work {snapshot.in_work} waiting {snapshot.waiting} failed {snapshot.failed} "
+        f"in work {snapshot.in_work} waiting {_waiting(snapshot)} failed {snapshot.failed} "
         f"| {_rate(snapshot.sections_per_minute)}/min"
     )
 
@@ -352,7 +352,7 @@ def _sections(snapshot: Snapshot, width: int) -> RenderableType:
         (_number(snapshot.seen), "seen", "bold"),
         (_number(snapshot.stored), "stored", "bold green"),
         (_number(snapshot.in_work), "in work", "bold cyan" if snapshot.in_work else "dim"),
-        (_number(snapshot.waiting), "waiting", "bold" if snapshot.waiting else "dim"),
+        (_waiting(snapshot), "waiting", "bold" if snapshot.waiting else "dim"),
         (_number(snapshot.failed), "failed", failed),
         (_rate(snapshot.sections_per_minute), "per minute", "bold"),
         (_seconds(snapshot.latency_s), "latency", "bold"),
@@ -363,6 +363,13 @@ def _sections(snapshot: Snapshot, width: int) -> RenderableType:
     table.add_row(*(Text(number, style) for number, _, style in columns))
     table.add_row(*(Text(label, "dim") for _, label, _ in columns))
     return Group(table, _progress(snapshot, width))
+
+
+def _waiting(snapshot: Snapshot) -> str:
+    """How many sections wait, and the oldest for how long."""
+    number = _number(snapshot.waiting)
+    waited_s = snapshot.longest_wait_s
+    return f"{number} · {_duration(waited_s)}" if snapshot.waiting and waited_s >= 1 else number
 
 
 def _progress(snapshot: Snapshot, width: int) -> Text:
@@ -506,7 +513,7 @@ def _compact(snapshot: Snapshot) -> list[Text]:
             "bold",
         ),
         Text(
-            f" in work {_number(snapshot.in_work)}  waiting {_number(snapshot.waiting)}  "
+            f" in work {_number(snapshot.in_work)}  waiting {_waiting(snapshot)}  "
             f"{_rate(snapshot.sections_per_minute)}/min"
         ),
         Text(f" {_clean(snapshot.last_section) or 'no section yet'}", "cyan"),

@@ -448,3 +448,10 @@ def test_the_sink_may_be_late_go_and_come_back() -> None:
     assert log.lines(None, now_s=112.0) == ["no news from the sink at host:1 for 11 s"]
     assert log.lines(None, now_s=113.0) == []
     assert log.lines(session(), now_s=200.0)[0] == "the sink is back"
+
+
+def test_the_wait_of_the_oldest_section_is_shown() -> None:
+    late = session(waiting=7, longest_wait_s=185.0)
+    assert "waiting 7 · 3 min" in plain_line(late)
+    assert "7 · 3 min" in look(late)
+    assert "·" not in plain_line(session(waiting=7, longest_wait_s=0.4))
