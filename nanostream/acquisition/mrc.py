@@ -297,7 +297,9 @@ def parse_header(data: bytes, *, name: str) -> MrcHeader:
         maximum=maximum,
         mean=float(raw["mean"]),
         labels=tuple(
-            bytes(label).decode("latin-1").rstrip("\0 ") for label in raw["labels"][:count]
+            # Some writers leave what was there before behind the end of a C string.
+            bytes(label).partition(b"\0")[0].decode("latin-1").rstrip()
+            for label in raw["labels"][:count]
         ),
         # Only the tilt angle comes before the piece (EMimageExtra.cpp l.74-93).
         piece_offset=EXTENDED_BYTES[1] * (nreal & 1) if serialem and nreal & _MONTAGE else -1,

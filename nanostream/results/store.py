@@ -440,6 +440,9 @@ def _write_mask(path: Path, result: Result) -> int:
         if isinstance(error, OSError) and is_never(error):
             raise MessageError(msg) from error
         raise SessionError(msg) from error
+    except (ValueError, TypeError) as error:  # metadata that HDF5 cannot keep
+        msg = f"mask of {result.section} cannot be kept: {error}"
+        raise MessageError(msg) from error
     return zlib.crc32(np.ascontiguousarray(result.labels).data)
 
 

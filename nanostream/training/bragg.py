@@ -93,7 +93,7 @@ class BraggSettings:
     min_spacing_nm
         Shortest spacing taken for a lattice. The lens moves the fine fringes off their crystal
         (delocalisation, which grows with the third power of one over the spacing): at 300 kV, Cs
-        1 mm and 48 nm defocus those of Au (220), 0.144 nm, lie 2 nm beside it.
+        1 mm and 48 nm defocus those of Au (220), 0.144 nm, lie 2 to 3 nm beside it.
     peak_deviations
         Least height of a peak over the background, in deviations of the rest.
     disc_per_nm

@@ -11,7 +11,7 @@ file or clock. Every section is in exactly one place::
 
 Rules:
 
-- A worker's credit is its number of slots less what it has in work, so credit cannot leak.
+- A worker's credit is its number of slots less what it holds or is sent, so credit cannot leak.
 - What a worker says it holds is the truth: a section it holds while it waits here (the agent was
   restarted) is in work. What was sent is numbered, and a worker says the last number it has
   received: a section with no higher number that it does not hold was lost on the way and is sent
@@ -34,7 +34,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -189,6 +189,7 @@ class _Worker:
     link: int = 0
     computing: SectionId | None = None
     detail: str = ""
+    holding: frozenset[SectionId] = frozenset()
     leaving: bool = False
     #: Sections that failed here since the last one that did not.
     failed: dict[SectionId, None] = field(default_factory=dict)
@@ -211,8 +212,8 @@ class Dispatch:
         self._settings = settings
         self._last_number = last_number
         self._found_s: dict[SectionId, float] = {}
-        #: What a frame was under way at the most, and how often one was sent again without a gap.
-        self._transit_s = 0.0
+        #: What the last frames were under way, and how often one was sent again without a gap.
+        self._transits_s: deque[float] = deque(maxlen=20)
         self._repeated: dict[SectionId, int] = {}
         #: Whose silence counted as a section's last attempt.
         self._blamed: dict[SectionId, str] = {}
@@ -254,6 +255,8 @@ class Dispatch:
                     holder.failed.clear()
                 self._end(section)
                 actions.append(Store(section))
+            case SectionFailed(section) if section not in self._found_s:
+                pass  # it has its end, or never was
             case SectionFailed(section, reason, final, name):
                 self._forget(section)
                 self._blamed.pop(section, None)
@@ -283,6 +286,9 @@ class Dispatch:
             worker = self._workers[beat.worker] = _Worker(beat.slots, now_s, beat.link)
             actions.append(Note(f"worker {beat.worker} is here: {beat.detail}"))
         worker.slots, worker.seen_s, worker.detail = beat.slots, now_s, beat.detail
+        worker.holding = frozenset(beat.holding)
+        # The clock may have gone back before a restart: numbers must not.
+        self._last_number = max(self._last_number, beat.received)
         worker.computing = beat.computing
         for section in beat.holding:
             # Held but not open here: another worker was quicker, its end is known already.
@@ -293,7 +299,7 @@ class Dispatch:
                     self._failures[section].pop()
             elif section in worker.sent and not worker.sent[section].arrived:
                 sent = worker.sent[section]
-                self._transit_s = max(self._transit_s, now_s - sent.at_s)
+                self._transits_s.append(now_s - sent.at_s)
                 worker.sent[section] = _Sent(sent.at_s, sent.number, arrived=True)
         # Its "done" came before this beat on the same way, if it came at all.
         lost = [
@@ -315,7 +321,8 @@ class Dispatch:
 
     def _overdue(self, section: SectionId, sent: _Sent, now_s: float) -> bool:
         repeated = self._repeated.get(section, 0)
-        limit_s = max(self._settings.resend_s, 4 * self._transit_s) * (1 << repeated)
+        slowest_s = max(self._transits_s, default=0.0)
+        limit_s = max(self._settings.resend_s, 4 * slowest_s) * (1 << repeated)
         if now_s - sent.at_s <= limit_s:
             return False
         self._repeated[section] = repeated + 1
@@ -382,9 +389,11 @@ class Dispatch:
     def _send(self, now_s: float) -> list[Action]:
         actions: list[Action] = []
         free = {
-            name: worker.slots - len(worker.sent)
+            name: credit
             for name, worker in self._workers.items()
-            if not (worker.leaving or worker.set_aside) and len(worker.sent) < worker.slots
+            if not (worker.leaving or worker.set_aside)
+            # It may still hold what others were given while it was silent.
+            and (credit := worker.slots - len(worker.holding | worker.sent.keys())) > 0
         }
         while free and self._waiting and not self._away:
             name = max(free, key=lambda worker: free[worker])
@@ -413,7 +422,9 @@ class Dispatch:
             worker.sent.pop(section, None)
 
     def _requeue(self, sections: Iterable[SectionId]) -> None:
-        for section in reversed(list(sections)):
+        newest = self._settings.order == "newest-first"  # then the end is the front
+        back = list(sections)
+        for section in back if newest else reversed(back):
             self._resting.pop(section, None)
             self._waiting[section] = None
-            self._waiting.move_to_end(section, last=False)
+            self._waiting.move_to_end(section, last=newest)

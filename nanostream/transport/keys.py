@@ -12,6 +12,7 @@ A machine whose file is taken away is refused from its next connection on.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
@@ -21,6 +22,8 @@ from pathlib import Path
 from nanostream.errors import ConfigError
 
 __all__ = ["Keys", "create_keys", "load_keys", "read_public", "trust"]
+
+logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 #: A CURVE key in Z85 (ZeroMQ RFC 32): 40 printable characters.
@@ -37,9 +40,12 @@ class Keys:
 
     def trusted(self) -> dict[bytes, str]:
         """Names of the machines that may connect, by key; read anew each time."""
-        friends = {
-            read_public(path): path.stem for path in sorted(self.folder.glob("trusted/*.public"))
-        }
+        friends = {}
+        for path in sorted(self.folder.glob("trusted/*.public")):
+            try:
+                friends[read_public(path)] = path.stem
+            except ConfigError as error:  # one bad file must not shut the others out
+                logger.warning("not trusted: %s", error)
         return {self.public: "own", **friends}
 
     def of_server(self, name: str) -> bytes:
@@ -124,7 +130,9 @@ def trust(folder: Path, name: str, public: Path) -> Path:
     path = folder / "trusted" / f"{name}.public"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(key + b"\n")
+        written = path.with_suffix(".part")
+        written.write_bytes(key + b"\n")
+        written.replace(path)  # a connection may be asking at this moment
     except OSError as error:
         msg = f"{path} cannot be written: {error.strerror}"
         raise ConfigError(msg) from error

@@ -207,6 +207,7 @@ def encode(message: Message) -> list[Buffer]:
     buffers: list[Buffer] = []
     if isinstance(message, Frame):
         pixels = np.ascontiguousarray(message.pixels)
+        _expect(max(pixels.shape) <= MAX_SIDE_PX, f"image of {pixels.shape}")
         header = _FrameHeader(
             section=message.section,
             shape=(pixels.shape[0], pixels.shape[1]),
@@ -279,7 +280,7 @@ def decode(parts: Sequence[bytes | memoryview]) -> Message:
     if isinstance(header, Beat):
         _expect(len(header.holding) <= MAX_HOLDING, "worker claims to hold too many sections")
         _expect(0 <= header.slots <= MAX_HOLDING, f"worker asks for {header.slots} slots")
-        _expect(0 <= header.received < 2**63, f"frame number {header.received}")
+        _expect(0 <= header.received < 2**62, f"frame number {header.received}")
     if isinstance(header, Quarantine):
         _expect(0 < header.attempts < 2**31, f"{header.attempts} attempts")
     if isinstance(header, Words):

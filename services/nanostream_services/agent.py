@@ -473,8 +473,11 @@ class _Agent:
         )
         self._ledger.read(section, fingerprint(frame.pixels))
         faults.point("agent.read")
-        if not self._server.send(worker, frame):
-            return d.WorkerGone(worker, reason="cannot be reached")
+        try:
+            if not self._server.send(worker, frame):
+                return d.WorkerGone(worker, reason="cannot be reached")
+        except MessageError as error:  # no worker would take it
+            return d.SectionFailed(section, str(error), final=True)
         logger.debug("%s sent to %s", section, worker)
         faults.point("agent.sent")
         return None

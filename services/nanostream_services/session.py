@@ -203,12 +203,15 @@ class _Supervisor:
     def _drain(self, stop: Stop) -> None:
         """Let the agent finish what was acquired, the others working, unless somebody insists."""
         agent = next(child for child in self._children if child.role == "agent")
-        others = [child for child in self._children if child is not agent]
-        agent.tell()
-        while agent.process is not None and agent.process.poll() is None:
-            if stop.insisted.is_set():
+        told = None
+        while not stop.insisted.is_set():
+            process = agent.process
+            if process is not None and process.poll() == 0:
                 return
-            self._turn(others)
+            if process is not told:  # also one that had to be brought up again
+                agent.tell()
+                told = process
+            self._turn(self._children)
             self._news.receive()
 
     def _speak(self) -> None:

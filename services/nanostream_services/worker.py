@@ -15,6 +15,7 @@ import platform
 import queue
 import threading
 import time
+import uuid
 from collections import deque
 from dataclasses import dataclass
 
@@ -39,6 +40,8 @@ _LONGEST_GOODBYE_S = 15.0
 _LONGEST_PAUSE = 8
 #: A section that takes so many times longer than the slowest of the last ones, and so long, hangs.
 _LIMIT_FACTOR, _SHORTEST_LIMIT_S = 20.0, 30.0
+#: The loop turns several times a second; after such a pause the whole process had been stopped.
+_STOPPED_S = 5.0
 
 
 def run_worker(config: Config, stop: Stop) -> None:
@@ -89,7 +92,9 @@ class _Unacked:
 class _Worker:
     def __init__(self, config: Config, analyzer: Analyzer) -> None:
         self._config = config
-        self._name = f"worker-{platform.node()[:32]}-{os.getpid()}".encode("ascii", "replace")
+        # In containers every worker may have the same process id.
+        unique = f"{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self._name = f"worker-{platform.node()[:32]}-{unique}".encode("ascii", "replace")
         network = config.network
         name = self._name.decode()
         self._agent = Client(network, "frames", name=name, largest_bytes=_LARGEST_BYTES)
@@ -251,6 +256,7 @@ class _Bench:
         self._done: queue.Queue[tuple[SectionId, Result | str]] = queue.Queue()
         self.computing: SectionId | None = None
         self._since_s = 0.0
+        self._asked_s = math.inf
         self._pixels = 0
         self._s_per_px: deque[float] = deque(maxlen=100)
         self._thread = threading.Thread(target=self._work, name="analysis", daemon=True)
@@ -280,12 +286,16 @@ class _Bench:
 
         Until some have been, and at the most, ``longest_s`` is the limit.
         """
+        now_s = time.monotonic()
+        if now_s - self._asked_s > _STOPPED_S:  # this process did not run
+            self._since_s += now_s - self._asked_s
+        self._asked_s = now_s
         if self.computing is None:
             return False
         if measured := list(self._s_per_px):
             usual_s = max(measured) * self._pixels
             longest_s = min(longest_s, max(_SHORTEST_LIMIT_S, _LIMIT_FACTOR * usual_s))
-        return time.monotonic() - self._since_s > longest_s
+        return now_s - self._since_s > longest_s
 
     def close(self) -> None:
         """End the thread after what it is computing."""

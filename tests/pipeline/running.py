@@ -58,6 +58,12 @@ class RunningSession:
     def session(self) -> Session:
         return ns.open_session(self.out)
 
+    def quarantined(self) -> int:
+        try:
+            return len(self.session.quarantine)
+        except SessionError:  # not made yet
+            return 0
+
     def stored(self) -> int:
         try:
             return len(self.session.sections)

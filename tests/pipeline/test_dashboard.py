@@ -21,7 +21,7 @@ from nanostream.config import Network
 from nanostream.records import Health, Snapshot, Summary
 from nanostream.transport.sockets import Publisher, free_ports
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 90.0
 DASHBOARD = """
 import sys
 from nanostream.config import Config, Network

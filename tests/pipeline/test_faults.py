@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -44,6 +45,11 @@ def log(running, role):
 
 def wait_for_words(running, role, text, count=1):
     running.wait_until(lambda: log(running, role).count(text) >= count, f"{text!r} of the {role}")
+
+
+def said_of(running, process, words):
+    """How often the agent said something of a worker, known by its process id and more."""
+    return len(re.findall(rf"-{process.pid}-\w+ {words}", log(running, "agent")))
 
 
 def in_ledger(running, state):
@@ -180,10 +186,10 @@ def test_two_workers_one_killed_again_and_again_one_stopped_for_a_while(tmp_path
         running.wait_for_stored(14)
         other.send_signal(signal.SIGSTOP)
         assert running.stored() < 28
-        wait_for_words(running, "agent", f"-{other.pid} was silent")
+        running.wait_until(lambda: said_of(running, other, "was silent") == 1, "the silence")
         running.wait_for_stored(28)  # by the one that was brought up
         other.send_signal(signal.SIGCONT)
-        wait_for_words(running, "agent", f"-{other.pid} is here", count=2)
+        running.wait_until(lambda: said_of(running, other, "is here") == 2, "its return")
         save(running, 4, "third")
         running.wait_for_stored(32)
         assert other.poll() is None

@@ -174,10 +174,7 @@ def test_a_quarantined_section_is_listed_with_its_tries_and_can_be_tried_again(t
             stack.append(image)
         time.sleep(1.0)  # seen; the worker is still loading
         (running.watch / "a.mrc").rename(running.watch / "a.away")
-        running.wait_until(
-            lambda: running.stored() == 0 and (running.out / "session.db").exists(), "the sink"
-        )
-        running.wait_until(lambda: len(running.session.quarantine) == 1, "the quarantine")
+        running.wait_until(lambda: running.quarantined() == 1, "the quarantine")
         listed = nanostream("quarantine", "list", running.out, "--json")
         assert json.loads(listed.stdout)[0]["section"] == "a.mrc#0"
         shown = nanostream("quarantine", "show", running.out, "a.mrc#0").stdout

@@ -1,10 +1,12 @@
 """A result is stored once, whole, and can be read while the session grows."""
 
+import dataclasses
 import errno
 import sqlite3
 from contextlib import closing
 
 import h5py
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -208,6 +210,16 @@ def test_a_session_without_the_index_of_files_gets_it(folder):
         assert store.has(SectionId("movie.mrc", 0))
     with closing(sqlite3.connect(folder / "session.db")) as db:
         assert db.execute(index).fetchone()
+
+
+def test_metadata_that_hdf5_cannot_keep_are_refused_for_good(folder):
+    result = a_result(0)
+    metadata = msgspec.structs.replace(result.metadata, file_title="gold\0rest")
+    with (
+        Store(folder, Config()) as store,
+        pytest.raises(MessageError, match="cannot be kept"),
+    ):
+        store.commit(dataclasses.replace(result, metadata=metadata))
 
 
 def test_a_second_writer_is_kept_out_until_the_first_is_gone(folder):

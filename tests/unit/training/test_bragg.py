@@ -169,6 +169,12 @@ def test_level_and_contrast_do_not_matter(change: tuple[float, float]) -> None:
     np.testing.assert_allclose(changed, as_it_is, atol=0.01)  # float32 beside a large level
 
 
+def test_a_wave_longer_than_any_spacing_is_no_lattice() -> None:
+    wave, _ = crystal((5.0, 6.5), 2.5, spacing_nm=0.9)
+
+    assert not found(counts(wave + support(0))).any()
+
+
 @pytest.mark.parametrize("pixel_size_nm", [0.03, 0.5])
 def test_nothing_in_a_constant_image(pixel_size_nm: float) -> None:
     assert not found(np.full((60, 90), 777, np.int16), pixel_size_nm=pixel_size_nm).any()

@@ -95,6 +95,41 @@ def test_what_was_under_way_when_the_connection_broke_is_sent_again_at_once():
     assert sends(dispatch.handle(beat("w", link=2), 3.0)) == []
 
 
+def test_numbers_go_on_where_they_were_although_the_clock_went_back():
+    dispatch = a_dispatch(1)
+    dispatch.handle(beat("w", received=1000), 0.0)
+    assert dispatch._workers["w"].sent[section(0)].number == 1001
+    assert sends(dispatch.handle(beat("w", received=1000), 1.0)) == []
+
+
+def test_what_a_worker_still_holds_for_others_is_taken_off_its_credit():
+    dispatch = a_dispatch(2)
+    dispatch.handle(beat("a"), 0.0)
+    dispatch.handle(d.Tick(), 16.0)  # silent
+    dispatch.handle(beat("b"), 17.0)  # b is given both
+    dispatch.handle(d.SectionFound(section(7)), 17.0)
+    assert sends(dispatch.handle(beat("a", 0, 1, computing=0), 18.0)) == []
+    assert sends(dispatch.handle(beat("a", 1), 19.0)) == [("a", 7)]
+
+
+def test_what_is_not_open_cannot_fail():
+    dispatch = a_dispatch(1)
+    dispatch.handle(beat("w"), 0.0)
+    dispatch.handle(d.SectionDone(section(0)), 1.0)
+    for z in (0, 99):
+        assert dispatch.handle(d.SectionFailed(section(z), "?", worker="w"), 2.0) == []
+    assert (dispatch.waiting, dispatch.in_work) == (0, 0)
+
+
+def test_newest_first_also_holds_for_what_comes_back():
+    dispatch = a_dispatch(0, Delivery(slots=1, order="newest-first", silent_s=15.0))
+    for z in range(3):
+        dispatch.handle(d.SectionFound(section(z)), 0.0)
+    assert sends(dispatch.handle(beat("w", slots=1), 0.0)) == [("w", 2)]
+    dispatch.handle(d.Tick(), 16.0)
+    assert sends(dispatch.handle(beat("w", slots=1), 17.0)) == [("w", 2)]
+
+
 def test_a_beat_from_before_the_first_connection_loses_nothing():
     dispatch = a_dispatch(1)
     dispatch.handle(beat("w", link=0), 0.0)

@@ -171,3 +171,8 @@ def test_no_bytes_at_all_do_more_than_raise(data, prefixed):
 def test_pixels_of_a_type_that_does_not_travel_are_refused_at_the_sender():
     with pytest.raises(MessageError, match="float64"):
         m.encode(a_frame(np.zeros((2, 2))))
+
+
+def test_an_image_that_no_worker_would_take_is_not_sent():
+    with pytest.raises(MessageError, match="image of"):
+        m.encode(Frame(SECTION, np.zeros((1, m.MAX_SIDE_PX + 1), np.uint8)))
