@@ -420,6 +420,7 @@ class Dispatch:
         self._resting.pop(section, None)
         for worker in self._workers.values():
             worker.sent.pop(section, None)
+            worker.holding -= {section}
 
     def _requeue(self, sections: Iterable[SectionId]) -> None:
         newest = self._settings.order == "newest-first"  # then the end is the front
