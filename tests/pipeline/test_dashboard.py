@@ -70,7 +70,9 @@ class Terminal:
             capture_output=True,
             encoding="utf-8",
             timeout=TIMEOUT_S,
-            env={**os.environ, "LC_ALL": "C.UTF-8"},
+            # pytest-xdist sets COLUMNS and LINES, which would outlast a resize.
+            env={k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+            | {"LC_ALL": "C.UTF-8"},
         ).stdout
 
     def type(self, text: str) -> None:
@@ -128,9 +130,6 @@ def until(seen: Callable[[], bool], publish: Callable[[], None] = lambda: None) 
         time.sleep(0.1)
 
 
-@pytest.mark.skipif(
-    "PYTEST_XDIST_WORKER" in os.environ, reason="resizes a terminal; run by pytest -n0, as CI does"
-)
 @pytest.mark.timeout(180)
 def test_a_terminal_session_from_waiting_to_restored(
     terminal: Terminal, script: Path, port: int
