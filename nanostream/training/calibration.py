@@ -1,15 +1,15 @@
 """Two numbers that make a network's probabilities honest.
 
-Of all pixels that a calibrated network gives 0.8, four in five are particle. Training does not bring
-that about by itself: networks that are trained to separate classes end too sure of themselves [2]_.
-A line through the logits, fitted on images that the network has not seen, mends most of it [1]_, and
-changes neither the order of the pixels nor the time that a frame takes (see
+Of all pixels that a calibrated network gives 0.8, four in five are particle. Training does not
+bring that about by itself: networks that are trained to separate classes end too sure of themselves
+[2]_. A line through the logits, fitted on images that the network has not seen, mends most of it
+[1]_, and changes neither the order of the pixels nor the time that a frame takes (see
 `nanostream.segmentation.models.load_network`).
 
 References
 ----------
-.. [1] J. C. Platt, "Probabilistic outputs for support vector machines and comparisons to regularized
-   likelihood methods", Advances in Large Margin Classifiers (1999) 61.
+.. [1] J. C. Platt, "Probabilistic outputs for support vector machines and comparisons to
+   regularized likelihood methods", Advances in Large Margin Classifiers (1999) 61.
 .. [2] C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On calibration of modern neural networks",
    ICML (2017), https://arxiv.org/abs/1706.04599.
 """
@@ -50,7 +50,7 @@ def logits_of(probability: NDArray[np.floating]) -> NDArray[np.float32]:
     """
     with np.errstate(divide="ignore"):
         logits = np.log(probability) - np.log1p(-probability)
-    return np.clip(logits, -_MOST_LOGIT, _MOST_LOGIT).astype(np.float32)
+    return np.asarray(np.clip(logits, -_MOST_LOGIT, _MOST_LOGIT), np.float32)
 
 
 def calibrated_probability(
@@ -95,15 +95,15 @@ def fit_calibration(
     Raises
     ------
     ValueError
-        If images and labels do not fit together, one of the classes is absent, or the network is not
-        right more often than wrong.
+        If images and labels do not fit together, one of the classes is absent, or the network is
+        not right more often than wrong.
 
     Notes
     -----
     Logistic regression of the truth on the logit (Platt scaling), with Platt's targets
-    ``(N+ + 1) / (N+ + 2)`` and ``1 / (N- + 2)`` instead of 1 and 0, so that it has an end also where
-    the classes separate. Pixels are counted in 1024 bins of the logit first: however many there are,
-    the fit takes some milliseconds.
+    ``(N+ + 1) / (N+ + 2)`` and ``1 / (N- + 2)`` instead of 1 and 0, so that it has an end also
+    where the classes separate. Pixels are counted in 1024 bins of the logit first: however many
+    there are, the fit takes some milliseconds.
     """
     pixels, particle, total = np.zeros((3, _BINS))
     for probability, label in zip(probabilities, labels, strict=True):

@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 #: Raised with every change of the bytes; peers of another version are refused by name.
-PROTOCOL = 2
+PROTOCOL = 3
 
 #: SerialEM cannot write a larger section (KStoreMRC.cpp computes its size in a 32-bit int).
 MAX_SECTION_BYTES = 2**31 - 1
@@ -56,6 +56,7 @@ MAX_HEADER_BYTES = 2**20
 MAX_SIDE_PX = 2**16
 MAX_HOLDING = 1024
 MAX_WORDS = 64
+MAX_WARNING = 1000
 PIXEL_DTYPES = ("|i1", "|u1", "<i2", "<u2", "<f2", "<f4")
 
 Buffer = bytes | memoryview
@@ -180,6 +181,8 @@ class _ResultHeader(Struct, frozen=True, tag="result"):
     timings_s: dict[str, float]
     pixels_crc32: int
     versions: dict[str, str]
+    domain_score: float
+    warning: str
 
 
 class _SnapshotHeader(Struct, frozen=True, tag="snapshot"):
@@ -238,6 +241,8 @@ def encode(message: Message) -> list[Buffer]:
             timings_s=message.timings_s,
             pixels_crc32=message.pixels_crc32,
             versions=message.versions,
+            domain_score=message.domain_score,
+            warning=message.warning,
         )
         buffers = [message.labels.data, message.probability.data, message.particles.tobytes()]
     elif isinstance(message, Snapshot):
@@ -317,6 +322,9 @@ def _result(header: _ResultHeader, buffers: Sequence[bytes | memoryview]) -> Res
     for name in ("x", "y", "diameter_px"):
         _expect(bool(np.isfinite(particles[name]).all()), f"a particle's {name} is no number")
     _expect(0 <= header.pixels_crc32 < 2**32, f"checksum {header.pixels_crc32}")
+    score = header.domain_score
+    _expect(math.isnan(score) or 0 <= score <= 1, f"domain score {score}")
+    _expect(len(header.warning) <= MAX_WARNING, f"warning of {len(header.warning)} characters")
     return Result(
         section=header.section,
         stream=header.stream,
@@ -334,6 +342,8 @@ def _result(header: _ResultHeader, buffers: Sequence[bytes | memoryview]) -> Res
         timings_s=header.timings_s,
         pixels_crc32=header.pixels_crc32,
         versions=header.versions,
+        domain_score=score,
+        warning=header.warning,
     )
 
 
