@@ -12,10 +12,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MOST_PX", "MOST_ZOOM", "needed_zoom", "resample", "to_shape", "zoom_within"]
+__all__ = [
+    "LEAST_ZOOM",
+    "MOST_PX",
+    "MOST_ZOOM",
+    "needed_zoom",
+    "resample",
+    "to_shape",
+    "zoom_within",
+]
 
 #: Enlarged more than so many times, an image is all interpolation and no detail.
 MOST_ZOOM = 4.0
+#: Of an image that must be shrunk more than so, the pixel size is wrong or nothing is left.
+LEAST_ZOOM = 1 / 16
 #: An image of more pixels is not made: of it and of its probability each takes 512 MiB (float32).
 MOST_PX = 2**27
 #: Magnifications are calibrated to a few per cent; so near to the range is within it.
@@ -59,7 +69,9 @@ def zoom_within(needed: float, shape: tuple[int, int]) -> float:
     shape : tuple of int
         Height and width of the image.
     """
-    if needed > MOST_ZOOM or (needed > 1 and needed**2 * shape[0] * shape[1] > MOST_PX):
+    if not LEAST_ZOOM <= needed <= MOST_ZOOM or (
+        needed > 1 and needed**2 * shape[0] * shape[1] > MOST_PX
+    ):
         return 1.0
     return needed
 

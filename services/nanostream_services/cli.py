@@ -34,7 +34,7 @@ from nanostream_services.command_groups import (
     models_app,
     quarantine_app,
 )
-from nanostream_services.loop import Stop, start_log, stopping
+from nanostream_services.loop import Stop, printable, start_log, stopping
 from nanostream_services.training_commands import evaluate
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ app.add_typer(config_app, name="config")
 app.command()(evaluate)
 
 _INTERRUPTED = 130
+#: Warnings that `segment` prints; the tables have all.
+_MOST_WARNINGS = 5
 
 Out = Annotated[Path, typer.Option("--out", help="Session folder; made if absent.")]
 ModelName = Annotated[str | None, typer.Option("--model", help="See: nanostream models list.")]
@@ -224,6 +226,12 @@ def segment(
         console.print(f"{result.known} sections were in the session already")
     for reason in result.failed:
         sys.stderr.write(f"nanostream: {reason}\n")
+    for warning in result.warned[:_MOST_WARNINGS]:
+        sys.stderr.write(f"nanostream: warning: {printable(warning)}\n")
+    if (more := len(result.warned) - _MOST_WARNINGS) > 0:
+        sys.stderr.write(
+            f"nanostream: warning: {more} more sections; nanostream export lists all\n"
+        )
     _summary(console, out)
     if like:
         console.print(
@@ -568,6 +576,8 @@ def _summary(console: Console, folder: Path) -> None:
     table = Table(title="Session", show_header=False)
     add_row(table, "sections stored", str(len(sections)))
     add_row(table, "sections quarantined", str(len(session.quarantine)))
+    if warned := int((sections["warning"] != "").sum()):
+        add_row(table, "sections with a warning", str(warned))
     add_row(table, "particles", f"{len(particles)} ({len(whole)} whole)")
     if len(whole):
         add_row(

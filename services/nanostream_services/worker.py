@@ -309,13 +309,13 @@ class _Bench:
         except Exception:  # every section will say why
             logger.exception("the network cannot be tried out")
         while (frame := self._todo.get()) is not None:
-            self._since_s, self._pixels = time.monotonic(), frame.pixels.size
+            self._since_s, self._pixels = time.monotonic(), self._analyzer.work_px(frame)
             self.computing = frame.section
             self._waker.wake()
             faults.point("worker.computing")
             try:
                 outcome: Result | str = Result.of(frame, self._analyzer(frame), versions=versions())
-                self._s_per_px.append((time.monotonic() - self._since_s) / frame.pixels.size)
+                self._s_per_px.append((time.monotonic() - self._since_s) / self._pixels)
             except Exception as error:
                 # One bad section must not end the worker; the agent decides what becomes of it.
                 logger.exception("%s cannot be segmented", frame.section)
