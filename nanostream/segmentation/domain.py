@@ -318,11 +318,13 @@ def fit_reference(
         [_distances(looks[fold], *_fitted(np.delete(looks, fold, axis=0))) for fold in folds]
     )
     mean, whitening = _fitted(looks)
+    # Apart also where all images are alike, so that each distance has one tail.
+    distances = np.quantile(apart, 1.0 - np.array(_TAILS)) + 1e-6 * np.arange(len(_TAILS))
     return DomainReference(
         mean=tuple(mean.tolist()),
         whitening=tuple(tuple(row) for row in whitening.tolist()),
         tails=_TAILS,
-        distances=tuple(np.quantile(apart, 1.0 - np.array(_TAILS)).tolist()),
+        distances=tuple(distances.tolist()),
         least_score=least_score,
         most_unsure=float(np.quantile(doubts, sure_part)),
         images=len(looks),

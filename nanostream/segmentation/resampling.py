@@ -49,8 +49,8 @@ def needed_zoom(pixel_size_nm: float | None, known_nm: tuple[float, float] | Non
 
     Examples
     --------
-    >>> needed_zoom(0.005, (0.01, 0.1)), needed_zoom(0.05, (0.01, 0.1)), needed_zoom(0.2, (0.01,
-    0.1)) (0.5, 1.0, 2.0)
+    >>> [needed_zoom(size, (0.01, 0.1)) for size in (0.005, 0.05, 0.2)]
+    [0.5, 1.0, 2.0]
     """
     if pixel_size_nm is None or known_nm is None:
         return 1.0
@@ -120,5 +120,6 @@ def to_shape(probability: NDArray[np.float32], shape: tuple[int, int]) -> NDArra
     if probability.shape == shape:
         return probability
     shrinks = probability.size > shape[0] * shape[1]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR  # neither leaves 0 to 1
-    return np.asarray(cv2.resize(probability, shape[::-1], interpolation=method), np.float32)
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    back = np.asarray(cv2.resize(probability, shape[::-1], interpolation=method), np.float32)
+    return np.clip(back, 0.0, 1.0, out=back)  # the weights of a pixel may add up to 1 + 1e-7

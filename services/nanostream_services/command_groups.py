@@ -87,7 +87,7 @@ def models_show(name: str, as_json: Json = False) -> None:
         tree |= {"folder": str(weights.parent)}
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(tree), indent=2).decode() + "\n")
         return
-    facts = Table(title=f"Model {card.name}", show_header=False)
+    facts = Table("", Column("", overflow="fold"), title=f"Model {card.name}", show_header=False)
     add_row(facts, "architecture", f"{card.architecture}, features {_plain(card.features)}")
     if card.materials:
         add_row(facts, "materials", ", ".join(card.materials))
