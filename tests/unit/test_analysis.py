@@ -103,45 +103,34 @@ def brought(tmp_path, monkeypatch):
     return bring
 
 
-def matched(found, truth):
-    """Pairs of particles whose middles are within 1 nm, and how many have no partner."""
-    pairs, places = [], truth[["x_nm", "y_nm"]].to_numpy()
-    for row in found.itertuples():
-        apart = np.hypot(places[:, 0] - row.x_nm, places[:, 1] - row.y_nm)
-        if apart.min() < 1.0:
-            pairs.append((row, truth.iloc[int(apart.argmin())]))
-    return pairs, len(found) + len(truth) - 2 * len(pairs)
-
-
 @pytest.mark.parametrize("zoom", [2.0, 0.5], ids=["too small pixels", "too large pixels"])
 def test_a_micrograph_outside_of_the_models_pixel_sizes_gives_the_same_particles(
     micrograph, brought, zoom
 ):
     """The same scene at half, or twice, the only pixel size that the model knows."""
     pixels, _ = micrograph
-    model = brought("narrow", pixel_size_nm=[PIXEL_NM, PIXEL_NM])
+    model = brought("one-pixel-size", pixel_size_nm=[PIXEL_NM, PIXEL_NM])
     expected = ns.segment(pixels, model=model, pixel_size_nm=PIXEL_NM)
     method = cv2.INTER_CUBIC if zoom > 1 else cv2.INTER_AREA
     other = cv2.resize(pixels.astype(np.float32), None, fx=zoom, fy=zoom, interpolation=method)
     found = ns.segment(other, model=model, pixel_size_nm=PIXEL_NM / zoom)
 
     assert found.labels.shape == found.probability.shape == other.shape
-    pairs, alone = matched(found.particles, expected.particles)
-    assert len(pairs) >= 3
-    assert alone <= 1
-    for one, another in pairs:
-        assert one.x_nm == pytest.approx(another.x_nm, abs=0.3)
-        assert one.diameter_nm == pytest.approx(another.diameter_nm, rel=0.1)
+    # Below 2 nm there is only the shred of a particle that the edge cuts.
+    one, another = (s.particles.query("diameter_nm > 2") for s in (found, expected))
+    assert len(one) == len(another) == 6
+    np.testing.assert_allclose(one[["x_nm", "y_nm"]], another[["x_nm", "y_nm"]], atol=0.05)
+    np.testing.assert_allclose(one["diameter_nm"], another["diameter_nm"], rtol=0.05)
     # Without the range the network sees particles of another size than it was trained on.
     blind = ns.segment(other, model=brought("blind", pixel_size_nm=None))
     small = cv2.resize(blind.probability, pixels.shape[::-1], interpolation=cv2.INTER_AREA)
     seen = cv2.resize(found.probability, pixels.shape[::-1], interpolation=cv2.INTER_AREA)
     miss, error = (np.abs(p - expected.probability).mean() for p in (small, seen))
-    assert error < 0.6 * miss
+    assert error < 0.7 * miss
 
 
 def test_a_pixel_size_that_is_absurd_is_warned_of_and_not_resampled(micrograph, brought):
-    model = brought("narrow", pixel_size_nm=[0.01, 0.05])
+    model = brought("far-away", pixel_size_nm=[0.01, 0.05])
     found = ns.segment(micrograph[0], model=model, pixel_size_nm=0.5)
     plain = ns.segment(micrograph[0], model=model)
     assert "pixel size 0.5 nm is too far from the model's 0.01 to 0.05 nm" in found.warning
