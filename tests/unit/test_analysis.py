@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import nanostream as ns
-from nanostream.acquisition.simulator import demo_movie
+from nanostream.acquisition.simulator import DemoMicrograph, demo_movie
 from nanostream.analysis import Analyzer
 from nanostream.config import Worker
 from nanostream.errors import ModelError
@@ -147,11 +147,15 @@ def test_a_card_without_training_data_gives_no_score(micrograph, brought):
 @pytest.fixture
 def knowing(brought):
     """A model that knows demo micrographs."""
-    looks, doubts = [], []
-    for name in ("gold", "cdse"):
-        for pixels, _ in demo_movie(16, shape=(520, 520), seed=3, name=name):
+    looks, doubts, rng = [], [], np.random.default_rng(3)
+    for name in ("gold", "cdse", "gold-and-cdse"):
+        expected = DemoMicrograph.load(name).expected_counts
+        for number in range(30):
+            top, left = rng.integers(0, 513, 2)
+            counts = expected[top : top + 512, left : left + 512] * rng.uniform(0.5, 2.0)
+            pixels = rng.poisson(counts).astype(np.int16)
             looks.append(describe(normalize(median_filter(pixels), "standardize")))
-            if len(looks) % 8 == 0:
+            if number % 15 == 0:
                 doubts.append(unsure_fraction(ns.segment(pixels).probability))
     reference = fit_reference(np.array(looks), np.array(doubts))
     reference = msgspec.structs.replace(reference, most_unsure=0.9)
