@@ -29,6 +29,7 @@ from nanostream.segmentation.domain import DomainReference
 from nanostream.segmentation.weights import (
     BATCH_NORM_EPSILON,
     PAPER_FEATURES,
+    Architecture,
     Arrays,
     read_weights,
 )
@@ -91,7 +92,7 @@ class ModelCard(Struct, frozen=True):
     threshold: float
     weights_sha256: str
     weights: str = "weights.weights.h5"
-    architecture: str = "unet"
+    architecture: Architecture = "unet"
     normalization_maximum: float | None = None
     calibration: tuple[float, float] | None = None
     pixel_size_nm: tuple[float, float] | None = None
@@ -291,11 +292,12 @@ def load_network(card: ModelCard, weights: Path, *, device: str, mixed: bool) ->
         levels=len(card.features),
         device=where,
         mixed=mixed,
+        architecture=card.architecture,
     )
 
 
 def _read_layers(card: ModelCard, weights: Path) -> list[Arrays]:
-    return read_weights(weights, card.features)
+    return read_weights(weights, card.features, architecture=card.architecture)
 
 
 def _calibrated(layers: list[Arrays], calibration: tuple[float, float] | None) -> list[Arrays]:

@@ -36,17 +36,23 @@ ZOOM = (0.7, 1.5)
 """Least and greatest magnification by :func:`augment`."""
 
 
+GAP_WEIGHT = 3.0
+"""Extra weight of background between particles that nearly touch."""
+
+_GAP = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a network is trained; the defaults are those of the shipped model."""
 
-    steps: int = 4400
+    steps: int = 6000
     batch: int = 8
-    crop_px: int = 288
+    crop_px: int = 256
     normalization: Method = "standardize"
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
-    averaging: float = 0.998
+    averaging: float = 0.999
     seed: int = 0
 
 
@@ -149,7 +155,7 @@ def augment(
 def draw_batch(
     examples: Examples, recipe: Recipe, step: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Images and labels of one step, (N, H, W, 1) each; the same for the same seed and step."""
+    """Images (N, H, W, 1), labels with their gaps (N, H, W, 2); the same for a seed and step."""
     rng = np.random.default_rng(np.random.SeedSequence(recipe.seed, spawn_key=(step,)))
     views = [
         augment(
@@ -161,20 +167,37 @@ def draw_batch(
         )
         for index in rng.integers(len(examples.images), size=recipe.batch)
     ]
-    images, labels = (np.stack(arrays)[..., None] for arrays in zip(*views, strict=True))
+    images = np.stack([image for image, _ in views])[..., None]
+    labels = np.stack([np.stack([label, gaps(label)], -1) for _, label in views])
     return images, labels
 
 
 def segmentation_loss(labels: Any, outputs: Any) -> Any:
-    """Cross entropy plus half a Dice loss over the batch, of the particle class."""
+    """Weighted cross entropy plus half a Dice loss over the batch, of the particle class.
+
+    Parameters
+    ----------
+    labels
+        (N, H, W, 2): particle, and :func:`gaps`, which count ``GAP_WEIGHT`` times more.
+    outputs
+        (N, H, W, 2) probabilities of the classes.
+    """
     truth = labels[..., 0]
     particle = keras.ops.clip(outputs[..., PARTICLE_CLASS], 1e-6, 1.0 - 1e-6)
-    entropy = -keras.ops.mean(
-        truth * keras.ops.log(particle) + (1.0 - truth) * keras.ops.log(1.0 - particle)
-    )
+    entropy = -(truth * keras.ops.log(particle) + (1.0 - truth) * keras.ops.log(1.0 - particle))
+    weight = 1.0 + GAP_WEIGHT * labels[..., 1]
     overlap = 2.0 * keras.ops.sum(truth * particle) + 1.0
     dice = overlap / (keras.ops.sum(truth) + keras.ops.sum(particle) + 1.0)
-    return entropy + 0.5 * (1.0 - dice)
+    return keras.ops.mean(weight * entropy) + 0.5 * (1.0 - dice)
+
+
+def gaps(label: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Background in narrow gaps between particles, and in notches where two touch.
+
+    Few pixels, but they decide whether two particles are one: what a morphological closing of the
+    label (H, W) fills.
+    """
+    return np.asarray(cv2.morphologyEx(label, cv2.MORPH_CLOSE, _GAP) - label)
 
 
 def fit(
@@ -290,14 +313,20 @@ def score(
 
 
 def choose_threshold(probabilities: NDArray[np.float32], labels: NDArray[np.bool_]) -> float:
-    """Threshold for the greatest Dice coefficient plus pixel accuracy, in steps of 0.05.
+    """Threshold of the greatest Dice coefficient over all pixels, in steps of 0.01.
 
-    The sum hardly changes over a wide range. Of the thresholds within 0.002 of the best, which
-    is less than 40 scenes can tell apart, the one nearest to 0.5 is taken: the lowest ones add
-    shreds of delocalised lattice fringes beside the particles.
+    Parameters
+    ----------
+    probabilities, labels
+        (N, H, W) of validation images: never of test images, and never of real ones.
     """
-    candidates = [round(0.05 * k, 2) for k in range(4, 17)]
-    found = [score(probabilities, labels, threshold) for threshold in candidates]
-    merit = [scores.dice + scores.pixel_accuracy for scores in found]
-    near = [c for c, m in zip(candidates, merit, strict=True) if m >= max(merit) - 0.002]
-    return min(near, key=lambda threshold: abs(threshold - 0.5))
+    edges = np.linspace(0.0, 1.0, 101)
+    particle, background = (
+        np.histogram(probabilities[labels == truth], edges)[0] for truth in (True, False)
+    )
+    # Right and wrong pixels above each edge.
+    right, wrong = (np.cumsum(counts[::-1])[::-1] for counts in (particle, background))
+    dice = 2.0 * right / np.maximum(right + wrong + particle.sum(), 1)
+    dice = dice[1:]  # above nothing is no threshold
+    best = edges[1:-1][dice >= dice.max() - 1e-9]
+    return round(float(best[np.argmin(np.abs(best - 0.5))]), 2)
