@@ -63,7 +63,7 @@ class SetPlan:
     seed
         Of the whole set, 0 or more.
     size_px
-        Height and width of the micrographs.
+        Height and width of the micrographs; the least particle needs 256.
     materials
         What the particles may be made of; all that can be simulated if empty.
     name
@@ -103,6 +103,7 @@ def simulate_set(
     jobs: int = 1,
     stop: StopFlag | None = None,
     on_scene: Callable[[int], None] | None = None,
+    simulate: Callable[[Path, SetPlan, int], int] | None = None,
 ) -> list[Path]:
     """Scene files of a set, in order; those that are there already are not made again.
 
@@ -118,7 +119,10 @@ def simulate_set(
         Looked at five times a second. Scenes that are being simulated then are given up, and the
         list returned is shorter.
     on_scene
-        Called with the number of scenes that are done, also of the first look.
+        Called with the number of scenes that are done, first of those that were there.
+    simulate
+        Instead of abTEM: called in the processes with file, plan and number of a scene, of which
+        it returns the last.
 
     Raises
     ------
@@ -127,9 +131,8 @@ def simulate_set(
     DataSetError
         If the folder has scenes that were drawn otherwise, or a process was ended from outside.
     """
-    if find_spec("abtem") is None:
-        raise ConfigError(_NO_ABTEM)
-    plan = _checked(plan)
+    if simulate is None:
+        plan = _checked(plan)
     folder.mkdir(parents=True, exist_ok=True)
     _agree(folder, plan)
     paths = [scene_path(folder, number) for number in range(scenes)]
@@ -137,7 +140,9 @@ def simulate_set(
     say = on_scene or (lambda _: None)
     say(scenes - len(missing))
     try:
-        for done, _ in enumerate(_simulate(folder, plan, missing, jobs, stop), start=1):
+        for done, _ in enumerate(
+            _simulate(folder, plan, missing, jobs, stop, simulate or _simulate_one), start=1
+        ):
             say(scenes - len(missing) + done)
     except BrokenProcessPool as error:
         msg = (
@@ -153,7 +158,12 @@ def simulate_set(
 
 
 def _simulate(
-    folder: Path, plan: SetPlan, numbers: Sequence[int], jobs: int, stop: StopFlag | None
+    folder: Path,
+    plan: SetPlan,
+    numbers: Sequence[int],
+    jobs: int,
+    stop: StopFlag | None,
+    simulate: Callable[[Path, SetPlan, int], int],
 ) -> Iterator[int]:
     """Numbers of scenes, as they are finished; ends early if it is stopped."""
     if not numbers:
@@ -165,9 +175,7 @@ def _simulate(
     ) as pool:
         try:
             with _interrupts_held():
-                waiting = {
-                    pool.submit(_simulate_one, scene_path(folder, n), plan, n) for n in numbers
-                }
+                waiting = {pool.submit(simulate, scene_path(folder, n), plan, n) for n in numbers}
             while waiting and not (stop and stop.is_set()):
                 done, waiting = wait(waiting, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -222,7 +230,9 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _checked(plan: SetPlan) -> SetPlan:
-    """The plan with its materials spelt out."""
+    """The plan with its materials spelt out, if it can be simulated here."""
+    if find_spec("abtem") is None:
+        raise ConfigError(_NO_ABTEM)
     from nanostream.training.simulation import MATERIALS
 
     unknown = [material for material in plan.materials if material not in MATERIALS]
@@ -258,7 +268,9 @@ def _agree(folder: Path, plan: SetPlan) -> None:
             )
             raise DataSetError(msg)
         return
-    wanted["versions"] = {name: version(name) for name in ("nanostream", "abtem", "ase", "numpy")}
+    wanted["versions"] = {
+        name: version(name) for name in ("nanostream", "abtem", "ase", "numpy") if find_spec(name)
+    }
     part = file.with_name(file.name + ".partial")
     part.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
     part.replace(file)

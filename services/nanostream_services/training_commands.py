@@ -59,7 +59,7 @@ def simulate_training(
     materials: Annotated[
         str, typer.Option(help="Such as Au,CdSe; all that can be simulated if not said.")
     ] = "",
-    size_px: Annotated[int, typer.Option(help="Height and width.", min=64, max=4096)] = 512,
+    size_px: Annotated[int, typer.Option(help="Height and width.", min=256, max=4096)] = 512,
     jobs: Annotated[
         int | None, typer.Option(help="Processes; as many as cores if not said.", min=1)
     ] = None,
