@@ -246,13 +246,16 @@ def read_examples(
     Notes
     -----
     A tile has the least side that holds the largest micrograph, at most `TILE_PX`. The tiles of a
-    larger one cover it all and overlap where its size is no multiple.
+    larger one cover it all and overlap where its size is no multiple. Where labelled images and
+    simulated ones come together, tiles of the rarer kind are repeated until they are as many: ten
+    images would else be lost among hundreds that only keep the network from forgetting.
     """
     from nanostream.training.fit import Examples
 
     pictures: list[NDArray[np.int16]] = []
     truths: list[NDArray[np.bool_]] = []
     truth_of: list[int] = []
+    simulated: list[bool] = []
     materials: list[str] = []
     sizes_nm: list[float] = []
     for source in sources:
@@ -271,6 +274,7 @@ def read_examples(
                 truths.append(truth > 0)
                 materials.append(material)
             truth_of.append(len(truths) - 1)
+            simulated.append(not source.pairs)
     if not any(truth.any() for truth in truths):
         msg = f"{sources[0].file}: there is not one particle in its label, nor in any other"
         raise DataSetError(msg)
@@ -279,17 +283,26 @@ def read_examples(
     images = [_tiles(picture, side_px) for picture in pictures]
     labels = [_tiles(truth, side_px) for truth in truths]
     starts = np.cumsum([0, *(len(tiles) for tiles in labels)])
+    kinds = [np.full(len(tiles), kind) for tiles, kind in zip(images, simulated, strict=True)]
+    where = [starts[which] + np.arange(len(images[k])) for k, which in enumerate(truth_of)]
+    drawn = _balanced(np.concatenate(kinds))
     examples = Examples(
-        images=np.concatenate(images),
+        images=np.concatenate(images)[drawn],
         labels=np.concatenate(labels),
-        scene_of=np.concatenate(
-            [starts[which] + np.arange(len(images[k])) for k, which in enumerate(truth_of)]
-        ),
+        scene_of=np.concatenate(where)[drawn],
         materials=tuple(
             material for material, tiles in zip(materials, labels, strict=True) for _ in tiles
         ),
     )
     return examples, sizes_nm
+
+
+def _balanced(simulated: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Which tiles to draw from: of simulated and labelled ones the rarer kind repeated."""
+    kinds = [np.flatnonzero(simulated == kind) for kind in (False, True)]
+    if min(map(len, kinds)) == 0:
+        return np.arange(len(simulated))
+    return np.concatenate([np.resize(kind, max(map(len, kinds))) for kind in kinds])
 
 
 def _filtered(pixels: NDArray[Any], name: str, *, scalable: bool) -> NDArray[np.int16]:

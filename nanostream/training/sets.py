@@ -133,6 +133,7 @@ def simulate_set(
     """
     if simulate is None:
         plan = _checked(plan)
+        _adopt(folder, plan)
     folder.mkdir(parents=True, exist_ok=True)
     _agree(folder, plan)
     paths = [scene_path(folder, number) for number in range(scenes)]
@@ -245,13 +246,7 @@ def _checked(plan: SetPlan) -> SetPlan:
 
 def _agree(folder: Path, plan: SetPlan) -> None:
     """Write how the set is drawn, or see that it was drawn so."""
-    wanted: dict[str, Any] = {
-        "set": plan.name,
-        "seed": plan.seed,
-        "size_px": plan.size_px,
-        "materials": list(plan.materials),
-        "in_turn": plan.in_turn,
-    }
+    wanted = _as_written(plan)
     file = folder / SET_FILE
     try:
         found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
@@ -268,9 +263,45 @@ def _agree(folder: Path, plan: SetPlan) -> None:
             )
             raise DataSetError(msg)
         return
-    wanted["versions"] = {
-        name: version(name) for name in ("nanostream", "abtem", "ase", "numpy") if find_spec(name)
+    _write(folder, plan)
+
+
+def _adopt(folder: Path, plan: SetPlan) -> None:
+    """Take over scenes of an earlier version, which wrote no `SET_FILE`, if they are the plan's."""
+    from nanostream.training.simulation import draw_scene
+
+    there = min(folder.glob("scene_*.npz"), default=None)
+    if there is None or (folder / SET_FILE).exists():
+        return
+    number = int(there.stem.removeprefix("scene_"))
+    scene = draw_scene(
+        scene_rng(plan.seed, plan.name, number),
+        size_px=plan.size_px,
+        materials=plan.materials_of(number),
+    )
+    try:
+        with np.load(there) as stored:
+            same = json.loads(str(stored["scene"])) == json.loads(json.dumps(scene.as_dict()))
+    except (OSError, ValueError, KeyError):
+        same = False
+    if same:
+        _write(folder, plan)
+
+
+def _as_written(plan: SetPlan) -> dict[str, Any]:
+    return {
+        "set": plan.name,
+        "seed": plan.seed,
+        "size_px": plan.size_px,
+        "materials": list(plan.materials),
+        "in_turn": plan.in_turn,
     }
-    part = file.with_name(file.name + ".partial")
-    part.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
-    part.replace(file)
+
+
+def _write(folder: Path, plan: SetPlan) -> None:
+    packages = ("nanostream", "abtem", "ase", "numpy")
+    versions = {name: version(name) for name in packages if find_spec(name)}
+    part = folder / f"{SET_FILE}.partial"
+    text = json.dumps(_as_written(plan) | {"versions": versions}, indent=2)
+    part.write_text(text + "\n", encoding="utf-8")
+    part.replace(folder / SET_FILE)

@@ -116,6 +116,19 @@ def test_the_exposures_of_a_scene_share_its_truth(tmp_path: Path) -> None:
     assert sizes_nm == [0.03] * 4
 
 
+def test_a_few_images_are_drawn_as_often_as_many_simulated_ones(tmp_path: Path) -> None:
+    pixels = labelled(tmp_path, "a")
+    for number in range(4):
+        scene(tmp_path / "sims", number)
+
+    examples, _ = read_examples(find_sources([tmp_path]).sources, crop_px=64)
+
+    mine = [image.max() > 100 for image in examples.images]
+    assert (sum(mine), len(mine)) == (8, 16)
+    assert {int(examples.scene_of[k]) for k in np.flatnonzero(mine)} == {0}
+    assert examples.images[mine].max() <= pixels.max() // 2
+
+
 def test_small_images_are_mirrored_to_the_crop_and_labels_with_them(tmp_path: Path) -> None:
     pixels = labelled(tmp_path, "small", (64, 80))
 

@@ -1,5 +1,6 @@
 """Simulated sets: the same from the same seed, longer at will, stopped and gone on with."""
 
+import json
 import os
 import sys
 import threading
@@ -130,3 +131,20 @@ def test_a_material_that_cannot_be_simulated_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="materials Xx: can be simulated are Au"):
         simulate_set(tmp_path, SetPlan(seed=0, materials=("Au", "Xx")), scenes=1)
+
+
+def test_scenes_of_an_earlier_version_are_gone_on_with_if_they_are_the_plans(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("abtem", reason="the extra [simulate] is not installed")
+    from nanostream.training.simulation import draw_scene
+
+    scene = draw_scene(scene_rng(7, "train", 0), size_px=256, materials=("Au", "CdSe"))
+    np.savez(scene_path(tmp_path, 0), scene=np.array(json.dumps(scene.as_dict())))
+
+    with pytest.raises(DataSetError, match="drawn otherwise"):
+        simulate_set(tmp_path, SetPlan(8, 256, PLAN.materials), scenes=1)
+    paths = simulate_set(tmp_path, SetPlan(7, 256, PLAN.materials), scenes=1)
+
+    assert paths == [scene_path(tmp_path, 0)]
+    assert json.loads((tmp_path / "set.json").read_text())["seed"] == 7
