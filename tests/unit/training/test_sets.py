@@ -15,7 +15,7 @@ from nanostream.training.sets import SetPlan, scene_path, scene_rng, simulate_se
 
 PLAN = SetPlan(seed=7, materials=("Au", "CdSe"))
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 
 def draw(path: Path, plan: SetPlan, number: int) -> int:
