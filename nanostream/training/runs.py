@@ -40,7 +40,7 @@ from nanostream.segmentation.models import (
     ModelCard,
     list_models,
 )
-from nanostream.segmentation.weights import PAPER_FEATURES
+from nanostream.segmentation.weights import PAPER_FEATURES, Architecture
 from nanostream.training import evaluation
 from nanostream.training.examples import (
     Source,
@@ -125,7 +125,7 @@ class Plan:
     work: Path
     test: Sequence[Source] = ()
     base: Base | None = None
-    architecture: str = "unet"
+    architecture: Architecture = "unet"
     features: tuple[int, ...] = PAPER_FEATURES
     pixel_size_nm: float | None = None
     materials: tuple[str, ...] = ()
@@ -241,11 +241,12 @@ def train_model(
     hashes = file_hashes(plan.training)
     _same_training(plan, hashes)
     with _quiet():
-        from nanostream.segmentation.unet import load_weights
-        from nanostream.training import fit
-        from nanostream.training.networks import build_network, seed_everything
+        import keras
 
-        seed_everything(plan.recipe.seed)
+        from nanostream.segmentation.unet import build_network, load_weights
+        from nanostream.training import fit
+
+        keras.utils.set_random_seed(plan.recipe.seed)
         if plan.base and card:
             model = build_network(card.architecture, card.features)
             load_weights(model, plan.base.weights)

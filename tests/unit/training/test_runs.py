@@ -9,13 +9,11 @@ import pytest
 
 pytest.importorskip("tensorflow", reason="the extra [worker] is not installed")
 
-from nanostream.errors import DataSetError, ModelError
+from nanostream.errors import DataSetError
 from nanostream.segmentation.models import find_model
-from nanostream.segmentation.unet import load_weights
 from nanostream.segmentation.weights import read_weights
 from nanostream.training import fit
 from nanostream.training.examples import find_sources
-from nanostream.training.networks import build_network
 from nanostream.training.runs import Base, Plan, default_recipe, train_model
 
 pytestmark = pytest.mark.timeout(240)
@@ -106,13 +104,3 @@ def test_fine_tuning_is_gentle_and_its_average_spans_a_part_of_its_steps() -> No
     for steps in (10, 200, 1000):
         momentum = default_recipe(base, steps=steps).averaging
         assert momentum**steps < 0.01  # of the old weights' share
-
-
-def test_an_unknown_architecture_is_named() -> None:
-    with pytest.raises(ModelError, match="architecture 'v-net' cannot be trained here"):
-        build_network("v-net", (4, 8))
-
-
-def test_a_network_takes_the_weights_of_the_shipped_model() -> None:
-    card, weights = find_model("default")
-    load_weights(build_network(card.architecture, card.features), weights)
