@@ -138,6 +138,9 @@ def train(
         train_model,
     )
 
+    if recipe is RecipeName.paper:
+        msg = "--recipe paper: not part of this version yet; leave it out for the default recipe"
+        raise ConfigError(msg)
     models = out or user_models()
     check_new_name(name, models)
     _check_holdout(holdout, validation, new=base is None)
