@@ -28,7 +28,15 @@ from numpy.typing import NDArray
 from nanostream.errors import DataSetError
 from nanostream.records import Frame, SectionId
 from nanostream.segmentation.normalization import median_filter, without_shift
-from nanostream.training.datasets import Pair, Pairing, as_int16, pair_labels, read_pair
+from nanostream.training.datasets import (
+    Pair,
+    Pairing,
+    Tile,
+    as_int16,
+    pair_labels,
+    read_pair,
+    tiles_of,
+)
 from nanostream.training.sets import SET_FILE
 
 if TYPE_CHECKING:
@@ -38,12 +46,14 @@ __all__ = [
     "MIN_SIDE_PX",
     "TILE_PX",
     "Found",
+    "PaperTiles",
     "Source",
     "file_hashes",
     "find_sources",
     "hold_out",
     "read_examples",
     "read_frames",
+    "read_tiles",
     "set_record",
 ]
 
@@ -295,6 +305,67 @@ def read_examples(
         ),
     )
     return examples, sizes_nm
+
+
+@dataclass(frozen=True)
+class PaperTiles:
+    """Tiles for the paper's recipe, and what its network's scaling has to know.
+
+    Attributes
+    ----------
+    tiles
+        Those with a particle.
+    greatest
+        Count in the tiles' int16, of all that was read.
+    greatest_recorded
+        The same in the files' own counts, which a live micrograph has: twice it for uint16.
+    sizes_nm
+        Pixel size of each micrograph that has one.
+    """
+
+    tiles: list[Tile]
+    greatest: float
+    greatest_recorded: float
+    sizes_nm: list[float]
+
+
+def read_tiles(
+    sources: Sequence[Source], *, size_px: int, pixel_size_nm: float | None = None
+) -> PaperTiles:
+    """Tiles as the paper cuts them, in memory.
+
+    Parameters
+    ----------
+    size_px
+        Height and width.
+    pixel_size_nm
+        For files that do not say it.
+
+    Raises
+    ------
+    DataSetError
+        As `read_frames`; if pixels are no counts, or no tile has a particle.
+    """
+    tiles: list[Tile] = []
+    greatest = recorded = 1.0
+    sizes_nm: list[float] = []
+    for source in sources:
+        for frame, truth, _ in read_frames(source, pixel_size_nm=pixel_size_nm):
+            name = f"{source.file}#{frame.section.z}"
+            pixels = median_filter(as_int16(frame.pixels, name))
+            greatest = max(greatest, float(pixels.max()))
+            recorded = max(recorded, float(median_filter(without_shift(frame.pixels)).max()))
+            cut = tiles_of(pixels, truth > 0, size_px=size_px, source=name)
+            tiles += [tile for tile in cut if tile.label.any()]
+            if frame.pixel_size_nm is not None:
+                sizes_nm.append(frame.pixel_size_nm)
+    if not tiles:
+        msg = (
+            f"{sources[0].file} and the others: no tile of {size_px} x {size_px} px with a "
+            "particle, and the paper's recipe needs them; the default recipe takes smaller images"
+        )
+        raise DataSetError(msg)
+    return PaperTiles(tiles, greatest, recorded, sizes_nm)
 
 
 def _balanced(simulated: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -38,6 +38,7 @@ from nanostream.errors import DataSetError, ModelError
 from nanostream.segmentation.models import (
     NO_TENSORFLOW,
     ModelCard,
+    Normalization,
     list_models,
 )
 from nanostream.segmentation.weights import PAPER_FEATURES, Architecture
@@ -47,6 +48,7 @@ from nanostream.training.examples import (
     file_hashes,
     read_examples,
     read_frames,
+    read_tiles,
     set_record,
 )
 
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     import keras
 
     from nanostream.training.fit import Recipe
+    from nanostream.training.paper import PaperRecipe
 
 __all__ = [
     "Base",
@@ -61,6 +64,7 @@ __all__ = [
     "check_new_name",
     "check_tensorflow",
     "default_recipe",
+    "paper_recipe",
     "save_model",
     "train_model",
 ]
@@ -100,7 +104,7 @@ class Plan:
     test
         What the scores are of; if empty, `held_out`.
     recipe
-        See `default_recipe`.
+        See `default_recipe` and `paper_recipe`.
     base
         Model to start from, None for new weights.
     architecture, features
@@ -110,7 +114,8 @@ class Plan:
     materials
         For the card, besides those of simulated scenes and of the base.
     work
-        Folder for checkpoints, from which an interrupted training goes on.
+        Folder for checkpoints, from which an interrupted training goes on; one by the paper's
+        recipe begins anew.
     early_steps
         Write a first model after so many steps, too; 0 for none.
     command, licence
@@ -121,7 +126,7 @@ class Plan:
     folder: Path
     training: Sequence[Source]
     held_out: Sequence[Source]
-    recipe: Recipe
+    recipe: Recipe | PaperRecipe
     work: Path
     test: Sequence[Source] = ()
     base: Base | None = None
@@ -199,6 +204,14 @@ def default_recipe(base: Base | None, *, steps: int | None = None, seed: int = 0
     )
 
 
+def paper_recipe(*, seed: int = 0) -> PaperRecipe:
+    """How the paper trains, see `nanostream.training.paper`."""
+    with _quiet():
+        from nanostream.training.paper import PaperRecipe
+
+    return PaperRecipe(seed=seed)
+
+
 def train_model(
     plan: Plan,
     *,
@@ -228,15 +241,27 @@ def train_model(
     ModelError
         If the base does not fit its architecture.
     """
-    say = on_stage or (lambda _: None)
+    with _quiet():
+        from nanostream.training.paper import PaperRecipe
+
+    if isinstance(plan.recipe, PaperRecipe):
+        return _train_as_paper(plan, plan.recipe, on_step, on_stage or (lambda _: None))
+    return _train(plan, plan.recipe, on_step, on_stage or (lambda _: None))
+
+
+def _train(
+    plan: Plan,
+    recipe: Recipe,
+    on_step: Callable[[int, float], None] | None,
+    say: Callable[[str], None],
+) -> ModelCard:
     say("reading")
     card = plan.base.card if plan.base else None
-    scaling = plan.recipe.normalization
     examples, sizes_nm = read_examples(
         plan.training,
-        crop_px=plan.recipe.crop_px,
+        crop_px=recipe.crop_px,
         pixel_size_nm=plan.pixel_size_nm,
-        scalable=scaling in ("standardize", "image-minmax"),
+        scalable=recipe.normalization in ("standardize", "image-minmax"),
     )
     hashes = file_hashes(plan.training)
     _same_training(plan, hashes)
@@ -246,7 +271,7 @@ def train_model(
         from nanostream.segmentation.unet import build_network, load_weights
         from nanostream.training import fit
 
-        keras.utils.set_random_seed(plan.recipe.seed)
+        keras.utils.set_random_seed(recipe.seed)
         if plan.base and card:
             model = build_network(card.architecture, card.features)
             load_weights(model, plan.base.weights)
@@ -257,6 +282,9 @@ def train_model(
         hashes=hashes,
         sizes_nm=sizes_nm,
         zoom=fit.ZOOM,
+        normalization=recipe.normalization,
+        normalization_maximum=card.normalization_maximum if card else None,
+        steps=recipe.steps,
         materials=tuple(
             sorted({part for name in examples.materials for part in name.split("+")} - {""})
         ),
@@ -269,9 +297,52 @@ def train_model(
             on_step(done, loss)
 
     say("training")
-    fit.fit(model, examples, plan.recipe, checkpoints=plan.work / "checkpoints", on_step=step)
+    fit.fit(model, examples, recipe, checkpoints=plan.work / "checkpoints", on_step=step)
     say("scoring")
-    return _finish(plan, model, facts, plan.recipe.steps)
+    return _finish(plan, model, facts, recipe.steps)
+
+
+def _train_as_paper(
+    plan: Plan,
+    recipe: PaperRecipe,
+    on_step: Callable[[int, float], None] | None,
+    say: Callable[[str], None],
+) -> ModelCard:
+    say("reading")
+    training, held_out = (
+        read_tiles(sources, size_px=recipe.tile_px, pixel_size_nm=plan.pixel_size_nm)
+        for sources in (plan.training, plan.held_out)
+    )
+    with _quiet():
+        import keras
+
+        from nanostream.segmentation.unet import build_network
+        from nanostream.training.paper import fit_paper
+
+        keras.utils.set_random_seed(recipe.seed)
+        model = build_network(plan.architecture, plan.features)
+    greatest = max(training.greatest, held_out.greatest)
+    say("training")
+    history = fit_paper(
+        model,
+        training.tiles,
+        held_out.tiles,
+        recipe,
+        maximum=lambda _: greatest,
+        on_step=on_step,
+    )
+    say("scoring")
+    facts = _Facts(
+        images=len(training.tiles),
+        hashes=file_hashes(plan.training),
+        sizes_nm=training.sizes_nm,
+        zoom=(1.0, 1.0),
+        normalization="dataset-max",
+        normalization_maximum=max(training.greatest_recorded, held_out.greatest_recorded),
+        steps=history.epochs * recipe.steps_per_epoch,
+        history=asdict(history),
+    )
+    return _finish(plan, model, facts, facts.steps)
 
 
 @dataclass(frozen=True)
@@ -282,7 +353,11 @@ class _Facts:
     hashes: dict[str, str]
     sizes_nm: list[float]
     zoom: tuple[float, float]
-    materials: tuple[str, ...] = field(default=())
+    normalization: Normalization
+    normalization_maximum: float | None
+    steps: int
+    materials: tuple[str, ...] = ()
+    history: dict[str, Any] = field(default_factory=dict)
 
 
 def save_model(folder: Path, card: ModelCard, save_weights: Callable[[Path], object]) -> ModelCard:
@@ -316,8 +391,8 @@ def _finish(plan: Plan, model: keras.Model, facts: _Facts, steps_done: int) -> M
         name=plan.name,
         architecture=base.architecture if base else plan.architecture,
         features=base.features if base else plan.features,
-        normalization=plan.recipe.normalization,
-        normalization_maximum=base.normalization_maximum if base else None,
+        normalization=facts.normalization,
+        normalization_maximum=facts.normalization_maximum,
         threshold=base.threshold if base else 0.5,
         weights=_WEIGHTS,
         weights_sha256=_sha256(weights),
@@ -330,7 +405,7 @@ def _finish(plan: Plan, model: keras.Model, facts: _Facts, steps_done: int) -> M
         command=plan.command,
     )
     if plan.held_out:
-        threshold = _threshold(Base(card, weights), plan)
+        threshold = _threshold(Base(card, weights), plan, by_accuracy=bool(facts.history))
         card = msgspec.structs.replace(card, threshold=threshold)
     return save_model(
         plan.folder,
@@ -343,19 +418,21 @@ def _finish(plan: Plan, model: keras.Model, facts: _Facts, steps_done: int) -> M
     )
 
 
-def _threshold(trained: Base, plan: Plan) -> float:
-    """Threshold by what was held out."""
+def _threshold(trained: Base, plan: Plan, *, by_accuracy: bool) -> float:
+    """Threshold by what was held out; the paper takes it from what was trained on."""
     from nanostream.training.fit import choose_threshold
+    from nanostream.training.paper import choose_threshold_for_accuracy
 
+    choose = choose_threshold_for_accuracy if by_accuracy else choose_threshold
     analyzer = Analyzer(Worker(), model=(trained.card, trained.weights))
     found: list[NDArray[np.float32]] = []
     truths: list[NDArray[np.bool_]] = []
-    for source in plan.held_out:
+    for source in plan.training if by_accuracy else plan.held_out:
         for frame, truth, _ in read_frames(source):
             every = max(1, math.ceil(truth.size / _PIXELS_FOR_THRESHOLD))
             found.append(analyzer(frame).probability.reshape(-1)[::every])
             truths.append(truth.reshape(-1)[::every] > 0)
-    return choose_threshold(np.concatenate(found), np.concatenate(truths))
+    return choose(np.concatenate(found), np.concatenate(truths))
 
 
 def _scores(trained: Base, plan: Plan) -> dict[str, Any]:
@@ -364,6 +441,8 @@ def _scores(trained: Base, plan: Plan) -> dict[str, Any]:
     if not sources:
         return {}
     which = "a test set" if plan.test else "the held-out part, on which the threshold was chosen"
+    if trained.card.normalization == "dataset-max" and not plan.test and plan.base is None:
+        which = "the held-out part, by whose loss the training was ended"
     scores: dict[str, Any] = {
         "set": f"{which}: whole images, masks as of nanostream evaluate",
         "by_material": _by_material(trained, sources, plan),
@@ -422,7 +501,9 @@ def _training_record(plan: Plan, facts: _Facts, steps_done: int) -> dict[str, An
     if plan.base:
         card = plan.base.card
         record["from"] = {"model": card.name, "weights_sha256": card.weights_sha256}
-    if steps_done < plan.recipe.steps:
+    if facts.history:
+        record["history"] = facts.history
+    if steps_done < facts.steps:
         record["early"] = f"not the final model: written after {steps_done} steps"
     return record
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from nanostream.training.datasets import Pair
     from nanostream.training.evaluation import Evaluation, Scores
     from nanostream.training.examples import Source
+    from nanostream.training.fit import Recipe
+    from nanostream.training.paper import PaperRecipe
 
 __all__ = ["evaluate", "simulate_training", "train"]
 
@@ -135,11 +137,13 @@ def train(
         check_new_name,
         check_tensorflow,
         default_recipe,
+        paper_recipe,
         train_model,
     )
 
-    if recipe is RecipeName.paper:
-        msg = "--recipe paper: not part of this version yet; leave it out for the default recipe"
+    paper = recipe is RecipeName.paper
+    if paper and (base or steps):
+        msg = "--recipe paper goes without --from and --steps: it has its own, and begins anew"
         raise ConfigError(msg)
     models = out or user_models()
     check_new_name(name, models)
@@ -154,12 +158,19 @@ def train(
         training, held_out = hold_out(training, part, np.random.default_rng(seed))
     check_tensorflow()
     checkpoints = work or models / name / "unfinished"
+    how: Recipe | PaperRecipe
+    if paper:
+        how = by_paper = paper_recipe(seed=seed)
+        total = by_paper.epochs * by_paper.steps_per_epoch  # at most
+    else:
+        how = by_default = default_recipe(start, steps=steps, seed=seed)
+        total = by_default.steps
     plan = Plan(
         name=name,
         folder=models / name,
         training=training,
         held_out=held_out,
-        recipe=default_recipe(start, steps=steps, seed=seed),
+        recipe=how,
         work=checkpoints,
         base=start,
         pixel_size_nm=pixel_size,
@@ -179,7 +190,7 @@ def train(
         ),
     )
     with stopping() as stop, _progress() as bar:
-        task = bar.add_task("reading", total=plan.recipe.steps)
+        task = bar.add_task("reading", total=total)
         card = train_model(
             plan,
             on_step=_shown_steps(bar, task, stop),

@@ -111,7 +111,7 @@ def test_a_new_network_is_trained_on_a_simulated_set_and_goes_where_it_is_told(t
         (["absent", "--name", "x"], DataSetError, "absent is not a folder"),
         (["mine", "--name", "default"], ModelError, "there is a model 'default' already"),
         (["mine", "--name", "../x"], ModelError, "letters, digits"),
-        (["mine", "--name", "x", "--recipe", "paper"], ConfigError, "not part of this version yet"),
+        (["mine", "--name", "x", "--recipe", "paper", "--steps", "9"], ConfigError, "begins anew"),
         (["mine", "--name", "x", "--from", "unheard-of"], ModelError, "unheard-of"),
         (["mine", "--name", "x", "--holdout", "1"], ConfigError, "--holdout 1"),
         (["mine", "--name", "x", "--holdout", "0"], ConfigError, "goes with --from"),

@@ -11,9 +11,11 @@ pytest.importorskip("tensorflow", reason="the extra [worker] is not installed")
 
 from nanostream.errors import DataSetError
 from nanostream.segmentation.models import find_model
+from nanostream.segmentation.normalization import median_filter
 from nanostream.segmentation.weights import read_weights
 from nanostream.training import fit
 from nanostream.training.examples import find_sources
+from nanostream.training.paper import PaperRecipe
 from nanostream.training.runs import Base, Plan, default_recipe, train_model
 
 pytestmark = pytest.mark.timeout(240)
@@ -93,6 +95,28 @@ def test_fine_tuning_begins_with_the_weights_and_scaling_of_its_base(plan: Plan)
         # Moments of the batch normalisation, the last two, follow the new images.
         for one, other in zip(before[:4], after[:4], strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_the_papers_recipe_gives_a_model_scaled_by_the_greatest_count(plan: Plan) -> None:
+    for path in plan.training[0].file.parent.glob("*.npy"):
+        np.save(path, np.load(path).astype(np.uint16) * 4)
+    recipe = PaperRecipe(tile_px=96, crop_px=64, samples_per_epoch=4, batch=2, epochs=2, seed=1)
+
+    card = train_model(replace(plan, recipe=recipe))
+
+    counts = [
+        median_filter(np.load(source.file)).max()
+        for source in find_sources([plan.training[0].file.parent]).sources
+    ]
+    assert (card.normalization, card.normalization_maximum) == ("dataset-max", max(counts))
+    assert card.training["recipe"]["samples_per_epoch"] == 4
+    assert len(card.training["history"]["validation_loss"]) == 2
+    assert read_weights(plan.folder / card.weights, (4, 8))
+
+
+def test_images_too_small_for_the_papers_tiles_are_refused(plan: Plan) -> None:
+    with pytest.raises(DataSetError, match="no tile of 512 x 512 px"):
+        train_model(replace(plan, recipe=PaperRecipe()))
 
 
 def test_fine_tuning_is_gentle_and_its_average_spans_a_part_of_its_steps() -> None:
