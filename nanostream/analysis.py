@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -41,6 +42,8 @@ class Analyzer:
         Model, threshold, tiles, device.
     normalization_maximum : float, optional
         For models scaled by the data set's maximum: what the session has seen so far.
+    model : tuple of ModelCard and Path, optional
+        Card and weights of a model that has no name yet, instead of the settings'.
 
     Raises
     ------
@@ -48,9 +51,15 @@ class Analyzer:
         If the model or the device cannot be used.
     """
 
-    def __init__(self, settings: Worker, *, normalization_maximum: float | None = None) -> None:
+    def __init__(
+        self,
+        settings: Worker,
+        *,
+        normalization_maximum: float | None = None,
+        model: tuple[ModelCard, Path] | None = None,
+    ) -> None:
         self.settings = settings
-        card, weights = find_model(settings.model)
+        card, weights = model or find_model(settings.model)
         self.card: ModelCard = card
         self.threshold = settings.threshold or card.threshold
         self._network = load_network(

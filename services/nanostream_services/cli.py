@@ -35,7 +35,7 @@ from nanostream_services.command_groups import (
     quarantine_app,
 )
 from nanostream_services.loop import Stop, printable, start_log, stopping
-from nanostream_services.training_commands import evaluate
+from nanostream_services.training_commands import evaluate, simulate_training, train
 
 if TYPE_CHECKING:
     from nanostream_services.doctor import Finding
@@ -52,6 +52,8 @@ app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(keys_app, name="keys")
 app.add_typer(config_app, name="config")
 app.command()(evaluate)
+app.command()(train)
+app.command("simulate-training")(simulate_training)
 
 _INTERRUPTED = 130
 #: Warnings that `segment` prints; the tables have all.
