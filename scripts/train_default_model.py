@@ -17,6 +17,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from nanostream.segmentation.weights import HALF_FEATURES
 from nanostream.training.examples import Source
 from nanostream.training.runs import Plan, default_recipe, train_model
 from nanostream.training.sets import SetPlan, simulate_set
@@ -65,6 +66,8 @@ def train(arguments: argparse.Namespace, sources: dict[str, list[Source]]) -> No
         test=sources["test"],
         recipe=recipe,
         work=arguments.work,
+        architecture="unet-half",
+        features=HALF_FEATURES,
         early_steps=arguments.early_steps,
         licence="BSD-3-Clause",
         command=f"python scripts/{Path(__file__).name} --work WORK --seed {arguments.seed} "
@@ -90,13 +93,13 @@ def main() -> None:
     """Run the stages in turn."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="folder for scenes, checkpoints")
-    parser.add_argument("--seed", type=int, default=2026, help="of scenes, weights and batches")
-    parser.add_argument("--scenes", type=int, default=300, help="scenes to train on, 4 images each")
-    parser.add_argument("--validation-scenes", type=int, default=40)
-    parser.add_argument("--test-scenes", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=2027, help="of scenes, weights and batches")
+    parser.add_argument("--scenes", type=int, default=700, help="scenes to train on, 4 images each")
+    parser.add_argument("--validation-scenes", type=int, default=84)
+    parser.add_argument("--test-scenes", type=int, default=105)
     parser.add_argument("--size-px", type=int, default=512)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
-    parser.add_argument("--steps", type=int, default=4400)
+    parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--early-steps", type=int, default=0, help="write a first model here, too")
     parser.add_argument("--out", type=Path, default=FOLDER, help="where weights and card go")
     arguments = parser.parse_args()

@@ -19,6 +19,7 @@ from nanostream.errors import ModelError
 
 __all__ = [
     "BATCH_NORM_EPSILON",
+    "HALF_FEATURES",
     "PAPER_FEATURES",
     "Architecture",
     "Arrays",
@@ -30,6 +31,9 @@ Architecture = Literal["unet", "unet-half"]
 """The paper's network, or ours, see `nanostream.segmentation.unet`."""
 
 PAPER_FEATURES: tuple[int, ...] = (4, 8, 16, 32)
+
+HALF_FEATURES: tuple[int, ...] = (16, 24, 32, 64)
+"""Of the shipped network at half the resolution."""
 
 #: As stored in the configuration of the published networks (Keras' own default is 1e-3).
 BATCH_NORM_EPSILON = 1e-4

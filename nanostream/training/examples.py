@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from nanostream.training.fit import Examples
 
 __all__ = [
+    "LEAST_ELECTRONS_PER_PX",
     "MIN_SIDE_PX",
     "TILE_PX",
     "Found",
@@ -60,6 +61,10 @@ __all__ = [
 #: Side of the tiles that larger micrographs are cut into. They are scaled each by its own
 #: moments, which should be near those of the whole micrograph that the live network sees.
 TILE_PX = 1024
+
+#: Simulated exposures of fewer electrons are left out. At fine pixel sizes the lowest doses leave
+#: less than one a pixel; nobody records that, and a network learns from it to guess.
+LEAST_ELECTRONS_PER_PX = 4.0
 
 #: Micrographs below are refused: four poolings leave 4 px of them.
 MIN_SIDE_PX = 64
@@ -213,12 +218,18 @@ def read_frames(
         with np.load(source.file) as stored:
             pixels, instances = stored["pixels"], stored["instances"].astype(np.int32)
             scene = json.loads(str(stored["scene"]))
+        electrons_per_px = [
+            exposure["dose_e_per_a2"] * (10.0 * scene["pixel_size_nm"]) ** 2
+            for exposure in scene["exposures"]
+        ]
         materials = "+".join(sorted({particle["material"] for particle in scene["particles"]}))
         scene_nm = float(scene["pixel_size_nm"])
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         msg = f"{source.file}: not a scene of nanostream simulate-training ({error}); delete it"
         raise DataSetError(msg) from error
     for z, image in enumerate(pixels):
+        if electrons_per_px[z] < LEAST_ELECTRONS_PER_PX:
+            continue
         section = SectionId(source.file.name, z)
         yield Frame(section=section, pixels=image, pixel_size_nm=scene_nm), instances, materials
 
