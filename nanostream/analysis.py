@@ -85,17 +85,21 @@ class Analyzer:
         zoom = self._zoom(frame)
         return max(1, round(frame.pixels.size * zoom * zoom))
 
+    def scaled(self, frame: Frame) -> tuple[NDArray[np.float32], float | None]:
+        """A micrograph as the network sees it, and the maximum it was divided by, if by one."""
+        filtered = median_filter(frame.pixels)
+        if self.card.normalization in ("image-max", "dataset-max"):
+            filtered = without_shift(filtered)
+        filtered = resample(filtered, self._zoom(frame))
+        maximum = self._maximum(filtered)
+        return normalize(filtered, self.card.normalization, maximum=maximum), maximum
+
     def __call__(self, frame: Frame) -> Segmentation:
         """Segment one micrograph."""
         timings = dict(frame.timings_s)
         shape = (frame.pixels.shape[0], frame.pixels.shape[1])
         with _timed(timings, "filter_s"):
-            filtered = median_filter(frame.pixels)
-            if self.card.normalization in ("image-max", "dataset-max"):
-                filtered = without_shift(filtered)
-            filtered = resample(filtered, self._zoom(frame))
-            maximum = self._maximum(filtered)
-            image = normalize(filtered, self.card.normalization, maximum=maximum)
+            image, maximum = self.scaled(frame)
         with _timed(timings, "predict_s"):
             seen = self._predict(image)
             probability = to_shape(seen, shape)

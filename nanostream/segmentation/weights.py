@@ -6,6 +6,7 @@ a file is executed: a ``.keras`` archive is read as a zip of arrays, its configu
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -111,7 +112,7 @@ def multiply_adds_per_px(features: Sequence[int], architecture: Architecture = "
     depths = [*([0] if half else []), *range(levels), levels, levels, *up, 0]
     kernels = [shapes[0] for _, shapes in _expected(features, architecture) if len(shapes) == 2]
     return sum(
-        float(np.prod(kernel)) / 4 ** (depth + half)
+        math.prod(kernel) / float(4 ** (depth + half))
         for kernel, depth in zip(kernels, depths, strict=True)
     )
 

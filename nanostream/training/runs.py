@@ -20,7 +20,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from nanostream.analysis import Analyzer, versions
 from nanostream.config import Worker
 from nanostream.errors import DataSetError, ModelError
+from nanostream.segmentation.domain import describe, fit_reference, unsure_fraction
 from nanostream.segmentation.models import (
     NO_TENSORFLOW,
     ModelCard,
@@ -43,6 +44,7 @@ from nanostream.segmentation.models import (
 )
 from nanostream.segmentation.weights import PAPER_FEATURES, Architecture
 from nanostream.training import evaluation
+from nanostream.training.calibration import fit_calibration
 from nanostream.training.examples import (
     Source,
     file_hashes,
@@ -405,8 +407,7 @@ def _finish(plan: Plan, model: keras.Model, facts: _Facts, steps_done: int) -> M
         command=plan.command,
     )
     if plan.held_out:
-        threshold = _threshold(Base(card, weights), plan, by_accuracy=bool(facts.history))
-        card = msgspec.structs.replace(card, threshold=threshold)
+        card = _settled(card, weights, plan, by_accuracy=bool(facts.history))
     return save_model(
         plan.folder,
         msgspec.structs.replace(
@@ -418,21 +419,52 @@ def _finish(plan: Plan, model: keras.Model, facts: _Facts, steps_done: int) -> M
     )
 
 
-def _threshold(trained: Base, plan: Plan, *, by_accuracy: bool) -> float:
-    """Threshold by what was held out; the paper takes it from what was trained on."""
+def _settled(card: ModelCard, weights: Path, plan: Plan, *, by_accuracy: bool) -> ModelCard:
+    """The card with calibration, threshold and domain.
+
+    Calibration and threshold are chosen on what was held out (the paper's threshold on what was
+    trained on), the domain is that of the training micrographs.
+    """
     from nanostream.training.fit import choose_threshold
     from nanostream.training.paper import choose_threshold_for_accuracy
 
+    found, truths, _ = _predicted(Analyzer(Worker(), model=(card, weights)), plan.held_out)
+    # A network that is no better than chance stays as it is: its scores will tell.
+    with suppress(ValueError):
+        calibration = fit_calibration(found, truths)
+        card = msgspec.structs.replace(card, calibration=calibration)
+    analyzer = Analyzer(Worker(), model=(card, weights))
+    found, truths, unsure = _predicted(analyzer, plan.held_out)
+    if by_accuracy:
+        found, truths, _ = _predicted(analyzer, plan.training)
     choose = choose_threshold_for_accuracy if by_accuracy else choose_threshold
-    analyzer = Analyzer(Worker(), model=(trained.card, trained.weights))
+    threshold = choose(np.concatenate(found), np.concatenate(truths))
+    looks = [
+        describe(analyzer.scaled(frame)[0])
+        for source in plan.training
+        for frame, _, _ in read_frames(source, pixel_size_nm=plan.pixel_size_nm)
+    ]
+    domain = None
+    with suppress(ValueError):  # fewer than 20 micrographs say nothing about what is usual
+        domain = fit_reference(np.array(looks), np.array(unsure))
+    return msgspec.structs.replace(card, threshold=threshold, domain=domain)
+
+
+def _predicted(
+    analyzer: Analyzer, sources: Sequence[Source]
+) -> tuple[list[NDArray[np.float32]], list[NDArray[np.bool_]], list[float]]:
+    """Probabilities and truths of a part of the pixels, flat, and the unsure fractions."""
     found: list[NDArray[np.float32]] = []
     truths: list[NDArray[np.bool_]] = []
-    for source in plan.training if by_accuracy else plan.held_out:
+    unsure: list[float] = []
+    for source in sources:
         for frame, truth, _ in read_frames(source):
             every = max(1, math.ceil(truth.size / _PIXELS_FOR_THRESHOLD))
-            found.append(analyzer(frame).probability.reshape(-1)[::every])
+            probability = analyzer(frame).probability
+            found.append(probability.reshape(-1)[::every])
             truths.append(truth.reshape(-1)[::every] > 0)
-    return choose(np.concatenate(found), np.concatenate(truths))
+            unsure.append(unsure_fraction(probability))
+    return found, truths, unsure
 
 
 def _scores(trained: Base, plan: Plan) -> dict[str, Any]:
