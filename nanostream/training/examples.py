@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from nanostream.training.fit import Examples
 
 __all__ = [
+    "BARE",
     "LEAST_ELECTRONS_PER_PX",
     "MIN_SIDE_PX",
     "TILE_PX",
@@ -61,6 +62,9 @@ __all__ = [
 #: Side of the tiles that larger micrographs are cut into. They are scaled each by its own
 #: moments, which should be near those of the whole micrograph that the live network sees.
 TILE_PX = 1024
+
+#: Name of what has no material, in tables.
+BARE = "bare support"
 
 #: Simulated exposures of fewer electrons are left out. At fine pixel sizes the lowest doses leave
 #: less than one a pixel; nobody records that, and a network learns from it to guess.

@@ -46,6 +46,7 @@ from nanostream.segmentation.weights import PAPER_FEATURES, Architecture
 from nanostream.training import evaluation
 from nanostream.training.calibration import fit_calibration
 from nanostream.training.examples import (
+    BARE,
     Source,
     file_hashes,
     read_examples,
@@ -492,7 +493,10 @@ def _by_material(model: Base, sources: Sequence[Source], plan: Plan) -> dict[str
     analyzer = Analyzer(settings, model=(model.card, model.weights))
     sections = [
         evaluation.evaluate_section(
-            truth, analyzer(frame), group=material, min_area_px=settings.min_area_px
+            truth,
+            analyzer(frame),
+            group=material if source.pairs else material or BARE,
+            min_area_px=settings.min_area_px,
         )
         for source in sources
         for frame, truth, material in read_frames(source, pixel_size_nm=plan.pixel_size_nm)

@@ -8,7 +8,6 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,13 +27,12 @@ from rich.progress import (
 from rich.table import Column, Table
 
 from nanostream.config import Config, override
-from nanostream.errors import ConfigError, DataSetError
+from nanostream.errors import ConfigError
 from nanostream_services.command_groups import add_row
 from nanostream_services.loop import Stop, stopping
 
 if TYPE_CHECKING:
     from nanostream.segmentation.models import ModelCard
-    from nanostream.training.datasets import Pair
     from nanostream.training.evaluation import Evaluation, Scores
     from nanostream.training.examples import Source
     from nanostream.training.fit import Recipe
@@ -307,14 +305,16 @@ def _progress() -> Progress:
 
 def evaluate(
     folders: Annotated[
-        list[Path], typer.Argument(help="Micrographs with label PNGs; subfolders, too.")
+        list[Path],
+        typer.Argument(help="Micrographs with label PNGs, or simulated ones; subfolders, too."),
     ],
     model: Annotated[str | None, typer.Option(help="See: nanostream models list.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Instead of the model card's.")] = None,
     group_by: Annotated[
         str,
         typer.Option(
-            help="folder, or a regular expression: its first group, or all that it finds."
+            help="folder, or a regular expression: its first group, or all that it finds. "
+            "Simulated ones always go by material."
         ),
     ] = "folder",
     pixel_size: Annotated[
@@ -333,30 +333,28 @@ def evaluate(
         if file is not None and not file.parent.is_dir():
             msg = f"{file}: there is no folder {file.parent}; make it, or choose another"
             raise ConfigError(msg)
-    pairs = _pairs(folders)
-    group_of = _grouping(group_by, [pair.image for pair in pairs])
+    sources = _sources(folders)
+    group_of = _grouping(group_by, [source.file for source in sources])
 
     from nanostream.analysis import Analyzer
-    from nanostream.training.datasets import read_pair
+    from nanostream.training.examples import BARE, read_frames
 
     analyzer = Analyzer(worker)
     sections = []
     with stopping() as stop, Progress(console=Console(stderr=True), transient=True) as bar:
-        for pair in bar.track(pairs, description="evaluating"):
-            if stop.is_set():
-                raise typer.Exit(_INTERRUPTED)
-            frame, truth = read_pair(pair)
-            if frame.pixel_size_nm is None:
-                frame = replace(frame, pixel_size_nm=pixel_size)
-            sections.append(
-                evaluation.evaluate_section(
-                    truth,
-                    analyzer(frame),
-                    section=f"{pair.image.as_posix()}#{pair.z}",
-                    group=group_of(pair.image),
-                    min_area_px=worker.min_area_px,
+        for source in bar.track(sources, description="evaluating"):
+            for frame, truth, material in read_frames(source, pixel_size_nm=pixel_size):
+                if stop.is_set():
+                    raise typer.Exit(_INTERRUPTED)
+                sections.append(
+                    evaluation.evaluate_section(
+                        truth,
+                        analyzer(frame),
+                        section=f"{source.file.as_posix()}#{frame.section.z}",
+                        group=group_of(source.file) if source.pairs else material or BARE,
+                        min_area_px=worker.min_area_px,
+                    )
                 )
-            )
     found = evaluation.evaluate(
         sections,
         model=analyzer.card.name,
@@ -369,25 +367,6 @@ def evaluate(
         json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
     if figure is not None:
         evaluation.draw_evaluation(found, figure)
-
-
-def _pairs(folders: list[Path]) -> list[Pair]:
-    """Every labelled section once; what has no partner is named."""
-    from nanostream.training.datasets import pair_labels
-
-    pairings = [pair_labels(folder) for folder in dict.fromkeys(folders)]
-    pairs = list(dict.fromkeys(pair for pairing in pairings for pair in pairing.pairs))
-    unlabelled = [name for pairing in pairings for name in pairing.unlabelled]
-    strays = [str(path) for pairing in pairings for path in pairing.strays]
-    _say_partners(unlabelled, strays)
-    if not pairs:
-        where = ", ".join(map(str, folders))
-        msg = (
-            f"{where}: not one micrograph with its label; the label of gold.mrc is gold.png, "
-            "gold_label.png or label_gold.png beside it, of its section 3 gold.z3.png"
-        )
-        raise DataSetError(msg)
-    return pairs
 
 
 def _say_partners(unlabelled: list[str], strays: list[str]) -> None:
