@@ -9,7 +9,10 @@ import pytest
 
 pytest.importorskip("tensorflow", reason="the extra [worker] is not installed")
 
+from nanostream.analysis import Analyzer
+from nanostream.config import Worker
 from nanostream.errors import DataSetError
+from nanostream.records import Frame, SectionId
 from nanostream.segmentation.models import find_model
 from nanostream.segmentation.normalization import median_filter
 from nanostream.segmentation.weights import read_weights
@@ -27,19 +30,23 @@ class StopError(Exception):
     pass
 
 
+def make_discs(folder: Path, count: int, size_px: int) -> None:
+    """Dark discs on noise, with their labels."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:size_px, :size_px]
+    folder.mkdir()
+    for number in range(count):
+        cy, cx = rng.uniform(size_px / 3, 2 * size_px / 3, 2)
+        disc = (y - cy) ** 2 + (x - cx) ** 2 < (size_px / 4) ** 2
+        pixels = (1000 + 60 * rng.standard_normal(disc.shape) - 400 * disc).astype(np.int16)
+        np.save(folder / f"{number:02d}.npy", pixels)
+        png = cv2.imencode(".png", np.uint8(255 * disc))[1]
+        (folder / f"{number:02d}_label.png").write_bytes(png.tobytes())
+
+
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    """Dark discs on noise."""
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:96, :96]
-    (tmp_path / "discs").mkdir()
-    for number in range(3):
-        cy, cx = rng.uniform(32, 64, 2)
-        disc = (y - cy) ** 2 + (x - cx) ** 2 < 24**2
-        pixels = (1000 + 60 * rng.standard_normal(disc.shape) - 400 * disc).astype(np.int16)
-        np.save(tmp_path / "discs" / f"{number}.npy", pixels)
-        png = cv2.imencode(".png", np.uint8(255 * disc))[1]
-        (tmp_path / "discs" / f"{number}_label.png").write_bytes(png.tobytes())
+    make_discs(tmp_path / "discs", 3, 96)
     sources = find_sources([tmp_path / "discs"]).sources
     return Plan(
         name="discs",
@@ -128,3 +135,25 @@ def test_fine_tuning_is_gentle_and_its_average_spans_a_part_of_its_steps() -> No
     for steps in (10, 200, 1000):
         momentum = default_recipe(base, steps=steps).averaging
         assert momentum**steps < 0.01  # of the old weights' share
+
+
+def test_a_card_says_how_sure_and_how_usual_micrographs_are(plan: Plan, tmp_path: Path) -> None:
+    make_discs(tmp_path / "many", 24, 256)
+    sources = find_sources([tmp_path / "many"]).sources
+
+    card = train_model(replace(plan, training=sources[:21], held_out=sources[21:]))
+
+    assert card.calibration is not None
+    assert card.domain is not None
+    analyzer = Analyzer(Worker(), model=(card, plan.folder / card.weights))
+    rng = np.random.default_rng(5)
+    usual = analyzer(as_frame(np.load(sources[21].file)))
+    strange = analyzer(as_frame(rng.normal(1000, 60, (256, 256)).cumsum(0).astype(np.float32)))
+    assert strange.domain_score < 0.01 < usual.domain_score
+    assert "unlike the training data" in strange.warning
+    # Fewer than 20 micrographs do not say what is usual.
+    assert train_model(replace(plan, folder=tmp_path / "few", work=tmp_path / "w")).domain is None
+
+
+def as_frame(pixels: np.ndarray) -> Frame:
+    return Frame(section=SectionId("disc.npy", 0), pixels=pixels, pixel_size_nm=None)
