@@ -37,6 +37,7 @@ def simulate(arguments: argparse.Namespace) -> dict[str, list[Source]]:
         "validation": arguments.validation_scenes,
         "test": arguments.test_scenes,
         "train": arguments.scenes,
+        "bare": arguments.bare_scenes,
     }
     sources = {}
     for name, count in counts.items():
@@ -61,7 +62,7 @@ def train(arguments: argparse.Namespace, sources: dict[str, list[Source]]) -> No
     plan = Plan(
         name="default",
         folder=arguments.out,
-        training=sources["train"],
+        training=[*sources["train"], *sources["bare"]],
         held_out=sources["validation"],
         test=sources["test"],
         recipe=recipe,
@@ -71,7 +72,8 @@ def train(arguments: argparse.Namespace, sources: dict[str, list[Source]]) -> No
         early_steps=arguments.early_steps,
         licence="BSD-3-Clause",
         command=f"python scripts/{Path(__file__).name} --work WORK --seed {arguments.seed} "
-        f"--scenes {arguments.scenes} --validation-scenes {arguments.validation_scenes} "
+        f"--scenes {arguments.scenes} --bare-scenes {arguments.bare_scenes} "
+        f"--validation-scenes {arguments.validation_scenes} "
         f"--test-scenes {arguments.test_scenes} --size-px {arguments.size_px} "
         f"--steps {arguments.steps}",
     )
@@ -95,11 +97,12 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for scenes, checkpoints")
     parser.add_argument("--seed", type=int, default=2027, help="of scenes, weights and batches")
     parser.add_argument("--scenes", type=int, default=700, help="scenes to train on, 4 images each")
+    parser.add_argument("--bare-scenes", type=int, default=100, help="without particles, besides")
     parser.add_argument("--validation-scenes", type=int, default=84)
     parser.add_argument("--test-scenes", type=int, default=105)
     parser.add_argument("--size-px", type=int, default=512)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
-    parser.add_argument("--steps", type=int, default=9000)
+    parser.add_argument("--steps", type=int, default=6500)
     parser.add_argument("--early-steps", type=int, default=0, help="write a first model here, too")
     parser.add_argument("--out", type=Path, default=FOLDER, help="where weights and card go")
     arguments = parser.parse_args()

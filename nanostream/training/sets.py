@@ -33,7 +33,7 @@ from nanostream.errors import ConfigError, DataSetError
 __all__ = ["NAMES", "SET_FILE", "SetPlan", "StopFlag", "scene_path", "scene_rng", "simulate_set"]
 
 #: Sets that share a seed and no scene.
-NAMES = ("train", "validation", "test")
+NAMES = ("train", "validation", "test", "bare")
 
 #: In a set's folder: how its scenes were drawn.
 SET_FILE = "set.json"
@@ -67,7 +67,8 @@ class SetPlan:
     materials
         What the particles may be made of; all that can be simulated if empty.
     name
-        One of `NAMES`: sets of one seed and different names have no scene in common.
+        One of `NAMES`: sets of one seed and different names have no scene in common. "bare" has
+        supports without particles, most of them with soot or dirt.
     in_turn
         Scene k has the material k modulo their number alone, so that each gets its own score.
     """
@@ -196,6 +197,7 @@ def _simulate_one(path: Path, plan: SetPlan, number: int) -> int:
         scene_rng(plan.seed, plan.name, number),
         size_px=plan.size_px,
         materials=plan.materials_of(number),
+        bare=plan.name == "bare",
     )
     simulation.save_micrographs(path, simulation.simulate_micrographs(scene))
     return number
@@ -278,6 +280,7 @@ def _adopt(folder: Path, plan: SetPlan) -> None:
         scene_rng(plan.seed, plan.name, number),
         size_px=plan.size_px,
         materials=plan.materials_of(number),
+        bare=plan.name == "bare",
     )
     try:
         with np.load(there) as stored:
