@@ -88,7 +88,7 @@ def most_varied(maps: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     """
     deviation = maps.std((0, 1))
     order = np.argsort(-deviation, kind="stable")[:count]
-    return order[deviation[order] > 0]
+    return np.asarray(order[deviation[order] > 0])
 
 
 def draw_activations(

@@ -58,7 +58,7 @@ class PaperRecipe:
         Side of what is cut out of a turned tile. No number of the paper: it keeps 512 px, and
         the published scripts fill the corners from the opposite side (``fill_mode="wrap"``).
         352 is the greatest side of which nothing has to be made up; see
-        ``docs/decisions/0007-the-paper-again.md``.
+        ``docs/decisions/0010-the-paper-again.md``.
     samples_per_epoch
         Turned and mirrored samples of an epoch, 1,000 (section II C). The published scripts give
         Keras 1,000 as ``steps_per_epoch``, which are batches: 20,000 samples.
