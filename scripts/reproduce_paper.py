@@ -849,7 +849,7 @@ def write_report(
         + " (paper: Au 33 %, CdSe 12 %).",
         "",
         "Otherwise than in the paper, with reasons in",
-        "[decisions/0007](../decisions/0007-the-paper-again.md): turned samples are cut to "
+        "[decisions/0010](../decisions/0010-the-paper-again.md): turned samples are cut to "
         f"{plan['crop_px']} px, and the batch",
         "normalisation's moments have a momentum of 0.9.",
         "",

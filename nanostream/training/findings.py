@@ -273,6 +273,5 @@ def stands(ours: float, paper: float | None) -> str:
     """Where a number of ours stands to the paper's."""
     if paper is None:
         return ""
-    if abs(ours - paper) <= AGREES_WITHIN:
-        return "agrees"
-    return f"{'higher' if ours > paper else 'lower'} by {abs(ours - paper):.2f}"
+    off = round(abs(ours - paper), 2)  # the paper's numbers have two digits
+    return "agrees" if off <= AGREES_WITHIN else f"{'higher' if ours > paper else 'lower'} by {off}"

@@ -40,7 +40,7 @@ __all__ = [
     "predict_tiles",
 ]
 
-#: Thresholds that `choose_threshold_for_accuracy` tells apart, and its histogram's bins.
+#: One over the step of `choose_threshold_for_accuracy`.
 _THRESHOLDS = 1000
 
 
@@ -58,7 +58,7 @@ class PaperRecipe:
         Side of what is cut out of a turned tile. No number of the paper: it keeps 512 px, and
         the published scripts fill the corners from the opposite side (``fill_mode="wrap"``).
         352 is the greatest side of which nothing has to be made up; see
-        ``docs/decisions/0007-the-paper-again.md``.
+        ``docs/decisions/0010-the-paper-again.md``.
     samples_per_epoch
         Turned and mirrored samples of an epoch, 1,000 (section II C). The published scripts give
         Keras 1,000 as ``steps_per_epoch``, which are batches: 20,000 samples.
@@ -332,12 +332,12 @@ def choose_threshold_for_accuracy(
     if probabilities.shape != labels.shape:
         msg = f"probabilities {probabilities.shape} and labels {labels.shape} differ in shape"
         raise ValueError(msg)
-    # Bin k has the pixels above the threshold k / 1000, and not above the next.
-    number = np.ceil(probabilities.astype(np.float64) * _THRESHOLDS).astype(np.int64) - 1
-    number = np.clip(number, 0, _THRESHOLDS - 1)
+    # Compared in the type of the probabilities, as a mask is made. Bin k is above k thresholds.
+    tried = (np.arange(1, _THRESHOLDS) / _THRESHOLDS).astype(probabilities.dtype)
+    number = np.searchsorted(tried, probabilities, side="left")
     particle = np.bincount(number[labels], minlength=_THRESHOLDS)
     background = np.bincount(number[~labels], minlength=_THRESHOLDS)
-    # At the threshold k / 1000 the bins below k are background.
+    # At the threshold k / 1000 the bins from k on are particle.
     right = particle[::-1].cumsum()[::-1][1:] + background.cumsum()[:-1]
     best = np.flatnonzero(right == right.max()) + 1
     return float(best[np.argmin(np.abs(best - _THRESHOLDS // 2))]) / _THRESHOLDS
