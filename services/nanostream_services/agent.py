@@ -73,6 +73,7 @@ def run_agent(config: Config, stop: Stop) -> None:
     ledger = Path(config.watch.ledger or Path(config.sink.session) / "ledger.db")
     with Ledger(ledger) as memory:
         agent = _Agent(config, root, memory)
+        logger.info("ready: %s sections of %s known", memory.seen, root)
         try:
             while not stop.is_set():
                 agent.step()

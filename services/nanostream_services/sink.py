@@ -51,6 +51,7 @@ def run_sink(config: Config, stop: Stop) -> None:
         raise ConfigError(msg)
     with Store(Path(config.sink.session), config) as store:
         sink = _Sink(config, store)
+        logger.info("ready: %s sections in %s", store.counts()["sections"], store.folder)
         try:
             while not stop.is_set():
                 sink.step(LONGEST_WAIT_S)

@@ -306,6 +306,7 @@ class _Bench:
     def _work(self) -> None:
         try:
             self._analyzer.warm_up()  # here, so that the agent need not wait for it
+            logger.info("ready: model %s has been tried out", self._analyzer.card.name)
         except Exception:  # every section will say why
             logger.exception("the network cannot be tried out")
         while (frame := self._todo.get()) is not None:
