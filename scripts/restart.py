@@ -37,7 +37,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nanostream.acquisition.simulator import StackWriter
-from nanostream.results.store import DATABASE
+from nanostream.results.folders import DATABASE
 
 LIMIT_S = 3.0
 ROLES = ("agent", "sink", "worker")

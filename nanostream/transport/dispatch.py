@@ -78,6 +78,7 @@ class WorkerBeat:
     detail: str = ""
     received: int = 0
     link: int = 0
+    model: str = ""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 #: Raised with every change of the bytes; peers of another version are refused by name.
-PROTOCOL = 2
+PROTOCOL = 3
 
 #: SerialEM cannot write a larger section (KStoreMRC.cpp computes its size in a 32-bit int).
 MAX_SECTION_BYTES = 2**31 - 1
@@ -67,6 +67,8 @@ class Beat(Struct, frozen=True, tag="beat"):
     The first one says hello; ``slots`` is the worker's credit. One is sent at once whenever a
     computation starts, so that a crash can be laid at the right section's door. ``received`` is the
     highest number of a frame that came, ``link`` counts how often the connection was made.
+    ``model`` is the name of the worker's model and its weights' SHA-256; while it is ``loading``
+    them it cannot compute yet.
     """
 
     slots: int
@@ -75,6 +77,8 @@ class Beat(Struct, frozen=True, tag="beat"):
     detail: str = ""
     received: int = 0
     link: int = 0
+    model: str = ""
+    loading: bool = False
 
 
 class Pong(Struct, frozen=True, tag="pong"):

@@ -187,7 +187,9 @@ class _Agent:
     def _hear(self, worker: str, message: m.Message | MessageError) -> None:
         match message:
             case m.Beat():
-                self._decide(d.WorkerBeat(worker, *msgspec.structs.astuple(message)))
+                told = msgspec.structs.asdict(message)
+                del told["loading"]  # its slots say as much
+                self._decide(d.WorkerBeat(worker, **told))
                 self._server.send(worker, m.Pong(self._server.instance))
             case m.Done(section):
                 self._decide(d.SectionDone(section))

@@ -13,7 +13,7 @@ from nanostream.config import Config, Network
 from nanostream.errors import SessionError
 from nanostream.particles.measures import measure_particles, summarize
 from nanostream.records import Frame, Result, SectionId, Segmentation
-from nanostream.results.store import Store
+from nanostream.results.store import Store, diameters
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Client, Subscriber, free_network, wait
 from nanostream_services.sink import _Sink, _Sizes, _small_mask
@@ -277,7 +277,16 @@ def test_the_snapshot_is_published_and_counts_what_was_stored_before(desk):
     heard = []
     desk.until(lambda: heard.append(listener.receive()) or heard[-1], "a snapshot")
     assert (heard[-1].stored, heard[-1].particles_total) == (1, 2)
-    assert sum(heard[-1].diameter_counts) == 2
+    desk.until(lambda: sum(desk.snapshot().diameter_counts) == 2, "the sizes")
+
+
+def test_a_size_is_in_the_histogram_once_although_it_is_stored_while_earlier_ones_are_read(desk):
+    desk.asked(desk.client(), a_result(0))
+    last = desk.store.last_particle()
+    desk.asked(desk.client(), a_result(1))  # counted when it comes
+    read = [px for some, _ in diameters(desk.folder, last) for px in some]
+    assert len(read) == 2
+    assert [len(some) for some, _ in diameters(desk.folder, desk.store.last_particle())] == [4]
 
 
 def test_another_writer_is_kept_out(desk):
@@ -289,7 +298,9 @@ def test_another_writer_is_kept_out(desk):
 
 
 def sizes(px, nm=()):
-    return _Sizes(np.array(px, np.float64), np.array(nm, np.float64))
+    running = _Sizes()
+    running.add(np.array(px, np.float64), np.array(nm, np.float64))
+    return running
 
 
 def test_every_particle_is_in_one_bar_of_the_histogram():
