@@ -148,7 +148,7 @@ class Worker(Section, frozen=True):
     model: str = "default"
     threshold: Annotated[float, Meta(gt=0, lt=1)] | None = None
     min_area_px: Annotated[int, Meta(ge=0)] = 100
-    tile_px: Annotated[int, Meta(ge=256, le=8192)] = 1024
+    tile_px: Annotated[int, Meta(ge=256, le=8192)] = 2048
     batch: Count = 1
     device: Annotated[str, Meta(pattern="^(?i:auto|cpu|gpu(:[0-9]+)?)$")] = "auto"
     precision: Literal["float32", "mixed"] = "float32"

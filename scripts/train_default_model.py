@@ -25,8 +25,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 FOLDER = Path(__file__).parents[1] / "nanostream" / "segmentation" / "shipped" / "default"
 
-MATERIALS: tuple[str, ...] = ("Au", "Ag", "Pt", "Pd", "CdSe")
-
 SETS = ("train", "validation", "test")
 
 
@@ -42,7 +40,7 @@ def simulate_one(path: Path, seed: int, which: str, number: int, size_px: int) -
     from nanostream.training import simulation
 
     rng = scene_rng(seed, which, number)
-    materials = MATERIALS
+    materials = simulation.MATERIALS
     if which == "test":  # one material in turn, so that each has its score
         materials = (materials[number % len(materials)],)
     scene = simulation.draw_scene(rng, size_px=size_px, materials=materials)

@@ -8,7 +8,7 @@ difference.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from nanostream.errors import ConfigError
+from nanostream.segmentation.weights import Architecture
 
 __all__ = ["FoldedUNet", "choose_device", "receptive_radius_px"]
 
@@ -24,17 +25,19 @@ logger = logging.getLogger(__name__)
 Arrays = Sequence[NDArray[np.float32]]
 
 
-def receptive_radius_px(levels: int) -> int:
+def receptive_radius_px(levels: int, architecture: Architecture = "unet") -> int:
     """How far the network looks, in pixels, for a number of pooling levels.
 
     A 3x3 convolution at a level pooled by ``p`` looks ``p`` pixels further: one in each encoder
     level, two at the bottom and two in each decoder level; each pooling and each upsampling can
-    shift by up to ``p``.
+    shift by up to ``p``. At half the resolution all of that counts twice, and the 6x6 convolution
+    looks 3 pixels beyond its block.
     """
     encoder = pooling = (1 << levels) - 1  # 1 + 2 + 4 + ... over the levels
     bottom = 2 * (1 << levels)
     decoder = 2 * ((1 << levels) - 1)
-    return encoder + bottom + decoder + pooling
+    radius = encoder + bottom + decoder + pooling
+    return 2 * radius + 4 if architecture == "unet-half" else radius
 
 
 def choose_device(wanted: str) -> str:
@@ -84,6 +87,8 @@ class FoldedUNet:
         As `choose_device` gave it.
     mixed : bool
         Compute in bfloat16 on a CPU, float16 on a GPU; the last step stays in float32.
+    architecture : str
+        Which graph, see `nanostream.segmentation.unet`.
     """
 
     def __init__(
@@ -94,10 +99,12 @@ class FoldedUNet:
         levels: int = 4,
         device: str = "/CPU:0",
         mixed: bool = False,
+        architecture: Architecture = "unet",
     ) -> None:
         self.levels = levels
-        self.step_px = 2**levels
-        self.margin_px = receptive_radius_px(levels)
+        half = architecture == "unet-half"
+        self.step_px = 2 ** (levels + half)
+        self.margin_px = receptive_radius_px(levels, architecture)
         self._device = device
         self._dtype = (tf.float16 if "GPU" in device else tf.bfloat16) if mixed else tf.float32
         with tf.device(device):
@@ -105,8 +112,9 @@ class FoldedUNet:
                 tuple(tf.constant(array, self._dtype) for array in fold(arrays, epsilon))
                 for arrays in layers
             ]
+        forward = self._forward_half if half else self._forward
         signature = [tf.TensorSpec((None, None, None, 1), tf.float32)]
-        self._compiled = tf.function(self._forward, input_signature=signature)
+        self._compiled = tf.function(forward, input_signature=signature)
 
     def __call__(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probability of the particle class.
@@ -125,30 +133,57 @@ class FoldedUNet:
         return result
 
     def _forward(self, tiles: Any) -> Any:
+        """The paper's graph."""
         layers = iter(self._layers)
-
-        def convolve(x: Any) -> Any:
-            kernel, bias = next(layers)
-            return tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, "SAME"), bias)
-
         x = tf.cast(tiles, self._dtype)
         skips = []
         for _ in range(self.levels):
-            x = convolve(x)
+            x = _convolve(x, next(layers))
             skips.append(tf.nn.relu(x))
             # The published graph pools before the ReLU.
             x = tf.nn.max_pool2d(x, 2, 2, "VALID")
-        for _ in range(2):
-            x = tf.nn.relu(convolve(x))
-        for skip in reversed(skips):
-            x = tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)
-            x = tf.concat([skip, x], axis=-1)
-            x = tf.nn.relu(convolve(x))
-            x = tf.nn.relu(convolve(x))
+        x = _bottom_and_up(x, skips, layers)
         kernel, bias = next(layers)
-        difference = tf.cast(kernel[..., 1:] - kernel[..., :1], self._dtype)
-        x = tf.nn.conv2d(x, difference, 1, "SAME")
-        return tf.sigmoid(tf.cast(x[..., 0], tf.float32) + tf.cast(bias[1] - bias[0], tf.float32))
+        x = tf.nn.conv2d(x, kernel[..., 1:] - kernel[..., :1], 1, "SAME")
+        return _sigmoid(x[..., 0], bias)
+
+    def _forward_half(self, tiles: Any) -> Any:
+        """Ours: the same at half the resolution."""
+        layers = iter(self._layers)
+        x = tf.nn.relu(_convolve(tf.cast(tiles, self._dtype), next(layers), stride=2))
+        skips = []
+        for _ in range(self.levels):
+            skips.append(tf.nn.relu(_convolve(x, next(layers))))
+            x = tf.nn.max_pool2d(skips[-1], 2, 2, "VALID")
+        x = _bottom_and_up(x, skips, layers)
+        kernel, bias = next(layers)
+        # (2, 2, classes, C), each pixel of a block from the block's features alone.
+        difference = kernel[:, :, 1] - kernel[:, :, 0]
+        channels = tf.shape(difference)[-1]
+        difference = tf.transpose(tf.reshape(difference, (1, 1, 4, channels)), (0, 1, 3, 2))
+        x = tf.nn.depth_to_space(tf.nn.conv2d(x, difference, 1, "SAME"), 2)
+        return _sigmoid(x[..., 0], bias)
+
+
+def _convolve(x: Any, layer: tuple[Any, Any], *, stride: int = 1) -> Any:
+    kernel, bias = layer
+    return tf.nn.bias_add(tf.nn.conv2d(x, kernel, stride, "SAME"), bias)
+
+
+def _bottom_and_up(x: Any, skips: list[Any], layers: Iterator[Any]) -> Any:
+    for _ in range(2):
+        x = tf.nn.relu(_convolve(x, next(layers)))
+    for skip in reversed(skips):
+        x = tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)
+        x = tf.concat([skip, x], axis=-1)
+        for _ in range(2):
+            x = tf.nn.relu(_convolve(x, next(layers)))
+    return x
+
+
+def _sigmoid(difference: Any, bias: Any) -> Any:
+    """Softmax over two classes, from what the second has more than the first."""
+    return tf.sigmoid(tf.cast(difference, tf.float32) + tf.cast(bias[1] - bias[0], tf.float32))
 
 
 def fold(arrays: Arrays, epsilon: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -24,7 +24,12 @@ import platformdirs
 from msgspec import Struct
 
 from nanostream.errors import ModelError
-from nanostream.segmentation.weights import BATCH_NORM_EPSILON, PAPER_FEATURES, read_weights
+from nanostream.segmentation.weights import (
+    BATCH_NORM_EPSILON,
+    PAPER_FEATURES,
+    Architecture,
+    read_weights,
+)
 
 if TYPE_CHECKING:
     from nanostream.segmentation.inference import FoldedUNet
@@ -78,7 +83,7 @@ class ModelCard(Struct, frozen=True):
     threshold: float
     weights_sha256: str
     weights: str = "weights.weights.h5"
-    architecture: str = "unet"
+    architecture: Architecture = "unet"
     normalization_maximum: float | None = None
     pixel_size_nm: tuple[float, float] | None = None
     materials: tuple[str, ...] = ()
@@ -201,7 +206,7 @@ def load_network(card: ModelCard, weights: Path, *, device: str, mixed: bool) ->
     ConfigError
         If there is no such device.
     """
-    layers = read_weights(weights, card.features)
+    layers = read_weights(weights, card.features, architecture=card.architecture)
     with _tensorflow():
         from nanostream.segmentation import inference
 
@@ -212,6 +217,7 @@ def load_network(card: ModelCard, weights: Path, *, device: str, mixed: bool) ->
         levels=len(card.features),
         device=where,
         mixed=mixed,
+        architecture=card.architecture,
     )
 
 

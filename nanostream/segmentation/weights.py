@@ -9,7 +9,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 
 from nanostream.errors import ModelError
 
-__all__ = ["BATCH_NORM_EPSILON", "PAPER_FEATURES", "Arrays", "read_weights"]
+__all__ = [
+    "BATCH_NORM_EPSILON",
+    "PAPER_FEATURES",
+    "Architecture",
+    "Arrays",
+    "multiply_adds_per_px",
+    "read_weights",
+]
+
+Architecture = Literal["unet", "unet-half"]
+"""The paper's network, or ours, see `nanostream.segmentation.unet`."""
 
 PAPER_FEATURES: tuple[int, ...] = (4, 8, 16, 32)
 
@@ -28,7 +38,12 @@ Arrays = list[NDArray[np.float32]]
 _Layer = tuple[str, Arrays]
 
 
-def read_weights(path: Path, features: Sequence[int] = PAPER_FEATURES) -> list[Arrays]:
+def read_weights(
+    path: Path,
+    features: Sequence[int] = PAPER_FEATURES,
+    *,
+    architecture: Architecture = "unet",
+) -> list[Arrays]:
     """Arrays of each convolution and of the batch normalisation after it, in graph order.
 
     Parameters
@@ -36,8 +51,8 @@ def read_weights(path: Path, features: Sequence[int] = PAPER_FEATURES) -> list[A
     path
         A Keras 2 ``save_weights`` file (.h5, as published with the paper), a Keras 3
         ``.weights.h5``, or a Keras 3 ``.keras`` archive.
-    features
-        Of the network that they are for, see `nanostream.segmentation.unet.build_unet`.
+    features, architecture
+        Of the network that they are for, see `nanostream.segmentation.unet.build_network`.
 
     Returns
     -------
@@ -69,7 +84,7 @@ def read_weights(path: Path, features: Sequence[int] = PAPER_FEATURES) -> list[A
             f"{path}: cannot be read as Keras weights ({error}); expected a Keras 2 .h5, a "
             "Keras 3 .weights.h5 or a .keras file"
         ) from error
-    _check_fit(_expected(features), stored, path)
+    _check_fit(_expected(features, architecture), stored, path)
     groups: list[Arrays] = []
     for _, arrays in stored:
         if arrays[0].ndim == 4:
@@ -78,18 +93,43 @@ def read_weights(path: Path, features: Sequence[int] = PAPER_FEATURES) -> list[A
     return groups
 
 
-def _expected(features: Sequence[int]) -> list[tuple[str, list[tuple[int, ...]]]]:
+def multiply_adds_per_px(features: Sequence[int], architecture: Architecture = "unet") -> float:
+    """Multiply-adds of the convolutions for each pixel of the micrograph.
+
+    Examples
+    --------
+    >>> multiply_adds_per_px(PAPER_FEATURES)
+    2492.0
+    """
+    levels = len(features)
+    half = architecture == "unet-half"
+    up = [level for level in reversed(range(levels)) for _ in range(2)]
+    depths = [*([0] if half else []), *range(levels), levels, levels, *up, 0]
+    kernels = [shapes[0] for _, shapes in _expected(features, architecture) if len(shapes) == 2]
+    return sum(
+        float(np.prod(kernel)) / 4 ** (depth + half)
+        for kernel, depth in zip(kernels, depths, strict=True)
+    )
+
+
+def _expected(
+    features: Sequence[int], architecture: Architecture
+) -> list[tuple[str, list[tuple[int, ...]]]]:
     """Name and shapes of each layer with weights, in the order of the graph."""
+    stem = [features[0]] if architecture == "unet-half" else []
     decoder = [c for channels in reversed(features) for c in (channels, channels)]
-    channels = (1, *features, features[-1], features[-1], *decoder)
+    channels = (1, *stem, *features, features[-1], features[-1], *decoder)
     inputs = list(channels[:-1])
     for level, skip in enumerate(reversed(features)):
-        inputs[len(features) + 2 + 2 * level] += skip  # the skip connection comes beside it
+        # The skip connection comes beside it.
+        inputs[len(stem) + len(features) + 2 + 2 * level] += skip
     layers: list[tuple[str, list[tuple[int, ...]]]] = []
     for number, (before, after) in enumerate(zip(inputs, channels[1:], strict=True), start=1):
-        layers.append((f"conv2d_{number}", [(3, 3, before, after), (after,)]))
+        side = 6 if stem and number == 1 else 3
+        layers.append((f"conv2d_{number}", [(side, side, before, after), (after,)]))
         layers.append((f"batch_normalization_{number}", [(after,)] * 4))
-    return [*layers, ("final_layer", [(1, 1, channels[-1], 2), (2,)])]
+    final = (2, 2, 2, channels[-1]) if stem else (1, 1, channels[-1], 2)
+    return [*layers, ("final_layer", [final, (2,)])]
 
 
 def _check_fit(
@@ -153,13 +193,14 @@ def _read_keras3(group: Any) -> list[_Layer]:
         return [(name, arrays) for _, name, arrays in sorted(found, key=lambda item: item[0])]
 
     convolutions, norms = numbered("conv2d"), numbered("batch_normalization")
-    # Every convolution but the last is followed by its batch normalisation.
+    # Every convolution but the last, which may be a transposed one, is followed by its batch
+    # normalisation.
     layers: list[_Layer] = []
     for index, convolution in enumerate(convolutions):
         layers.append(convolution)
         layers.extend(norms[index : index + 1])
     layers.extend(norms[len(convolutions) :])
-    return layers
+    return layers + numbered("conv2d_transpose")
 
 
 def _text(name: bytes | str) -> str:

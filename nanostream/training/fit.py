@@ -36,17 +36,24 @@ ZOOM = (0.7, 1.5)
 """Least and greatest magnification by :func:`augment`."""
 
 
+GAP_WEIGHT = 3.0
+"""Extra weight of background between particles that nearly touch."""
+
+GAP_PX = 9
+"""Width of such a gap, and a bit."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a network is trained; the defaults are those of the shipped model."""
 
-    steps: int = 4400
+    steps: int = 6000
     batch: int = 8
-    crop_px: int = 288
+    crop_px: int = 256
     normalization: Method = "standardize"
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
-    averaging: float = 0.998
+    averaging: float = 0.999
     seed: int = 0
 
 
@@ -166,15 +173,24 @@ def draw_batch(
 
 
 def segmentation_loss(labels: Any, outputs: Any) -> Any:
-    """Cross entropy plus half a Dice loss over the batch, of the particle class."""
+    """Weighted cross entropy plus half a Dice loss over the batch, of the particle class.
+
+    Background in narrow gaps between particles, and in notches where two touch, counts
+    ``GAP_WEIGHT`` times more: few pixels, but they decide whether two particles are one.
+    """
     truth = labels[..., 0]
     particle = keras.ops.clip(outputs[..., PARTICLE_CLASS], 1e-6, 1.0 - 1e-6)
-    entropy = -keras.ops.mean(
-        truth * keras.ops.log(particle) + (1.0 - truth) * keras.ops.log(1.0 - particle)
-    )
+    entropy = -(truth * keras.ops.log(particle) + (1.0 - truth) * keras.ops.log(1.0 - particle))
+    weight = 1.0 + GAP_WEIGHT * _gaps(labels)[..., 0]
     overlap = 2.0 * keras.ops.sum(truth * particle) + 1.0
     dice = overlap / (keras.ops.sum(truth) + keras.ops.sum(particle) + 1.0)
-    return entropy + 0.5 * (1.0 - dice)
+    return keras.ops.mean(weight * entropy) + 0.5 * (1.0 - dice)
+
+
+def _gaps(labels: Any) -> Any:
+    """Background that a morphological closing of the labels fills, (N, H, W, 1) of 0 and 1."""
+    grown = keras.ops.max_pool(labels, GAP_PX, 1, "same")
+    return -keras.ops.max_pool(-grown, GAP_PX, 1, "same") - labels
 
 
 def fit(
@@ -290,14 +306,20 @@ def score(
 
 
 def choose_threshold(probabilities: NDArray[np.float32], labels: NDArray[np.bool_]) -> float:
-    """Threshold for the greatest Dice coefficient plus pixel accuracy, in steps of 0.05.
+    """Threshold of the greatest Dice coefficient over all pixels, in steps of 0.01.
 
-    The sum hardly changes over a wide range. Of the thresholds within 0.002 of the best, which
-    is less than 40 scenes can tell apart, the one nearest to 0.5 is taken: the lowest ones add
-    shreds of delocalised lattice fringes beside the particles.
+    Parameters
+    ----------
+    probabilities, labels
+        (N, H, W) of validation images: never of test images, and never of real ones.
     """
-    candidates = [round(0.05 * k, 2) for k in range(4, 17)]
-    found = [score(probabilities, labels, threshold) for threshold in candidates]
-    merit = [scores.dice + scores.pixel_accuracy for scores in found]
-    near = [c for c, m in zip(candidates, merit, strict=True) if m >= max(merit) - 0.002]
-    return min(near, key=lambda threshold: abs(threshold - 0.5))
+    edges = np.linspace(0.0, 1.0, 101)
+    particle, background = (
+        np.histogram(probabilities[labels == truth], edges)[0] for truth in (True, False)
+    )
+    # Right and wrong pixels above each edge.
+    right, wrong = (np.cumsum(counts[::-1])[::-1] for counts in (particle, background))
+    dice = 2.0 * right / np.maximum(right + wrong + particle.sum(), 1)
+    dice = dice[1:]  # above nothing is no threshold
+    best = edges[1:-1][dice >= dice.max() - 1e-9]
+    return round(float(best[np.argmin(np.abs(best - 0.5))]), 2)

@@ -1,8 +1,7 @@
 """HRTEM micrographs of supported nanoparticles, with ground truth, from multislice.
 
 A :class:`Scene` says what is in the microscope and how it is looked at; the same scene always
-gives the same atoms, labels and expected counts (the latter to six digits: FFTW does not add in
-the same order in every run, and a pixel of the noise drawn from them may then differ, too).
+gives the same micrographs, bit for bit on the same machine.
 :func:`draw_scene` draws one at random, and its breadth is the point: a model trained on many
 kinds of simulated micrograph carries over to real ones, a model trained on many micrographs of
 one kind does not.
@@ -14,15 +13,10 @@ References
 ----------
 Madsen, J. & Susi, T. The abTEM code: transmission electron microscopy from first principles.
 Open Research Europe 1, 24 (2021). https://doi.org/10.12688/openreseurope.13015.2
-
-Ricolleau, C. et al. Random vs realistic amorphous carbon models for high resolution microscopy
-and electron diffraction. Journal of Applied Physics 114, 213504 (2013).
-https://doi.org/10.1063/1.4831669
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 from collections.abc import Sequence
@@ -32,28 +26,30 @@ from typing import Any, Literal
 
 import abtem
 import ase
-import ase.build
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
-from scipy.spatial.transform import Rotation
+
+from nanostream.training.crystals import MATERIALS, Particle, crystal_positions, draw_form
+from nanostream.training.supports import Film, Support, slow_field, support_atoms
+
+__all__ = [
+    "MATERIALS",
+    "Exposure",
+    "Micrographs",
+    "Particle",
+    "Scene",
+    "crystal_positions",
+    "draw_particles",
+    "draw_scene",
+    "label_particles",
+    "save_micrographs",
+    "simulate_micrographs",
+]
 
 Regime = Literal["lattice", "mass-thickness"]
-
-MATERIALS: tuple[str, ...] = ("Au", "Ag", "Pt", "Pd", "CdSe")
-
-# Lattice constants in Å at room temperature. CdSe: wurtzite (a, c) and, because dots below 3 nm
-# often grow in it, zinc blende.
-_FCC_A = {"Au": 4.078, "Ag": 4.086, "Pt": 3.924, "Pd": 3.891}
-_CDSE_WURTZITE_A = (4.30, 7.01)
-_CDSE_ZINCBLENDE_A = 6.05
-
-# Amorphous carbon of 2.0 g/cm3, and the least distance between two of its atoms; without the
-# latter its diffractogram has no ring and the support looks like white noise.
-_CARBON_PER_A3 = 0.100
-_CARBON_DISTANCE_A = 1.25
-_CARBON_BLOCK_A = 120.0
 
 # Thermal displacement of one frozen lattice, root mean square along one axis.
 _VIBRATION_A = 0.08
@@ -62,27 +58,48 @@ _VIBRATION_A = 0.08
 # appear at the other.
 _MARGIN_PX = 32
 
+# Plans that FFTW measures differ from run to run, and so would the sums; they are no faster.
+_ABTEM = {"diagnostics.progress_bar": False, "fftw.planning_effort": "FFTW_ESTIMATE"}
 
-@dataclass(frozen=True)
-class Particle:
-    """One crystalline particle: an ellipsoid cut by random planes.
+# Carbon nearer than this to an atom of a crystal is displaced by it.
+_CONTACT_A = 2.2
 
-    ``centre_nm`` is (z, y, x) from the corner of the micrograph, z from the lower side of the
-    support; ``seed`` draws the orientation, the axes and the cutting planes.
-    """
+# Half the distance between neighbouring layers of atoms: where a crystal ends, seen from its
+# outermost atoms, so that its area is that of its volume at bulk density.
+_HALF_LAYER_NM = 0.12
 
-    material: str
-    structure: Literal["fcc", "wurtzite", "zincblende"]
-    centre_nm: tuple[float, float, float]
-    radius_nm: float
-    twinned: bool
-    on_axis: bool
-    seed: int
+# Channels between columns, up to twice this wide, belong to the crystal.
+_CHANNEL_NM = 0.3
+
+# Grid of the labels, which a pixel of 0.08 nm would make too coarse.
+_LABEL_STEP_NM = 0.025
 
 
 @dataclass(frozen=True)
 class Exposure:
-    """How one micrograph of a scene is taken: lens, dose, camera."""
+    """How one micrograph of a scene is taken: lens, dose, camera.
+
+    Attributes
+    ----------
+    defocus_nm
+        Positive is under focus.
+    astigmatism_nm, trefoil_nm, coma_nm
+        Two- and three-fold astigmatism and axial coma (C12, C23, C21), with their angles.
+    focal_spread_nm, angular_spread_mrad
+        Of the partly coherent illumination.
+    aperture_mrad
+        Half angle of the objective aperture, infinite if there is none.
+    vibration_nm, drift_nm, drift_angle_rad
+        Movement of the image during the exposure: deviation of a jitter, and a straight way.
+    mtf_sigma_px
+        Blur of the scintillator, shot noise included.
+    offset_counts
+        -32768 where SerialEM subtracts it from unsigned data.
+    shading, stripes
+        Relative unevenness of the light, and of the gain from column to column.
+    bad_pixels, xrays
+        Dead or hot pixels, and hits of X-rays.
+    """
 
     defocus_nm: float
     cs_mm: float
@@ -98,6 +115,15 @@ class Exposure:
     offset_counts: float
     shading: float
     bad_pixels: int
+    trefoil_nm: float = 0.0
+    trefoil_angle_rad: float = 0.0
+    coma_nm: float = 0.0
+    coma_angle_rad: float = 0.0
+    vibration_nm: float = 0.0
+    drift_nm: float = 0.0
+    drift_angle_rad: float = 0.0
+    stripes: float = 0.0
+    xrays: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,7 +131,7 @@ class Scene:
     """What is in the microscope, and the exposures taken of it.
 
     ``pixel_size_nm`` is that of the micrograph; the wave is computed on a grid ``binning`` times
-    finer. ``relief`` is the relative change of the support's thickness across the field.
+    finer. ``support_nm`` to ``soot_nm`` are the fields of `nanostream.training.supports.Support`.
     """
 
     regime: Regime
@@ -118,11 +144,27 @@ class Scene:
     particles: tuple[Particle, ...]
     exposures: tuple[Exposure, ...]
     seed: int
+    film: Film = "carbon"
+    hole: float = 0.0
+    dirt_nm: float = 0.0
+    soot_nm: tuple[float, ...] = ()
 
     @property
     def materials(self) -> tuple[str, ...]:
         """Materials of the particles, sorted, each once; empty for a bare support."""
         return tuple(sorted({particle.material for particle in self.particles}))
+
+    @property
+    def support(self) -> Support:
+        """What the particles lie on."""
+        return Support(
+            thickness_nm=self.support_nm,
+            film=self.film,
+            relief=self.relief,
+            hole=self.hole,
+            dirt_nm=self.dirt_nm,
+            soot_nm=self.soot_nm,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Everything above as plain values, for a JSON record beside the micrographs."""
@@ -174,28 +216,26 @@ def draw_scene(
     materials
         What the particles may be made of. A tenth of the scenes mixes two materials.
     regime
-        "lattice" (0.014 to 0.042 nm/px) or "mass-thickness" (0.04 to 0.09 nm/px, objective
-        aperture); by default 60 % and 40 % of the scenes.
+        "lattice" (0.01 to 0.045 nm/px) or "mass-thickness" (0.04 to 0.085 nm/px, objective
+        aperture); by default 55 % and 45 % of the scenes.
     images
         Exposures of the scene. They share the exit wave, so each costs little.
     """
     if regime is None:
-        regime = "lattice" if rng.random() < 0.6 else "mass-thickness"
+        regime = "lattice" if rng.random() < 0.55 else "mass-thickness"
     lattice = regime == "lattice"
-    binning = 1 if lattice else 2
-    pixel_size_nm = float(
-        np.exp(rng.uniform(np.log(0.014), np.log(0.042))) if lattice else rng.uniform(0.04, 0.09)
-    )
+    pixel_size_nm = float(np.exp(rng.uniform(*np.log((0.01, 0.045) if lattice else (0.04, 0.085)))))
     voltage_kv = float(rng.choice([80.0, 200.0, 300.0], p=[0.2, 0.35, 0.45]))
-    thinnest, thickest = (1.0, 6.0) if lattice else (2.0, 10.0)
-    support_nm = float(np.exp(rng.uniform(np.log(thinnest), np.log(thickest))))
-    relief = float(rng.uniform(0.1, 0.7)) if rng.random() < 0.5 else 0.0
+    support_nm = float(np.exp(rng.uniform(*np.log((1.0, 8.0)))))
+    relief = float(rng.uniform(0.1, 0.8)) if rng.random() < 0.5 else 0.0
     chosen = [str(rng.choice(materials))]
     if len(materials) > 1 and rng.random() < 0.1:
         chosen.append(str(rng.choice([m for m in materials if m != chosen[0]])))
     field_nm = size_px * pixel_size_nm
+    kind = rng.random()
+    soot = tuple(float(r) for r in rng.uniform(3.0, 8.0, int(rng.integers(1, 4))))
     particles: tuple[Particle, ...] = ()
-    if rng.random() > 0.05:  # the rest is bare support
+    if kind > 0.08:  # the others are bare support, with or without soot
         particles = draw_particles(
             rng,
             materials=chosen,
@@ -203,7 +243,7 @@ def draw_scene(
             support_nm=support_nm,
             relief=relief,
             # Colloidal crystals lie on their facets, sintered islands as they come.
-            on_axis=float(rng.uniform(0.3, 1.0) if lattice else rng.uniform(0.0, 0.5)),
+            on_axis=float(rng.uniform(0.2, 1.0) if lattice else rng.uniform(0.0, 0.5)),
         )
     exposures = tuple(
         _draw_exposure(rng, regime, voltage_kv=voltage_kv, pixel_size_nm=pixel_size_nm)
@@ -213,13 +253,17 @@ def draw_scene(
         regime=regime,
         size_px=size_px,
         pixel_size_nm=pixel_size_nm,
-        binning=binning,
+        binning=1 if lattice else 2,
         voltage_kv=voltage_kv,
         support_nm=support_nm,
         relief=relief,
         particles=particles,
         exposures=exposures,
         seed=int(rng.integers(2**31)),
+        film="nitride" if rng.random() < (0.05 if lattice else 0.3) else "carbon",
+        hole=float(rng.uniform(0.05, 0.5)) if rng.random() < 0.1 else 0.0,
+        dirt_nm=float(rng.uniform(0.5, 4.0)) if rng.random() < 0.25 else 0.0,
+        soot_nm=soot if kind < 0.04 or rng.random() < 0.05 else (),
     )
 
 
@@ -242,15 +286,17 @@ def draw_particles(
     on_axis
         Part of the particles seen within a few degrees of a low-index direction.
     radius_nm
-        Least and greatest mean radius of the scene's population (default 0.9 and 4.5, the upper
-        limited by the field); single particles spread by 18 % about it.
+        Least and greatest mean radius of the scene's population (default 0.75 and 6, the upper
+        limited by the field); single particles spread by a fifth or more about it.
     coverage
         Part of the field to cover (default drawn, 0.04 to 0.4).
     crowding
         Chance that a particle is put against an earlier one (default drawn, 0 to 0.6).
     """
-    low, high = radius_nm or (0.9, min(4.5, 0.3 * field_nm))
+    low, high = radius_nm or (max(0.75, 0.02 * field_nm), min(6.0, 0.35 * field_nm))
     mean_nm = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    # Colloids are all alike, what has sintered is not.
+    spread = 0.18 if radius_nm or rng.random() < 0.5 else float(rng.uniform(0.2, 0.5))
     coverage = float(rng.uniform(0.04, 0.4)) if coverage is None else coverage
     crowding = float(rng.uniform(0.0, 0.6)) if crowding is None else crowding
     particles: list[Particle] = []
@@ -258,7 +304,7 @@ def draw_particles(
     for _ in range(400):
         if covered_nm2 >= coverage * field_nm**2 or len(particles) >= 120:
             break
-        radius = float(np.clip(mean_nm * rng.lognormal(0.0, 0.18), 0.6, 6.0))
+        radius = float(np.clip(mean_nm * rng.lognormal(0.0, spread), 0.6, 6.5))
         if particles and rng.random() < crowding:
             host = particles[int(rng.integers(len(particles)))]
             angle = rng.uniform(0.0, 2.0 * np.pi)
@@ -284,18 +330,17 @@ def draw_particles(
         if overlapping > 1:
             continue
         material = str(rng.choice(materials))
-        structure: Literal["fcc", "wurtzite", "zincblende"] = "fcc"
-        if material == "CdSe":
-            structure = "wurtzite" if rng.random() < 0.7 else "zincblende"
+        structure, shape, twinned = draw_form(rng, material)
         particles.append(
             Particle(
                 material=material,
                 structure=structure,
                 centre_nm=(float(z), float(y), float(x)),
                 radius_nm=radius,
-                twinned=bool(structure != "wurtzite" and rng.random() < 0.25),
+                twinned=twinned,
                 on_axis=bool(rng.random() < on_axis),
                 seed=int(rng.integers(2**31)),
+                shape=shape,
             )
         )
         inside = np.clip([y + radius, x + radius], 0, field_nm) - np.clip(
@@ -319,8 +364,7 @@ def simulate_micrographs(scene: Scene) -> Micrographs:
     pixels = np.empty(expected.shape, np.int16)
     for k, exposure in enumerate(scene.exposures):
         electrons = _electrons(scene, wave, exposure)
-        shading = 1.0 + exposure.shading * _slow_field(rng, scene.size_px, waves=1.5)
-        electrons *= shading.astype(np.float32)
+        electrons *= _unevenness(exposure, scene.size_px, rng)
         expected[k] = exposure.offset_counts + exposure.gain_counts_per_e * ndimage.gaussian_filter(
             electrons, exposure.mtf_sigma_px, mode="reflect"
         )
@@ -334,76 +378,61 @@ def simulate_micrographs(scene: Scene) -> Micrographs:
     )
 
 
-def crystal_positions(particle: Particle) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Positions (n, 3) in nm as (z, y, x), and atomic numbers (n,), of a particle's atoms."""
-    rng = np.random.default_rng(particle.seed)
-    radius_a = 10.0 * particle.radius_nm
-    axes = rng.uniform(0.88, 1.14, 3)
-    if particle.material == "CdSe" and rng.random() < 0.3:
-        axes[0] *= rng.uniform(1.2, 1.6)  # a short rod
-    positions, numbers = _lattice(particle, 1.05 * radius_a * axes.max())
-    positions += rng.uniform(-2.0, 2.0, 3)
-    if particle.twinned:
-        positions, numbers = _twin(positions, numbers, offset_a=rng.uniform(-0.4, 0.4) * radius_a)
-    inside = ((positions / (radius_a * axes)) ** 2).sum(1) < 1.0
-    for _ in range(int(rng.integers(0, 8))):
-        normal = rng.normal(size=3)
-        normal /= np.linalg.norm(normal)
-        inside &= positions @ normal < radius_a * rng.uniform(0.68, 1.0)
-    rotation = Rotation.random(rng=rng)
-    if particle.on_axis:
-        zone = np.array([(0, 1, 1), (0, 0, 1), (1, 1, 1), (1, 1, 2)])[
-            rng.choice(4, p=[0.5, 0.2, 0.2, 0.1])
-        ]
-        upright = Rotation.align_vectors([[1.0, 0.0, 0.0]], [zone / np.linalg.norm(zone)])[0]
-        tilt = Rotation.from_rotvec(np.radians(2.5) * rng.normal(size=3) * [0.0, 1.0, 1.0])
-        spin = Rotation.from_rotvec([rng.uniform(0.0, 2.0 * np.pi), 0.0, 0.0])
-        rotation = tilt * spin * upright
-    placed = rotation.apply(positions[inside]) / 10.0 + particle.centre_nm
-    return placed, numbers[inside]
-
-
 def label_particles(
-    scene: Scene,
-    crystals: Sequence[tuple[NDArray[np.float64], NDArray[np.int64]]],
-    *,
-    smoothing_nm: float = 0.15,
-    level: float = 0.06,
+    scene: Scene, crystals: Sequence[tuple[NDArray[np.float64], NDArray[np.int64]]]
 ) -> NDArray[np.uint16]:
-    """Instance labels (H, W): where the smoothed projected density is above 6 % of its maximum.
+    """Instance labels (H, W): the projection of each crystal.
 
-    Each particle is compared with its own maximum, so that a small one beside a large one keeps
-    its rim, and its holes are filled.
+    A crystal ends half a layer of atoms beyond the outermost ones; its channels and holes belong
+    to it. Where particles overlap in projection, the one with more atoms there has the pixel.
     """
     size = scene.size_px
+    fine = max(1, math.ceil(scene.pixel_size_nm / _LABEL_STEP_NM))
     instances = np.zeros((size, size), np.uint16)
     best = np.zeros((size, size), np.float32)
-    sigma_px = smoothing_nm / scene.pixel_size_nm
     for number, (positions, _) in enumerate(crystals, start=1):
         if not len(positions):
             continue
-        # A particle is smoothed in a box of its own, which also sees what lies outside the field.
         at = positions[:, 1:] / scene.pixel_size_nm
-        corner = np.floor(at.min(0) - 4 * sigma_px - 2).astype(int)
-        shape = np.ceil(at.max(0) + 4 * sigma_px + 2).astype(int) - corner
-        index = np.floor(at - corner).astype(int)
-        counts = np.bincount(index[:, 0] * shape[1] + index[:, 1], minlength=shape[0] * shape[1])
-        density = ndimage.gaussian_filter(counts.reshape(shape).astype(np.float32), sigma_px)
-        mask = ndimage.binary_fill_holes(density > level * density.max())
-        low = np.maximum(corner, 0)
-        high = np.minimum(corner + shape, size)
+        # A particle is drawn in a box of its own, which also sees what lies outside the field.
+        border = math.ceil(2.0 * _CHANNEL_NM / scene.pixel_size_nm) + 2
+        corner = np.floor(at.min(0)).astype(int) - border
+        shape = np.ceil(at.max(0)).astype(int) + border - corner
+        low, high = np.maximum(corner, 0), np.minimum(corner + shape, size)
         if (high <= low).any():
             continue
+        mask, density = _projection((at - corner) * fine, shape * fine, scene.pixel_size_nm / fine)
+        mask, density = (_binned(array, fine) for array in (mask, density))
         field = np.s_[low[0] : high[0], low[1] : high[1]]
         box = np.s_[
             low[0] - corner[0] : high[0] - corner[0], low[1] - corner[1] : high[1] - corner[1]
         ]
-        # inf > 0 would hide later particles; a filled hole simply counts as some density.
-        strength = np.where(mask[box], np.maximum(density[box], np.float32(1e-6)), 0)
+        strength = np.where(mask[box] > 0.5, np.maximum(density[box], np.float32(1e-6)), 0)
         wins = strength > best[field]
         best[field][wins] = strength[wins]
         instances[field][wins] = number
     return instances
+
+
+def _projection(
+    at: NDArray[np.float64], shape: NDArray[np.int64], step_nm: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Outline (0 or 1) and smoothed density of atoms at pixel positions ``at``, in a box."""
+    index = np.floor(at).astype(int)
+    counts = np.bincount(index[:, 0] * shape[1] + index[:, 1], minlength=shape[0] * shape[1])
+    counts = counts.reshape(shape).astype(np.float32)
+    # Closed: grown by a channel's half width beyond the outline, and shrunk again by that.
+    from_atoms = cv2.distanceTransform((counts == 0).astype(np.uint8), cv2.DIST_L2, 5)
+    grown = from_atoms * step_nm <= _CHANNEL_NM
+    inside = cv2.distanceTransform(grown.astype(np.uint8), cv2.DIST_L2, 5)
+    outline = ndimage.binary_fill_holes(inside * step_nm > _CHANNEL_NM - _HALF_LAYER_NM)
+    density = ndimage.gaussian_filter(counts, 0.15 / step_nm)
+    return np.asarray(outline, np.float32), np.asarray(density, np.float32)
+
+
+def _binned(array: NDArray[np.float32], fine: int) -> NDArray[np.float32]:
+    height, width = array.shape
+    return np.asarray(array.reshape(height // fine, fine, width // fine, fine).mean((1, 3)))
 
 
 def save_micrographs(path: Path, micrographs: Micrographs) -> None:
@@ -423,139 +452,60 @@ def _draw_exposure(
     rng: np.random.Generator, regime: Regime, *, voltage_kv: float, pixel_size_nm: float
 ) -> Exposure:
     lattice = regime == "lattice"
-    corrected = lattice and rng.random() < 0.45
-    if corrected:
-        cs_mm = rng.uniform(-0.02, 0.02)
-        defocus_nm = rng.normal(0.0, 10.0)
+    if lattice and rng.random() < 0.4:  # aberration corrected
+        cs_mm = rng.uniform(-0.03, 0.03)
+        defocus_nm = rng.normal(0.0, 12.0)
     else:
         cs_mm = rng.uniform(0.5, 2.5)
-        wavelength_nm = _wavelength_nm(voltage_kv)
-        scherzer_nm = 1.2 * math.sqrt(cs_mm * 1e6 * wavelength_nm)
-        defocus_nm = rng.normal(0.8 * scherzer_nm, 30.0) if lattice else rng.uniform(-90.0, 90.0)
-        if not lattice and rng.random() < 0.35:
-            defocus_nm = rng.uniform(20.0, 300.0)  # films are often taken well under focus
-    if lattice:
-        aperture_mrad = math.inf if rng.random() < 0.7 else rng.uniform(14.0, 40.0)
-    else:
-        aperture_mrad = np.exp(rng.uniform(np.log(6.0), np.log(30.0)))
-    dose = np.exp(rng.uniform(np.log(60.0 if lattice else 15.0), np.log(3000.0)))
+        scherzer_nm = 1.2 * math.sqrt(cs_mm * 1e6 * _wavelength_nm(voltage_kv))
+        defocus_nm = rng.normal(0.8 * scherzer_nm, 35.0)
+        if not lattice:  # films are often taken well under focus
+            defocus_nm = rng.choice([rng.uniform(-120.0, 120.0), rng.uniform(20.0, 400.0)])
+    aperture_mrad = math.inf
+    if rng.random() < (0.3 if lattice else 0.85):
+        least, most = (14.0, 40.0) if lattice else (5.0, 30.0)
+        aperture_mrad = np.exp(rng.uniform(np.log(least), np.log(most)))
     # Below half an electron a pixel nothing can be learnt.
-    dose = max(float(dose), 0.5 / (100.0 * pixel_size_nm**2))
+    dose = max(np.exp(rng.uniform(np.log(20.0), np.log(3000.0))), 0.5 / (100.0 * pixel_size_nm**2))
+
+    def sometimes(part: float, value: float) -> float:
+        return float(value) if rng.random() < part else 0.0
+
+    def angle() -> float:
+        return float(rng.uniform(0.0, 2.0 * np.pi))
+
     return Exposure(
         defocus_nm=float(defocus_nm),
         cs_mm=float(cs_mm),
         astigmatism_nm=float(abs(rng.normal(0.0, 4.0 if lattice else 10.0))),
-        astigmatism_angle_rad=float(rng.uniform(0.0, np.pi)),
-        focal_spread_nm=float(rng.uniform(1.5, 8.0)),
-        angular_spread_mrad=float(rng.uniform(0.05, 0.5)),
+        astigmatism_angle_rad=angle(),
+        focal_spread_nm=float(rng.uniform(1.5, 10.0)),
+        angular_spread_mrad=float(rng.uniform(0.05, 0.6)),
         aperture_mrad=float(aperture_mrad),
-        dose_e_per_a2=dose,
-        mtf_sigma_px=float(rng.uniform(0.3, 1.5)),
+        dose_e_per_a2=float(dose),
+        mtf_sigma_px=float(rng.uniform(0.3, 1.6)),
         gain_counts_per_e=float(np.exp(rng.uniform(np.log(1.0), np.log(40.0)))),
         readout_counts=float(rng.uniform(0.0, 6.0)),
-        offset_counts=float(rng.choice([0.0, rng.uniform(0.0, 200.0)])),
-        shading=float(rng.uniform(0.0, 0.15)),
+        offset_counts=float(
+            rng.choice([0.0, rng.uniform(0.0, 200.0), -32768.0], p=[0.5, 0.45, 0.05])
+        ),
+        shading=float(0.2 * rng.uniform() ** 2),
         bad_pixels=int(rng.choice([0, int(rng.integers(1, 40))])),
+        trefoil_nm=sometimes(0.5, abs(rng.normal(0.0, 40.0))),
+        trefoil_angle_rad=angle(),
+        coma_nm=sometimes(0.5, abs(rng.normal(0.0, 60.0))),
+        coma_angle_rad=angle(),
+        vibration_nm=sometimes(0.5, rng.uniform(0.0, 0.05 if lattice else 0.12)),
+        drift_nm=sometimes(0.3, rng.uniform(0.0, 0.15 if lattice else 0.5)),
+        drift_angle_rad=angle(),
+        stripes=sometimes(0.2, rng.uniform(0.0, 0.02)),
+        xrays=int(sometimes(0.3, rng.integers(1, 12))),
     )
 
 
 def _wavelength_nm(voltage_kv: float) -> float:
     # Relativistic de Broglie wavelength: h c / sqrt(eV (2 m c2 + eV)), energies in keV.
     return 1.23984 / math.sqrt(voltage_kv * (2 * 510.999 + voltage_kv))
-
-
-def _lattice(particle: Particle, reach_a: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Atoms of the perfect crystal around the origin, Å, at least ``reach_a`` in each direction."""
-    if particle.structure == "fcc":
-        cell = ase.build.bulk(particle.material, "fcc", a=_FCC_A[particle.material], cubic=True)
-    elif particle.structure == "zincblende":
-        cell = ase.build.bulk(particle.material, "zincblende", a=_CDSE_ZINCBLENDE_A, cubic=True)
-    else:
-        a, c = _CDSE_WURTZITE_A
-        cell = ase.build.bulk(particle.material, "wurtzite", a=a, c=c, orthorhombic=True)
-    lengths = cell.cell.lengths()
-    repeats = [2 * math.ceil(reach_a / length) + 1 for length in lengths]
-    block: Any = cell.repeat(repeats)  # type: ignore[no-untyped-call]
-    positions = block.get_positions() - 0.5 * block.cell.lengths()
-    return positions, block.get_atomic_numbers().astype(np.int64)
-
-
-def _twin(
-    positions: NDArray[np.float64], numbers: NDArray[np.int64], *, offset_a: float
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Crystal mirrored at the (111) layer nearest to ``offset_a`` from the origin."""
-    normal = np.ones(3) / math.sqrt(3.0)
-    height = positions @ normal
-    plane = height[np.argmin(np.abs(height - offset_a))]
-    below = height <= plane + 1e-3
-    strictly = height < plane - 1e-3
-    mirrored = positions[strictly] + 2.0 * (plane - height[strictly])[:, None] * normal
-    return np.vstack([positions[below], mirrored]), np.concatenate(
-        [numbers[below], numbers[strictly]]
-    )
-
-
-@functools.cache
-def _carbon_block() -> NDArray[np.float32]:
-    """Periodic cube of amorphous carbon, Å, from which every support is cut.
-
-    Random points are thinned (of two closer than the least distance the later goes, Matérn's
-    second process) until the density is that of the film; one block, because thinning a million
-    atoms for each scene would cost more than its multislice.
-    """
-    rng = np.random.default_rng(20201)
-    side, least = _CARBON_BLOCK_A, _CARBON_DISTANCE_A
-    kept = np.empty((0, 3))
-    target = int(_CARBON_PER_A3 * side**3)
-    while len(kept) < target:
-        points = np.vstack([kept, rng.uniform(0.0, side, (target, 3))])
-        pairs = cKDTree(points, boxsize=np.full(3, side)).query_pairs(least, output_type="ndarray")
-        # Sequential by age: a point falls only if an older one nearby is among those kept so far.
-        # Dropping every later partner is a little too strict, which the next round makes good.
-        drop = np.zeros(len(points), bool)
-        drop[pairs.max(1)] = True
-        kept = points[~drop]
-    return kept[:target].astype(np.float32)
-
-
-def _support(scene: Scene, extent_a: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Carbon atoms (n, 3) of the support, Å, as (y, x, z), over a square of side ``extent_a``."""
-    block, side = _carbon_block(), _CARBON_BLOCK_A
-    thickness_a = 10.0 * scene.support_nm
-    top_a = thickness_a * (1.0 + scene.relief)
-    cells = math.ceil(extent_a / side)
-    pieces: list[NDArray[np.float64]] = []
-    for row in range(cells):
-        for column in range(cells):
-            # Each cell sees the block from another side, so that no pattern repeats.
-            piece = (
-                block[:, rng.permutation(3)] * rng.choice([-1, 1], 3) + rng.uniform(0, side, 3)
-            ) % side
-            pieces.extend(
-                piece + np.array([row, column, layer]) * side
-                for layer in range(math.ceil(top_a / side))
-            )
-    atoms = np.concatenate(pieces)
-    atoms = atoms[(atoms[:, 0] < extent_a) & (atoms[:, 1] < extent_a)]
-    if scene.relief == 0.0:
-        return atoms[atoms[:, 2] < thickness_a]
-    # The upper side is flat where the particles lie; the lower one is hilly.
-    grid = 128
-    hills = _slow_field(rng, grid, waves=rng.uniform(1.0, 5.0))
-    index = np.minimum((atoms[:, :2] * (grid / extent_a)).astype(int), grid - 1)
-    bottom = top_a - thickness_a * (1.0 + scene.relief * hills[index[:, 0], index[:, 1]])
-    inside: NDArray[np.bool_] = (atoms[:, 2] > bottom) & (atoms[:, 2] < top_a)
-    return atoms[inside]
-
-
-def _slow_field(rng: np.random.Generator, size: int, *, waves: float) -> NDArray[np.float64]:
-    """Smooth periodic random field (size, size) in -1..1 with about ``waves`` periods across."""
-    frequency = np.fft.fftfreq(size, 1.0 / size)
-    radius = np.hypot(frequency[:, None], frequency[None, :])
-    spectrum = np.exp(-((radius / waves) ** 2)) * np.fft.fft2(rng.normal(size=(size, size)))
-    spectrum[0, 0] = 0.0
-    field = np.fft.ifft2(spectrum).real
-    return np.asarray(field / np.abs(field).max())
 
 
 def _exit_wave(
@@ -568,28 +518,30 @@ def _exit_wave(
     step_a = 10.0 * scene.pixel_size_nm / scene.binning
     margin_a = _MARGIN_PX * 10.0 * scene.pixel_size_nm
     extent_a = grid * step_a
-    carbon = _support(scene, extent_a, rng)
+    film, film_numbers = support_atoms(scene.support, extent_a, rng)
+    kept = np.ones(len(film), bool)
     positions, numbers = [], []
-    for particle, (crystal_nm, elements) in zip(scene.particles, crystals, strict=True):
+    for crystal_nm, elements in crystals:
         crystal = 10.0 * crystal_nm[:, [1, 2, 0]] + [margin_a, margin_a, 0.0]
         inside = ((crystal[:, :2] >= 0.0) & (crystal[:, :2] < extent_a)).all(1)
+        if not inside.any():
+            continue
         positions.append(crystal[inside])
         numbers.append(elements[inside])
-        # Where a particle is sunk into the support, its own atoms displace the carbon.
-        centre = 10.0 * np.array(particle.centre_nm)[[1, 2, 0]] + [margin_a, margin_a, 0.0]
-        radius_a = 10.0 * particle.radius_nm
-        under = np.flatnonzero(np.abs(carbon - centre).max(1) < radius_a)
-        sunk = ((carbon[under] - centre) ** 2).sum(1) < radius_a**2
-        carbon = np.delete(carbon, under[sunk], axis=0)
-    positions.append(carbon)
-    numbers.append(np.full(len(carbon), 6))
+        # Where a particle is sunk into the support or covered by dirt, it displaces the carbon.
+        low, high = crystal.min(0) - _CONTACT_A, crystal.max(0) + _CONTACT_A
+        near = np.flatnonzero(((film > low) & (film < high)).all(1))
+        distance, _ = cKDTree(crystal).query(film[near], distance_upper_bound=_CONTACT_A)
+        kept[near[np.isfinite(distance)]] = False
+    positions.append(film[kept])
+    numbers.append(film_numbers[kept])
     xyz = np.concatenate(positions)
     xyz += rng.normal(0.0, _VIBRATION_A, xyz.shape)
     # Beam from above or from below: particles at the entrance or the exit of the specimen.
     if rng.random() < 0.5:
         xyz[:, 2] *= -1.0
-    xyz[:, 2] -= xyz[:, 2].min() - 1.0
-    height_a = float(xyz[:, 2].max()) + 1.0
+    xyz[:, 2] -= xyz[:, 2].min(initial=0.0) - 1.0
+    height_a = float(xyz[:, 2].max(initial=0.0)) + 1.0
     xyz[:, :2] %= extent_a
     atoms = ase.Atoms(
         numbers=np.concatenate(numbers),
@@ -599,7 +551,7 @@ def _exit_wave(
     )
     # Half the resolution resolves less in depth, too.
     slice_a = 2.5 if scene.binning == 1 else 4.0
-    with abtem.config.set({"diagnostics.progress_bar": False}):
+    with abtem.config.set(_ABTEM):
         potential = abtem.Potential(
             atoms,
             gpts=grid,
@@ -618,12 +570,21 @@ def _electrons(scene: Scene, wave: Any, exposure: Exposure) -> NDArray[np.float3
         semiangle_cutoff=exposure.aperture_mrad,
         focal_spread=10.0 * exposure.focal_spread_nm,
         angular_spread=exposure.angular_spread_mrad,
-        defocus=10.0 * exposure.defocus_nm,
-        Cs=1e7 * exposure.cs_mm,
-        astigmatism=10.0 * exposure.astigmatism_nm,
-        astigmatism_angle=exposure.astigmatism_angle_rad,
+        aberration_coefficients={
+            "C10": -10.0 * exposure.defocus_nm,
+            "C12": 10.0 * exposure.astigmatism_nm,
+            "phi12": exposure.astigmatism_angle_rad,
+            "C21": 10.0 * exposure.coma_nm,
+            "phi21": exposure.coma_angle_rad,
+            "C23": 10.0 * exposure.trefoil_nm,
+            "phi23": exposure.trefoil_angle_rad,
+            "C30": 1e7 * exposure.cs_mm,
+        },
     )
-    image = np.abs(wave.apply_ctf(ctf).array) ** 2
+    with abtem.config.set(_ABTEM):
+        image = np.abs(wave.apply_ctf(ctf).array) ** 2
+    if exposure.vibration_nm or exposure.drift_nm:
+        image = _moved(image, exposure, scene.pixel_size_nm / scene.binning)
     bins = scene.binning
     size = image.shape[0] // bins
     image = image.reshape(size, bins, size, bins).mean((1, 3))
@@ -632,12 +593,34 @@ def _electrons(scene: Scene, wave: Any, exposure: Exposure) -> NDArray[np.float3
     return np.asarray(image[inner, inner] * (exposure.dose_e_per_a2 * area_a2), np.float32)
 
 
+def _moved(image: NDArray[np.float32], exposure: Exposure, step_nm: float) -> NDArray[np.float32]:
+    """Mean of the image over its movement during the exposure."""
+    frequency = np.fft.fftfreq(image.shape[0], step_nm)
+    ky, kx = frequency[:, None], frequency[None, : image.shape[1] // 2 + 1]
+    along = ky * np.sin(exposure.drift_angle_rad) + kx * np.cos(exposure.drift_angle_rad)
+    transfer = np.exp(-2.0 * (np.pi * exposure.vibration_nm) ** 2 * (ky**2 + kx**2))
+    transfer *= np.sinc(along * exposure.drift_nm)
+    return np.asarray(np.fft.irfft2(np.fft.rfft2(image) * transfer, image.shape), np.float32)
+
+
+def _unevenness(exposure: Exposure, size: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Factor (H, W) by which light and gain differ from pixel to pixel."""
+    shading = 1.0 + exposure.shading * slow_field(rng, size, waves=1.5)
+    if exposure.stripes:
+        shading *= 1.0 + exposure.stripes * rng.normal(size=(1, size))
+    return shading.astype(np.float32)
+
+
 def _record(
     electrons: NDArray[np.float32], exposure: Exposure, rng: np.random.Generator
 ) -> NDArray[np.int16]:
     """What the camera writes: shot noise blurred by the scintillator, readout, bad pixels."""
     counts = rng.poisson(electrons).astype(np.float32)
     counts = ndimage.gaussian_filter(counts, exposure.mtf_sigma_px, mode="reflect")
+    if exposure.xrays:
+        hits = np.zeros_like(counts)
+        hits[tuple(rng.integers(0, counts.shape[0], (2, exposure.xrays)))] = 1.0
+        counts += ndimage.gaussian_filter(hits, 0.8) * counts.mean() * rng.uniform(5.0, 40.0)
     counts *= exposure.gain_counts_per_e
     counts += exposure.offset_counts
     counts += rng.normal(0.0, 1.0, counts.shape) * exposure.readout_counts

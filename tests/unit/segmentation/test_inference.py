@@ -6,15 +6,23 @@ import pytest
 from nanostream.errors import ConfigError
 from nanostream.segmentation.inference import FoldedUNet, choose_device
 from nanostream.segmentation.tiles import predict_tiled
-from nanostream.segmentation.unet import build_unet, convolutions
-from nanostream.segmentation.weights import BATCH_NORM_EPSILON
+from nanostream.segmentation.unet import HALF_FEATURES, build_network, convolutions
+from nanostream.segmentation.weights import (
+    BATCH_NORM_EPSILON,
+    PAPER_FEATURES,
+    multiply_adds_per_px,
+    read_weights,
+)
+
+NETWORKS = {"unet": PAPER_FEATURES, "unet-half": (6, 8, 12)}
 
 
-@pytest.fixture(scope="module")
-def keras_model():
+@pytest.fixture(scope="module", params=NETWORKS)
+def keras_model(request):
     """Random weights, with batch statistics that matter."""
     rng = np.random.default_rng(1)
-    model = build_unet()
+    model = build_network(request.param, NETWORKS[request.param])
+    model.name = request.param
     for layer in model.layers:
         if weights := layer.get_weights():
             # Scaled so that activations neither die nor saturate on the way.
@@ -30,7 +38,13 @@ def keras_model():
 
 
 def folded(model, **options):
-    return FoldedUNet(convolutions(model), epsilon=BATCH_NORM_EPSILON, **options)
+    return FoldedUNet(
+        convolutions(model),
+        epsilon=BATCH_NORM_EPSILON,
+        levels=len(NETWORKS[model.name]),
+        architecture=model.name,
+        **options,
+    )
 
 
 def test_folding_changes_no_probability(keras_model):
@@ -64,8 +78,9 @@ def test_the_margin_is_needed(keras_model):
     """Half the margin does leave seams: the test above can fail."""
     network = folded(keras_model)
     image = np.random.default_rng(4).normal(size=(400, 600)).astype(np.float32)
-    cut = predict_tiled(image, network, tile_px=320, margin_px=16, step_px=16)
-    whole = predict_tiled(image, network, tile_px=4096, margin_px=16, step_px=16)
+    step_px = network.step_px
+    cut = predict_tiled(image, network, tile_px=320, margin_px=16, step_px=step_px)
+    whole = predict_tiled(image, network, tile_px=4096, margin_px=16, step_px=step_px)
     assert np.abs(cut - whole).max() > 1e-4
 
 
@@ -75,3 +90,19 @@ def test_a_device_that_is_not_there_is_named():
         choose_device("gpu:7")
     with pytest.raises(ConfigError, match="tpu"):
         choose_device("tpu")
+
+
+def test_weights_of_either_network_come_back_from_a_file(keras_model, tmp_path):
+    keras_model.save_weights(tmp_path / "saved.weights.h5")
+    read = read_weights(
+        tmp_path / "saved.weights.h5", NETWORKS[keras_model.name], architecture=keras_model.name
+    )
+    for stored, arrays in zip(read, convolutions(keras_model), strict=True):
+        for a, b in zip(stored, arrays, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_ours_costs_at_most_two_and_a_half_times_the_papers_multiply_adds():
+    papers = multiply_adds_per_px(PAPER_FEATURES)
+    assert papers == 2492
+    assert papers < multiply_adds_per_px(HALF_FEATURES, "unet-half") <= 2.5 * papers

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,6 +10,10 @@ import pytest
 pytest.importorskip("abtem", reason="the extra [simulate] is not installed")
 
 from nanostream.training import simulation
+from nanostream.training.crystals import Shape
+from nanostream.training.supports import Support, amorphous_block, support_atoms
+
+SHAPES = get_args(Shape)
 
 EXPOSURE = simulation.Exposure(
     defocus_nm=40.0,
@@ -55,15 +60,15 @@ def tiny_scene(**changes: object) -> simulation.Scene:
     return replace(scene, **changes)  # type: ignore[arg-type]
 
 
-def test_a_scene_gives_the_same_micrographs_twice() -> None:
+def test_a_scene_gives_the_same_micrographs_bit_for_bit() -> None:
     first = simulation.simulate_micrographs(tiny_scene())
     second = simulation.simulate_micrographs(tiny_scene())
 
     assert first.pixels.dtype == np.int16
     assert first.pixels.shape == (1, 128, 128)
     np.testing.assert_array_equal(first.instances, second.instances)
-    # FFTW may add in another order: single precision.
-    np.testing.assert_allclose(first.expected_counts, second.expected_counts, rtol=1e-3)
+    np.testing.assert_array_equal(first.expected_counts, second.expected_counts)
+    np.testing.assert_array_equal(first.pixels, second.pixels)
 
 
 def test_the_same_counts_get_the_same_noise() -> None:
@@ -96,8 +101,8 @@ def test_the_label_is_where_the_atoms_are() -> None:
     centre_nm = np.array([rows.mean(), columns.mean()]) * scene.pixel_size_nm
     # Facets shift the centre of the mask by a fraction of the radius.
     np.testing.assert_allclose(centre_nm, GOLD.centre_nm[1:], atol=0.3)
-    # The mask ends within 0.25 nm of the outermost atoms: no halo.
-    hull_nm2 = np.pi * (GOLD.radius_nm * 1.14 + 0.25) ** 2
+    # The mask ends half a layer of atoms (and a pixel) beyond the outermost: no halo.
+    hull_nm2 = np.pi * (GOLD.radius_nm * 1.14 + 0.12 + 0.036) ** 2
     assert 0.5 * np.pi * GOLD.radius_nm**2 < label.sum() * scene.pixel_size_nm**2 < hull_nm2
 
 
@@ -150,6 +155,55 @@ def test_a_twin_has_no_two_atoms_closer_than_in_the_crystal() -> None:
     np.testing.assert_allclose(nearest, 0.2884, atol=1e-3)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_is_a_crystal_of_about_its_radius(shape: Shape) -> None:
+    from scipy.spatial import cKDTree
+
+    particle = replace(GOLD, shape=shape, radius_nm=1.6, on_axis=False)
+    positions, _ = simulation.crystal_positions(particle)
+    nearest = np.asarray(cKDTree(positions).query(positions, k=2)[0])[:, 1]
+
+    # Multiply twinned particles are strained by a few per cent.
+    np.testing.assert_allclose(nearest, 0.2884, rtol=0.06)
+    reach = np.linalg.norm(positions - np.array(particle.centre_nm), axis=1).max()
+    assert 0.8 * 1.6 < reach < (4.0 if shape == "rod" else 1.5) * 1.6
+
+
+def test_carbon_has_bonds_and_not_random_distances() -> None:
+    from scipy.spatial import cKDTree
+
+    block = amorphous_block().astype(float)
+    side = 56.0
+    tree = cKDTree(block % side, boxsize=[side] * 3)
+
+    def density(low: float, high: float) -> float:
+        """Pairs at a distance, relative to random points."""
+        near, far = (tree.count_neighbors(tree, r) - len(block) for r in (low, high))
+        shell = 4.0 / 3.0 * np.pi * (high**3 - low**3)
+        return float((far - near) / len(block) / shell / (len(block) / side**3))
+
+    assert density(1.4, 1.6) > 1.8
+    assert density(2.3, 2.5) > 1.4
+    assert density(1.8, 2.0) < 0.5
+    assert density(0.1, 1.0) < 0.1
+    assert 0.9 < density(4.0, 6.0) < 1.1
+
+
+def test_a_support_has_hills_holes_dirt_and_soot() -> None:
+    def atoms(support: Support) -> int:
+        return len(support_atoms(support, 60.0, np.random.default_rng(0))[0])
+
+    plain = atoms(Support(1.0))
+    assert plain == pytest.approx(60 * 60 * 10 * 0.1, rel=0.03)
+    assert atoms(Support(1.0, relief=0.5)) == pytest.approx(plain, rel=0.15)
+    assert atoms(Support(1.0, hole=0.4)) == pytest.approx(0.6 * plain, rel=0.1)
+    assert atoms(Support(1.0, dirt_nm=2.0)) > 1.05 * plain
+    assert atoms(Support(1.0, soot_nm=(2.0,))) > 1.2 * plain
+    assert atoms(Support(0.0)) == 0
+    numbers = support_atoms(Support(1.0, film="nitride"), 60.0, np.random.default_rng(0))[1]
+    assert set(numbers) == {7, 14}
+
+
 def test_drawn_scenes_are_of_many_kinds() -> None:
     rng = np.random.default_rng(3)
     scenes = [simulation.draw_scene(rng) for _ in range(200)]
@@ -157,9 +211,12 @@ def test_drawn_scenes_are_of_many_kinds() -> None:
     assert {m for scene in scenes for m in scene.materials} == set(simulation.MATERIALS)
     assert {scene.voltage_kv for scene in scenes} == {80.0, 200.0, 300.0}
     assert 0 < sum(not scene.particles for scene in scenes) < 30
+    assert any(scene.soot_nm and not scene.particles for scene in scenes)
+    assert {p.shape for scene in scenes for p in scene.particles} == set(SHAPES)
     lattice = [scene for scene in scenes if scene.regime == "lattice"]
-    assert 0.5 < len(lattice) / len(scenes) < 0.7
-    assert all(0.014 <= scene.pixel_size_nm <= 0.042 for scene in lattice)
+    assert 0.45 < len(lattice) / len(scenes) < 0.65
+    assert all(0.01 <= scene.pixel_size_nm <= 0.045 for scene in lattice)
+    assert max(scene.pixel_size_nm for scene in scenes) <= 0.085
 
 
 def test_saved_micrographs_are_complete_or_absent(tmp_path: Path) -> None:
