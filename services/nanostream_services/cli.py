@@ -9,14 +9,12 @@ import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -77,6 +75,8 @@ class Part(StrEnum):
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         sys.stdout.write(f"nanostream {version('nanostream')}\n")
         raise typer.Exit
 
@@ -180,6 +180,8 @@ def segment(
     ] = None,
 ) -> None:
     """Segment files; the same results as live."""
+    from rich.progress import Progress
+
     from nanostream.results.session import Session
     from nanostream_services.offline import segment_files
 
