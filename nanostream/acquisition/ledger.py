@@ -23,13 +23,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from nanostream.acquisition.readiness import FileStat, KnownFile
 from nanostream.database import open_database, transaction
 from nanostream.records import SectionId
 
-__all__ = ["Ledger", "passed_over"]
+__all__ = ["Ledger", "last_read", "passed_over"]
 
 _VERSION = 2
 _SCHEMA = """
@@ -239,12 +239,32 @@ def passed_over(path: Path) -> dict[tuple[str, str], int]:
     path : Path
         Of the ledger, which may be in use; without one there are none.
     """
+    rows = _rows(path, "SELECT path, title, sections FROM passed_over")
+    return {(file, title): sections for file, title, sections in rows}
+
+
+def last_read(path: Path) -> dict[str, dict[int, tuple[int, int]]]:
+    """Of each file and section the generation that was read last, and its fingerprint.
+
+    Parameters
+    ----------
+    path : Path
+        Of the ledger, which may be in use; without one there are none.
+    """
+    # Of the other columns SQLite gives those of the row that has the maximum.
+    query = "SELECT path, z, max(generation), fingerprint FROM fingerprints GROUP BY path, z"
+    found: dict[str, dict[int, tuple[int, int]]] = {}
+    for file, z, generation, fingerprint in _rows(path, query):
+        found.setdefault(file, {})[z] = generation, fingerprint
+    return found
+
+
+def _rows(path: Path, query: str) -> list[Any]:
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-            rows = db.execute("SELECT path, title, sections FROM passed_over").fetchall()
-    except sqlite3.OperationalError:  # no ledger here, or one from before there were any
-        return {}
-    return {(file, title): sections for file, title, sections in rows}
+            return db.execute(query).fetchall()
+    except sqlite3.OperationalError:  # no ledger here, or one from before there was this table
+        return []
 
 
 def _row(path: str, file: KnownFile) -> tuple[str | int | None, ...]:

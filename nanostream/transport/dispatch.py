@@ -25,7 +25,9 @@ Rules:
 - What comes back goes to the front of the queue, so order is disturbed as little as possible; what
   failed rests first, and nothing waits for it.
 - A worker on which one section after another fails, while there is another worker, is set aside;
-  what it said of those sections is forgotten.
+  what it said of those sections is forgotten. A file of which sections fail on two workers is to
+  blame itself, until one of it succeeds: that counts against no worker, and who was set aside for
+  it works again.
 - With ``order = "newest-first"`` the newest waiting section goes first, so that the live view stays
   live; the older ones follow when there is time.
 - While the files cannot be reached nothing is sent, and that counts as nobody's attempt. Nor does
@@ -222,6 +224,8 @@ class Dispatch:
         self._resting: dict[SectionId, float] = {}
         self._workers: dict[str, _Worker] = {}
         self._failures: dict[SectionId, list[str]] = {}
+        #: Files of which sections fail on more than one worker.
+        self._bad_files: set[str] = set()
         self._away = False
 
     @property
@@ -254,6 +258,7 @@ class Dispatch:
                 holder = self._holder(section)
                 if holder is not None:
                     holder.failed.clear()
+                self._bad_files.discard(section.file)
                 self._end(section)
                 actions.append(Store(section))
             case SectionFailed(section) if section not in self._found_s:
@@ -359,6 +364,11 @@ class Dispatch:
         """
         worker = self._workers[name]
         worker.failed[section] = None
+        of_others = {s.file for w in self._workers.values() if w != worker for s in w.failed}
+        if section.file in of_others:
+            self._bad_files.add(section.file)
+        if section.file in self._bad_files:
+            return self._acquit(section.file)
         others = any(
             not w.set_aside and not w.leaving for w in self._workers.values() if w != worker
         )
@@ -374,6 +384,18 @@ class Dispatch:
                 "look at its log and start it anew"
             )
         ]
+
+    def _acquit(self, file: str) -> list[Action]:
+        """Hold the failures of a file against no worker."""
+        actions: list[Action] = []
+        for name, worker in self._workers.items():
+            worker.failed = {s: None for s in worker.failed if s.file != file}
+            if worker.set_aside and len(worker.failed) < self._settings.attempts:
+                worker.set_aside = False
+                actions.append(
+                    Note(f"worker {name} works again: {file} fails on other workers as well")
+                )
+        return actions
 
     def _failed(
         self, section: SectionId, reason: str, now_s: float, *, final: bool = False
@@ -413,6 +435,10 @@ class Dispatch:
 
     def _end(self, section: SectionId) -> None:
         self._forget(section)
+        if section.file in self._bad_files and not any(
+            other.file == section.file for other in self._found_s if other != section
+        ):
+            self._bad_files.discard(section.file)  # the last of it that is known
         for kept in (self._failures, self._found_s, self._repeated, self._blamed):
             kept.pop(section, None)
 

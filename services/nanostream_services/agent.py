@@ -187,9 +187,20 @@ class _Agent:
     def _hear(self, worker: str, message: m.Message | MessageError) -> None:
         match message:
             case m.Beat():
-                told = msgspec.structs.asdict(message)
-                del told["loading"]  # its slots say as much
-                self._decide(d.WorkerBeat(worker, **told))
+                # Said to the agent before this one, it may not know of frames from there that are
+                # still on their way: no credit until it has heard of us, which it answers at once.
+                is_for_us = message.agent in ("", self._server.instance)
+                beat = d.WorkerBeat(
+                    worker,
+                    slots=message.slots if is_for_us else 0,
+                    holding=message.holding,
+                    computing=message.computing,
+                    detail=message.detail,
+                    received=message.received,
+                    link=message.link,
+                    model=message.model,
+                )
+                self._decide(beat)
                 self._server.send(worker, m.Pong(self._server.instance))
             case m.Done(section):
                 self._decide(d.SectionDone(section))

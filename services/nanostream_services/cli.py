@@ -236,7 +236,7 @@ def verify(
 
     Without --watch the folder that the session was told to watch is taken.
     """
-    from nanostream.acquisition.ledger import passed_over
+    from nanostream.acquisition.ledger import last_read, passed_over
     from nanostream.results.session import Session
     from nanostream.results.verification import AcquiredFile, acquired_files
     from nanostream.results.verification import verify as hold_against
@@ -254,7 +254,9 @@ def verify(
             raise ConfigError(msg)
         folder = WatchedFolder(watch.resolve(), settings.watch)
         ledger = Path(settings.watch.ledger or session / "ledger.db")
-        acquired, unreadable = acquired_files(folder.root, folder.files(), passed_over(ledger))
+        acquired, unreadable = acquired_files(
+            folder.root, folder.files(), passed_over(ledger), last_read(ledger)
+        )
     found = hold_against(Session(session), acquired)
     found = msgspec.structs.replace(found, unreadable=unreadable)
     if as_json:

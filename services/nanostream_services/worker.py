@@ -261,6 +261,7 @@ class _Worker:
             link=self._agent.link,
             model=f"{self._card.name} {self._card.weights_sha256}",
             loading=not loaded,
+            agent=self._instances.get("agent", ""),
         )
         self._agent.send(beat)
         self._sink.send(beat)

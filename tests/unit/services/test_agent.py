@@ -316,6 +316,22 @@ def test_a_sink_that_was_restarted_and_has_heard_nothing_takes_no_word_back(desk
     assert desk.told[-1][0][1].endswith("kept")
 
 
+def test_a_worker_that_has_not_heard_of_this_agent_gets_no_frame_that_may_be_on_its_way(desk):
+    desk = desk()
+    write(desk.root / "a.mrc", z=2)
+    desk.until_found(2)
+    desk.worker.send(m.Beat(slots=3, agent="the-agent-before"))  # waited in the queue
+    desk.until(lambda: desk.agent._dispatch._workers, "the beat")
+    assert desk.agent._dispatch.in_work == 0
+    # The frame that the agent before had sent has come meanwhile; this agent's answer as well.
+    held = (SectionId("a.mrc", 0),)
+    desk.worker.send(m.Beat(slots=3, holding=held, agent=desk.agent._server.instance))
+    desk.until(lambda: desk.frames, "the other section")
+    for _ in range(5):
+        desk.turn()
+    assert [str(frame.section) for frame in desk.frames] == ["a.mrc#1"]
+
+
 def test_a_look_that_takes_long_is_not_the_workers_silence(desk, monkeypatch):
     desk = desk(heartbeat_s=5.0, silent_s=15.0)
     write(desk.root / "a.mrc")

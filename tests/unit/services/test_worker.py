@@ -293,9 +293,10 @@ def test_a_restarted_agent_hears_at_once_what_is_held(desk):
     desk.agent.send(desk.peer, m.Pong("agent-1"))
     desk.until(lambda: len(desk.beats) >= 3, "the first answer")
     before = len(desk.beats)
+    assert desk.beats[-1].agent == "agent-1"
     desk.agent.send(desk.peer, m.Pong("agent-2"))
     desk.until(lambda: len(desk.beats) > before, "a beat for the new agent")
-    assert desk.beats[-1].holding == (SECTION,)
+    assert (desk.beats[-1].holding, desk.beats[-1].agent) == ((SECTION,), "agent-2")
 
 
 def test_done_is_said_only_after_the_sinks_word(desk):
