@@ -129,7 +129,7 @@ class FilesAway:
 
 @dataclass(frozen=True)
 class Tick:
-    """Time has passed."""
+    """Time has passed, and all that was said until now has been handled."""
 
 
 @dataclass(frozen=True)
@@ -279,11 +279,16 @@ class Dispatch:
                     self._resting[section] = now_s  # with others that came back, in their order
             case Tick():
                 self._requeue(s for s, due_s in list(self._resting.items()) if due_s <= now_s)
+                actions += self._miss(now_s)
+        return actions + self._send(now_s)
+
+    def _miss(self, now_s: float) -> list[Action]:
+        actions: list[Action] = []
         for name, worker in list(self._workers.items()):
             if now_s - worker.seen_s > self._settings.silent_s:
                 silence = f"was silent for {now_s - worker.seen_s:.0f} s"
                 actions += self._gone(name, (), silence, now_s)
-        return actions + self._send(now_s)
+        return actions
 
     def _beat(self, beat: WorkerBeat, now_s: float) -> list[Action]:
         actions: list[Action] = []

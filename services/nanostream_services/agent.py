@@ -13,8 +13,6 @@ import time
 from collections import OrderedDict, deque
 from pathlib import Path
 
-import msgspec
-
 from nanostream import faults
 from nanostream.acquisition import live
 from nanostream.acquisition.ledger import Ledger
@@ -28,7 +26,13 @@ from nanostream.acquisition.readiness import (
     is_same_title,
 )
 from nanostream.config import Config, stream_of
-from nanostream.errors import ConfigError, MessageError, MicrographError, NotReadyError
+from nanostream.errors import (
+    ConfigError,
+    MessageError,
+    MicrographError,
+    NotReadyError,
+    SessionError,
+)
 from nanostream.records import Metadata, SectionId
 from nanostream.transport import dispatch as d
 from nanostream.transport import messages as m
@@ -73,11 +77,14 @@ def run_agent(config: Config, stop: Stop) -> None:
     ledger = Path(config.watch.ledger or Path(config.sink.session) / "ledger.db")
     with Ledger(ledger) as memory:
         agent = _Agent(config, root, memory)
+        drains = config.delivery.at_stop == "drain"
+        end = stop.insisted if drains else stop
+        memory.when_stuck(lambda error: agent.hold(error) and not end.is_set())
         logger.info("ready: %s sections of %s known", memory.seen, root)
         try:
             while not stop.is_set():
                 agent.step()
-            if config.delivery.at_stop == "drain":
+            if drains:
                 agent.drain(stop)
         finally:
             agent.close()
@@ -109,6 +116,8 @@ class _Agent:
         self._said_unlisted = 0
         #: Since when a file cannot be opened; inf if that is said.
         self._unreadable: dict[str, float] = {}
+        #: Why the ledger cannot be written.
+        self._stuck = ""
         self._next_scan_s = self._next_newest_s = self._next_report_s = 0.0
         self._said_pause_s = 2 * config.watch.poll_s
         network = config.network
@@ -143,13 +152,7 @@ class _Agent:
         )
         for worker, message in self._server.receive():
             self._hear(worker, message)
-        for answer in self._sink.receive():
-            match answer:
-                case m.Ack(section):
-                    self._to_report.pop(section, None)
-                case m.Pong():
-                    self._retry(answer.retry)
-                    self._words.heard(answer.heard)
+        self._retry(self._hear_sink())
         for text in refusals():
             self._note(f"refused {text}")
         # Only now, when every sign of life has been read: a look at a slow share may have taken
@@ -159,6 +162,23 @@ class _Agent:
         self._release()
         self._take_up()
         self._report()
+        if self._stuck:
+            self._stuck = ""
+            self._note("the ledger can be written again; going on")
+
+    def hold(self, error: SessionError) -> bool:
+        """Wait a moment, in the middle of what was to be remembered, and say why; True.
+
+        Nothing is handed out meanwhile: what no ledger knows could be lost. What workers say waits.
+        """
+        if str(error) != self._stuck:
+            self._stuck = str(error)
+            self._note(f"{error}; nothing is handed out until then")
+        wait([self._sink], LONGEST_WAIT_S)
+        self._hear_sink()
+        self._report()
+        time.sleep(LONGEST_WAIT_S)
+        return True
 
     def drain(self, stop: Stop) -> None:
         """Take nothing new and finish what was acquired, unless somebody insists."""
@@ -212,6 +232,18 @@ class _Agent:
                 self._note(f"refused from {worker}: {message}")
             case _:
                 self._note(f"refused from {worker}: {type(message).__name__} is not for the agent")
+
+    def _hear_sink(self) -> tuple[SectionId, ...]:
+        """Note what the sink has kept; the sections that it wants tried again."""
+        again: tuple[SectionId, ...] = ()
+        for answer in self._sink.receive():
+            match answer:
+                case m.Ack(section):
+                    self._to_report.pop(section, None)
+                case m.Pong():
+                    again = answer.retry
+                    self._words.heard(answer.heard)
+        return again
 
     def _retry(self, sections: tuple[SectionId, ...]) -> None:
         for section in sections:

@@ -366,6 +366,31 @@ def test_a_section_is_announced_once_and_a_restarted_agent_goes_on(desk):
     assert second.was_said("1 sections of an earlier run go on")
 
 
+def test_a_full_disk_holds_the_agent_which_says_why_and_goes_on_by_itself(desk):
+    desk = desk()
+    write(desk.root / "a.mrc")
+    desk.work(1)
+    (pages,) = desk.ledger._db.execute("PRAGMA page_count").fetchone()
+    desk.ledger._db.execute(f"PRAGMA max_page_count = {pages}")
+    said = []
+
+    def go_on(error):
+        for peer, message in desk.sink.receive():
+            if isinstance(message, m.Words):
+                said.extend(text for _, text in message.words)
+                desk.sink.send(peer, m.Pong("sink-1", heard=message.words[-1][0]))
+        if any("full" in text for text in said):
+            desk.ledger._db.execute("PRAGMA max_page_count = 1000000")
+        return desk.agent.hold(error)
+
+    desk.ledger.when_stuck(go_on)
+    write(desk.root / "b.mrc", z=300)
+    desk.work(301)
+    assert len({frame.section for frame in desk.frames}) == 301
+    assert sum("nothing is handed out until then" in text for text in said) == 1
+    assert desk.was_said("the ledger can be written again") or any("again" in t for t in said)
+
+
 def test_an_agent_refuses_to_watch_what_is_no_folder(tmp_path):
     with pytest.raises(ConfigError, match="is not a folder"):
         run_agent(Config(watch=Watch(directory=str(tmp_path / "absent"))), Stop())
