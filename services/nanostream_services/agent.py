@@ -249,6 +249,8 @@ class _Agent:
         for section in sections:
             self._to_report.pop(section, None)
             if self._ledger.retry(section):
+                if self._folder.look_at(section.path) is None:
+                    self._note(f"{section} is tried again, but {self._lost(section)}")
                 self._decide(d.SectionFound(section))
             self._sink.send(m.Retried(section))
 
@@ -530,13 +532,16 @@ class _Agent:
 
     def _why_not(self, section: SectionId, error: Exception) -> str:
         """Why a section cannot be read, and where it went."""
-        if not isinstance(error, FileNotFoundError):
-            return f"cannot be read: {error}"
+        lost = isinstance(error, FileNotFoundError)
+        return f"cannot be read: {self._lost(section) if lost else error}"
+
+    def _lost(self, section: SectionId) -> str:
+        """What became of a section whose file is not there."""
         other = self._readiness.renamed_to(section.path)
         if other is None:
-            return f"cannot be read: {section.path} was deleted or renamed before it was read"
+            return f"{section.path} was deleted or renamed before it was read"
         return (
-            f"cannot be read: {section.path} was renamed before it was read; it is found again as "
+            f"{section.path} was renamed before it was read; it is found again as "
             f"{SectionId(other, section.z, self._readiness.known_file(other).generation)}"
         )
 
