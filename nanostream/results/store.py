@@ -237,6 +237,10 @@ class Store:
         row = self._db.execute("SELECT max(normalization_maximum) FROM sections").fetchone()
         return None if row[0] is None else float(row[0])
 
+    def models(self) -> set[str]:
+        """SHA-256 of the models that results were made with."""
+        return {sha for (sha,) in self._db.execute("SELECT DISTINCT model_sha256 FROM sections")}
+
     def last_particle(self) -> int:
         """Number of the particle that was stored last, for `diameters`; 0 if there is none."""
         return int(self._db.execute("SELECT coalesce(max(rowid), 0) FROM particles").fetchone()[0])

@@ -224,6 +224,8 @@ class Dispatch:
         self._resting: dict[SectionId, float] = {}
         self._workers: dict[str, _Worker] = {}
         self._failures: dict[SectionId, list[str]] = {}
+        #: Of the worker that came last.
+        self._model = ""
         #: Files of which sections fail on more than one worker.
         self._bad_files: set[str] = set()
         self._away = False
@@ -296,6 +298,7 @@ class Dispatch:
         if worker is None:
             worker = self._workers[beat.worker] = _Worker(beat.slots, now_s, beat.link)
             actions.append(Note(f"worker {beat.worker} is here: {beat.detail}"))
+            actions += self._compare_models(beat)
         worker.slots, worker.seen_s, worker.detail = beat.slots, now_s, beat.detail
         worker.holding = frozenset(beat.holding)
         # The clock may have gone back before a restart: numbers must not.
@@ -329,6 +332,18 @@ class Dispatch:
         self._requeue(lost)
         actions += [Note(f"{section} was lost on the way; sending it again") for section in lost]
         return actions
+
+    def _compare_models(self, beat: WorkerBeat) -> list[Action]:
+        """Say so if a worker has not the model of the one that came before it."""
+        before, self._model = self._model, beat.model or self._model
+        if before in ("", self._model):
+            return []
+        return [
+            Note(
+                f"worker {beat.worker} has another model ({_short(self._model)}) than the one before "
+                f"it ({_short(before)}): their results are not alike"
+            )
+        ]
 
     def _overdue(self, section: SectionId, sent: _Sent, now_s: float) -> bool:
         repeated = self._repeated.get(section, 0)
@@ -461,3 +476,8 @@ class Dispatch:
             self._resting.pop(section, None)
             self._waiting[section] = None
             self._waiting.move_to_end(section, last=newest)
+
+
+def _short(model: str) -> str:
+    name, _, sha256 = model.partition(" ")
+    return f"{name} {sha256[:8]}"

@@ -75,6 +75,7 @@ class _Sink:
         self._stored, self._particles = counts["sections"], counts["particles"]
         self._failed, self._tracks = counts["quarantine"], counts["tracks"]
         self._maximum = store.normalization_maximum()
+        self._models = store.models()
         self._sizes = _Sizes()
         self._rest = _Rest(store, tracks=bool(config.streams))
         self._report = m.Report(0, 0, 0)
@@ -197,6 +198,13 @@ class _Sink:
         self._particles += result.summary.count
         if result.stream:
             self._tracks = self._store.counts()["tracks"]
+        if result.model_sha256 not in self._models:
+            if self._models:  # whoever compares sections must know
+                self._note(
+                    f"{result.section} is the first section of this session by the model "
+                    f"{result.model} {result.model_sha256[:8]}; those before are by another"
+                )
+            self._models.add(result.model_sha256)
         if result.normalization_maximum is not None:
             self._maximum = max(result.normalization_maximum, self._maximum or 0.0)
         self._recent_s.append(now_s)

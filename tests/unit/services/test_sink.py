@@ -1,5 +1,6 @@
 """The sink with a real store and real sockets: nothing acknowledged that is not kept."""
 
+import dataclasses
 import math
 import pickle
 import time
@@ -287,6 +288,22 @@ def test_a_size_is_in_the_histogram_once_although_it_is_stored_while_earlier_one
     read = [px for some, _ in diameters(desk.folder, last) for px in some]
     assert len(read) == 2
     assert [len(some) for some, _ in diameters(desk.folder, desk.store.last_particle())] == [4]
+
+
+def test_the_first_result_by_another_model_is_an_event_also_after_a_restart(desk):
+    def result(z, sha256):
+        return dataclasses.replace(a_result(z), model_sha256=sha256)
+
+    for z, sha256 in enumerate(["first", "first", "second"]):
+        desk.asked(desk.client(f"worker-{z}"), result(z, sha256))
+        if z == 1:
+            assert not any("by the model" in text for text in desk.events())
+            desk.stop()
+            desk.start()
+    for z, sha256 in ((3, "first"), (4, "second")):  # known by now
+        desk.asked(desk.client(f"worker-{z}"), result(z, sha256))
+    (said,) = [text for text in desk.events() if "by the model" in text]
+    assert "a.mrc#2 is the first section of this session by the model default second" in said
 
 
 def test_another_writer_is_kept_out(desk):

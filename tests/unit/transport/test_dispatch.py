@@ -364,6 +364,22 @@ def test_a_file_is_not_bad_any_more_when_a_section_of_it_succeeds():
     assert dispatch._workers["sick"].set_aside
 
 
+def test_a_worker_with_another_model_than_the_one_before_is_named_with_both():
+    dispatch = a_dispatch()
+
+    def arrives(worker, model):
+        return notes(dispatch.handle(d.WorkerBeat(worker, 2, model=model), 0.0))[1:]
+
+    assert arrives("a", "default 0123456789ab") == []
+    assert arrives("b", "default 0123456789ab") == []
+    (said,) = arrives("c", "default fedcba987654")
+    assert said.startswith("worker c has another model (default fedcba98) than the one before it")
+    assert "(default 01234567)" in said
+    assert arrives("c", "default fedcba987654") == []  # a later beat
+    assert arrives("d", "") == []  # it does not say
+    assert arrives("e", "default fedcba987654") == []
+
+
 def test_the_only_worker_is_not_set_aside():
     dispatch = a_dispatch(5)
     dispatch.handle(beat("w", slots=1), 0.0)
