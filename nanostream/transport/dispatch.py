@@ -340,8 +340,8 @@ class Dispatch:
             return []
         return [
             Note(
-                f"worker {beat.worker} has another model ({_short(self._model)}) than the one before "
-                f"it ({_short(before)}): their results are not alike"
+                f"worker {beat.worker} has another model ({_short(self._model)}) than the one "
+                f"before it ({_short(before)}): their results are not alike"
             )
         ]
 
