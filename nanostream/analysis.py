@@ -1,7 +1,7 @@
 """One micrograph from pixels to numbers: the worker, ``nanostream segment`` and notebooks.
 
-Filter, scale, predict, label, measure: everything live and offline shares, so that both give the
-same masks and tables.
+Filter, resample, scale, predict, label, measure, judge: everything live and offline shares, so that
+both give the same masks and tables.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -20,9 +21,11 @@ from numpy.typing import NDArray
 from nanostream.config import Worker
 from nanostream.particles.measures import measure_particles, summarize
 from nanostream.records import Frame, Segmentation
+from nanostream.segmentation.domain import Verdict, judge
 from nanostream.segmentation.masks import label_mask
 from nanostream.segmentation.models import ModelCard, find_model, load_network
 from nanostream.segmentation.normalization import median_filter, normalize, without_shift
+from nanostream.segmentation.resampling import needed_zoom, resample, to_shape, zoom_within
 from nanostream.segmentation.tiles import predict_tiled
 
 __all__ = ["Analyzer", "cached_analyzer", "versions"]
@@ -39,6 +42,8 @@ class Analyzer:
         Model, threshold, tiles, device.
     normalization_maximum : float, optional
         For models scaled by the data set's maximum: what the session has seen so far.
+    model : tuple of ModelCard and Path, optional
+        Card and weights of a model that has no name yet, instead of the settings'.
 
     Raises
     ------
@@ -46,9 +51,15 @@ class Analyzer:
         If the model or the device cannot be used.
     """
 
-    def __init__(self, settings: Worker, *, normalization_maximum: float | None = None) -> None:
+    def __init__(
+        self,
+        settings: Worker,
+        *,
+        normalization_maximum: float | None = None,
+        model: tuple[ModelCard, Path] | None = None,
+    ) -> None:
         self.settings = settings
-        card, weights = find_model(settings.model)
+        card, weights = model or find_model(settings.model)
         self.card: ModelCard = card
         self.threshold = settings.threshold or card.threshold
         self._network = load_network(
@@ -69,17 +80,29 @@ class Analyzer:
         """Compile the network before the first frame is waited for."""
         self._predict(np.zeros(shape, np.float32))
 
+    def work_px(self, frame: Frame) -> int:
+        """Pixels that the network has to look at: those of the frame as it is resampled."""
+        zoom = self._zoom(frame)
+        return max(1, round(frame.pixels.size * zoom * zoom))
+
+    def scaled(self, frame: Frame) -> tuple[NDArray[np.float32], float | None]:
+        """A micrograph as the network sees it, and the maximum it was divided by, if by one."""
+        filtered = median_filter(frame.pixels)
+        if self.card.normalization in ("image-max", "dataset-max"):
+            filtered = without_shift(filtered)
+        filtered = resample(filtered, self._zoom(frame))
+        maximum = self._maximum(filtered)
+        return normalize(filtered, self.card.normalization, maximum=maximum), maximum
+
     def __call__(self, frame: Frame) -> Segmentation:
         """Segment one micrograph."""
         timings = dict(frame.timings_s)
+        shape = (frame.pixels.shape[0], frame.pixels.shape[1])
         with _timed(timings, "filter_s"):
-            filtered = median_filter(frame.pixels)
-            if self.card.normalization in ("image-max", "dataset-max"):
-                filtered = without_shift(filtered)
-            maximum = self._maximum(filtered)
-            image = normalize(filtered, self.card.normalization, maximum=maximum)
+            image, maximum = self.scaled(frame)
         with _timed(timings, "predict_s"):
-            probability = self._predict(image)
+            seen = self._predict(image)
+            probability = to_shape(seen, shape)
         with _timed(timings, "label_s"):
             labels = label_mask(probability, self.threshold, min_area_px=self.settings.min_area_px)
         with _timed(timings, "measure_s"):
@@ -90,7 +113,8 @@ class Analyzer:
                 pixel_size_nm=frame.pixel_size_nm,
                 frame=frame.section.z,
             )
-            summary = summarize(particles, shape=(labels.shape[0], labels.shape[1]))
+            summary = summarize(particles, shape=shape)
+            verdict = self._judge(frame, image, seen)
         return Segmentation(
             labels=labels,
             probability=probability,
@@ -101,8 +125,29 @@ class Analyzer:
             threshold=self.threshold,
             pixel_size_nm=frame.pixel_size_nm,
             normalization_maximum=maximum,
+            domain_score=verdict.domain_score,
+            warning=verdict.warning,
             timings_s=timings,
         )
+
+    def _zoom(self, frame: Frame) -> float:
+        needed = needed_zoom(frame.pixel_size_nm, self.card.pixel_size_nm)
+        return zoom_within(needed, (frame.pixels.shape[0], frame.pixels.shape[1]))
+
+    def _judge(
+        self, frame: Frame, image: NDArray[np.float32], seen: NDArray[np.float32]
+    ) -> Verdict:
+        """Domain score and warning of what the network saw and said."""
+        verdict = judge(self.card.domain, image, seen)
+        known_nm, size_nm = self.card.pixel_size_nm, frame.pixel_size_nm
+        if known_nm and size_nm and needed_zoom(size_nm, known_nm) != self._zoom(frame):
+            far = (
+                f"pixel size {size_nm:.3g} nm is too far from the model's {known_nm[0]:.3g} to "
+                f"{known_nm[1]:.3g} nm to be resampled: check the mask"
+            )
+            warning = "; ".join(filter(None, [far, verdict.warning]))
+            return verdict._replace(warning=warning)
+        return verdict
 
     def _predict(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         return predict_tiled(

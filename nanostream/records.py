@@ -252,6 +252,11 @@ class Segmentation:
         Of the micrograph.
     normalization_maximum : float or None
         For models scaled by the data set's maximum: the value used.
+    domain_score : float
+        How usual such a micrograph is among the model's training data: 1 is right in their middle,
+        0.01 rarer than 99 of 100 of them; NaN where the model does not know its own.
+    warning : str
+        Where the network is out of its depth, for a person; "" if there is nothing to say.
     timings_s : dict
         Seconds by stage.
     """
@@ -265,6 +270,8 @@ class Segmentation:
     threshold: float
     pixel_size_nm: float | None = None
     normalization_maximum: float | None = None
+    domain_score: float = math.nan
+    warning: str = ""
     timings_s: dict[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -286,7 +293,8 @@ class Snapshot(Struct, frozen=True):
 
     ``mask`` is a picture of the last section's labels for a terminal, ``mask_shape`` rows by
     columns of one byte each: 0 background, 1 particle. ``diameter_counts`` is the running size
-    histogram between ``diameter_edges`` (nm, or px if no pixel size is known).
+    histogram between ``diameter_edges`` (nm, or px if no pixel size is known). ``last_warning`` is
+    of the last section, ``warned`` the number of sections since the sink's start that had one.
     """
 
     session: str
@@ -302,6 +310,8 @@ class Snapshot(Struct, frozen=True):
     last_section: str = ""
     last_summary: Summary | None = None
     last_timings_s: dict[str, float] = {}
+    last_warning: str = ""
+    warned: int = 0
     mask: bytes = b""
     mask_shape: tuple[int, int] = (0, 0)
     diameter_edges: tuple[float, ...] = ()
@@ -348,6 +358,8 @@ class Result:
     timings_s: dict[str, float]
     pixels_crc32: int
     versions: dict[str, str] = field(default_factory=dict)
+    domain_score: float = math.nan
+    warning: str = ""
 
     @classmethod
     def of(
@@ -378,4 +390,6 @@ class Result:
             timings_s=segmentation.timings_s,
             pixels_crc32=frame.pixels_crc32(),
             versions=versions or {},
+            domain_score=segmentation.domain_score,
+            warning=segmentation.warning,
         )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nanostream.errors import SessionError
 from nanostream.records import PARTICLE_DTYPE, SectionId
 from nanostream.results.folders import DATABASE, connect
-from nanostream.results.store import SESSION_VERSION, mask_path
+from nanostream.results.store import LATER_COLUMNS, SESSION_VERSION, mask_path
 
 __all__ = ["Session"]
 
@@ -76,8 +76,15 @@ class Session:
 
     @property
     def sections(self) -> pd.DataFrame:
-        """One row per stored section: numbers, timings (``*_s``), metadata, provenance."""
+        """One row per stored section: numbers, timings (``*_s``), metadata, provenance.
+
+        ``domain_score`` says how usual the micrograph is among the model's training data (1 to 0,
+        NaN if the model does not know them), ``warning`` where its mask should be checked.
+        """
         table = self._read("SELECT * FROM sections ORDER BY path, generation, z")
+        for name, (_, value) in LATER_COLUMNS.items():
+            if name not in table:
+                table[name] = pd.Series(value, table.index, type(value))
         parts = [table]
         for column, prefix in (("timings", ""), ("metadata", ""), ("versions", "version_")):
             parsed = [msgspec.json.decode(text) for text in table.pop(column)]

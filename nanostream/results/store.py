@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import sqlite3
 import time
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from nanostream.particles.tracks import Tracker, TrackerSettings
 
 __all__ = [
+    "LATER_COLUMNS",
     "SESSION_VERSION",
     "Store",
     "ask_retry",
@@ -44,8 +46,14 @@ __all__ = [
     "mask_path",
 ]
 
-#: Raised with every change of tables or masks; another version is refused by name.
+#: Raised with every change of tables or masks that a reader must know of; another version is
+#: refused by name. Columns of `LATER_COLUMNS` came without: who does not know them misses nothing.
 SESSION_VERSION = 1
+#: Columns of ``sections`` that older sessions of this version are without: SQL type and value.
+LATER_COLUMNS: dict[str, tuple[str, float | str]] = {
+    "domain_score": ("REAL", math.nan),
+    "warning": ("TEXT NOT NULL DEFAULT ''", ""),
+}
 
 _SQL_TYPES = {"i": "INTEGER", "f": "REAL", "b": "INTEGER"}
 _PARTICLE_NAMES = PARTICLE_DTYPE.names or ()
@@ -135,6 +143,10 @@ class Store:
             self._db.execute(
                 "CREATE INDEX IF NOT EXISTS sections_of_file ON sections (path, z, generation)"
             )
+            found = {row[1] for row in self._db.execute("PRAGMA table_info(sections)")}
+            for name, (kind, _) in LATER_COLUMNS.items():
+                if name not in found:
+                    self._db.execute(f"ALTER TABLE sections ADD COLUMN {name} {kind}")
 
     def __enter__(self) -> Self:
         return self
@@ -271,6 +283,8 @@ class Store:
             "versions": msgspec.json.encode(
                 result.versions | {"config_sha256": self._config_sha256}
             ).decode(),
+            "domain_score": result.domain_score,
+            "warning": result.warning,
         }
         self._db.execute(
             f"INSERT INTO sections ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",
@@ -455,6 +469,9 @@ def _fill_mask(path: Path, result: Result) -> None:
         file.attrs["threshold"] = result.threshold
         if result.pixel_size_nm is not None:
             file.attrs["pixel_size_nm"] = result.pixel_size_nm
+        if not math.isnan(result.domain_score):
+            file.attrs["domain_score"] = result.domain_score
+        file.attrs["warning"] = result.warning
         for name, value in msgspec.structs.asdict(result.metadata).items():
             if value is not None:
                 file.attrs[name] = value

@@ -8,6 +8,7 @@ name of a shipped model cannot be taken.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -20,14 +21,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+import numpy as np
 import platformdirs
 from msgspec import Struct
 
 from nanostream.errors import ModelError
+from nanostream.segmentation.domain import DomainReference
 from nanostream.segmentation.weights import (
     BATCH_NORM_EPSILON,
     PAPER_FEATURES,
     Architecture,
+    Arrays,
     read_weights,
 )
 
@@ -39,9 +43,11 @@ __all__ = [
     "Normalization",
     "check_tensorflow",
     "find_model",
+    "import_folder",
     "import_model",
     "list_models",
     "load_network",
+    "read_card",
     "user_models",
 ]
 
@@ -68,9 +74,14 @@ class ModelCard(Struct, frozen=True):
     normalization_maximum : float or None
         For ``dataset-max``: the fixed value; None for the session's running maximum.
     threshold : float
-        Probability above which a pixel is particle.
+        Probability, calibrated if there is a calibration, above which a pixel is particle.
+    calibration : tuple of float or None
+        Scale and shift of the logits: the network's probability is ``sigmoid(scale * logit +
+        shift)``. See `nanostream.training.calibration.fit_calibration`.
     pixel_size_nm : tuple of float or None
-        Range of the micrographs it was trained on.
+        Range of the micrographs it was trained on; others are resampled to the nearest end of it.
+    domain : DomainReference or None
+        How the training images look; without it no micrograph gets a domain score.
     weights : str
         Name of the file in the model's folder.
     weights_sha256 : str
@@ -85,13 +96,33 @@ class ModelCard(Struct, frozen=True):
     weights: str = "weights.weights.h5"
     architecture: Architecture = "unet"
     normalization_maximum: float | None = None
+    calibration: tuple[float, float] | None = None
     pixel_size_nm: tuple[float, float] | None = None
+    domain: DomainReference | None = None
     materials: tuple[str, ...] = ()
     training: dict[str, Any] = {}
     scores: dict[str, Any] = {}
     licence: str = ""
     date: str = ""
     command: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            msg = f"threshold {self.threshold}: a probability between 0 and 1 is needed"
+            raise ValueError(msg)
+        if self.calibration is not None:
+            scale, shift = self.calibration
+            if not (0 < scale < math.inf and math.isfinite(shift)):
+                msg = f"calibration {self.calibration}: a positive scale and a shift are needed"
+                raise ValueError(msg)
+        if self.pixel_size_nm is not None:
+            low, high = self.pixel_size_nm
+            if not 0 < low <= high < math.inf:
+                msg = f"pixel sizes {low:g} to {high:g} nm: the smaller one first, above 0"
+                raise ValueError(msg)
+        if self.weights in (".", "..") or Path(self.weights).name != self.weights:
+            msg = f"weights {self.weights!r}: the name of a file in the model's folder is needed"
+            raise ValueError(msg)
 
 
 def user_models() -> Path:
@@ -165,35 +196,93 @@ def import_model(
     ModelError
         If the file does not fit the network, or the name is not free or not a name.
     """
-    if not _NAME.fullmatch(name) or (_SHIPPED / name).exists():
-        msg = f"model name {name!r} is taken by a shipped model or no plain name; choose another"
-        raise ModelError(msg)
-    if not 0 < threshold < 1:
-        msg = f"threshold {threshold}: a probability between 0 and 1 is needed"
-        raise ModelError(msg)
+    _check_name(name)
     if normalization_maximum is not None and normalization != "dataset-max":
         msg = f"a fixed maximum goes with --normalization dataset-max, not {normalization}"
         raise ModelError(msg)
     read_weights(file, PAPER_FEATURES)  # refuses what does not fit
-    folder = user_models() / name
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / ("weights" + "".join(file.suffixes[-1:]))
-    shutil.copyfile(file, weights)
-    card = ModelCard(
-        name=name,
-        features=PAPER_FEATURES,
-        normalization=normalization,
-        normalization_maximum=normalization_maximum,
-        threshold=threshold,
-        pixel_size_nm=pixel_size_nm,
-        weights=weights.name,
-        weights_sha256=_sha256(weights),
-        training={"imported_from": file.name},
-        date=date.today().isoformat(),
-    )
-    text = msgspec.json.format(msgspec.json.encode(card), indent=2)
-    (folder / "card.json").write_bytes(text + b"\n")
+    try:
+        card = ModelCard(
+            name=name,
+            features=PAPER_FEATURES,
+            normalization=normalization,
+            normalization_maximum=normalization_maximum,
+            threshold=threshold,
+            pixel_size_nm=pixel_size_nm,
+            weights="weights" + "".join(file.suffixes[-1:]),
+            weights_sha256=_sha256(file),
+            training={"imported_from": file.name},
+            date=date.today().isoformat(),
+        )
+    except ValueError as error:
+        msg = f"model {name!r}: {error}"
+        raise ModelError(msg) from error
+    _take(file, card, msgspec.to_builtins(card))
     return card
+
+
+def import_folder(folder: Path, *, name: str | None = None) -> ModelCard:
+    """Take a model with its card, as ``nanostream train`` makes it, into the user's models.
+
+    Parameters
+    ----------
+    folder : Path
+        With ``card.json`` and the weights that it names.
+    name : str, optional
+        To be known by, instead of the card's name.
+
+    Raises
+    ------
+    ModelError
+        If the card is damaged, the weights are not the card's or do not fit its network, or the
+        name is not free or not a name.
+    """
+    path = folder / "card.json"
+    card = _read_card(path)
+    weights = folder / card.weights
+    if not weights.is_file() or _sha256(weights) != card.weights_sha256:
+        msg = f"{weights} is missing or not the file that {path} describes"
+        raise ModelError(msg)
+    card = msgspec.structs.replace(card, name=name or card.name)
+    _check_name(card.name)
+    _read_layers(card, weights)  # refuses what does not fit
+    _take(weights, card, read_card(path) | {"name": card.name})
+    return card
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """A card as it is in its file, also what `ModelCard` does not know of.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be read.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError) as error:
+        msg = f"model card {path} cannot be used: {error}"
+        raise ModelError(msg) from error
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name) or (_SHIPPED / name).exists():
+        msg = f"model name {name!r} is taken by a shipped model or no plain name; choose another"
+        raise ModelError(msg)
+
+
+def _take(weights: Path, card: ModelCard, tree: dict[str, Any]) -> None:
+    """Put a model into the user's folder; the same one again, or another, replaces it."""
+    folder = user_models() / card.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if weights.resolve() != (folder / card.weights).resolve():
+            shutil.copyfile(weights, folder / card.weights)
+        text = msgspec.json.format(msgspec.json.encode(tree), indent=2)
+        (folder / "card.json").write_bytes(text + b"\n")
+    except OSError as error:
+        msg = f"model {card.name!r} cannot be kept in {folder}: {error}"
+        raise ModelError(msg) from error
 
 
 def load_network(card: ModelCard, weights: Path, *, device: str, mixed: bool) -> FoldedUNet:
@@ -206,7 +295,7 @@ def load_network(card: ModelCard, weights: Path, *, device: str, mixed: bool) ->
     ConfigError
         If there is no such device.
     """
-    layers = read_weights(weights, card.features, architecture=card.architecture)
+    layers = _calibrated(_read_layers(card, weights), card.calibration)
     with _tensorflow():
         from nanostream.segmentation import inference
 
@@ -219,6 +308,24 @@ def load_network(card: ModelCard, weights: Path, *, device: str, mixed: bool) ->
         mixed=mixed,
         architecture=card.architecture,
     )
+
+
+def _read_layers(card: ModelCard, weights: Path) -> list[Arrays]:
+    return read_weights(weights, card.features, architecture=card.architecture)
+
+
+def _calibrated(layers: list[Arrays], calibration: tuple[float, float] | None) -> list[Arrays]:
+    """The layers of a network whose logits are scaled and shifted by its last convolution.
+
+    A softmax over background and particle is the sigmoid of their difference: with the last kernel
+    and bias times the scale, and the shift added to the particle's bias, it is
+    ``sigmoid(scale * logit + shift)``, and costs nothing.
+    """
+    if calibration is None:
+        return layers
+    scale, shift = (np.float32(number) for number in calibration)
+    kernel, bias = layers[-1]
+    return [*layers[:-1], [kernel * scale, bias * scale + np.array([0, shift], np.float32)]]
 
 
 @contextmanager

@@ -29,6 +29,7 @@ import keras
 
 from nanostream.segmentation.weights import (
     BATCH_NORM_EPSILON,
+    HALF_FEATURES,
     PAPER_FEATURES,
     Architecture,
     Arrays,
@@ -93,9 +94,6 @@ def build_unet(
         tensor = rectify(convolve(tensor, channels), count)
     outputs = layers.Conv2D(2, 1, activation="softmax", name="final_layer")(tensor)
     return keras.Model(inputs, outputs, name=name)
-
-
-HALF_FEATURES: tuple[int, ...] = (16, 24, 32, 64)
 
 
 def build_unet_half(

@@ -6,6 +6,7 @@ a file is executed: a ``.keras`` archive is read as a zip of arrays, its configu
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from nanostream.errors import ModelError
 
 __all__ = [
     "BATCH_NORM_EPSILON",
+    "HALF_FEATURES",
     "PAPER_FEATURES",
     "Architecture",
     "Arrays",
@@ -30,6 +32,9 @@ Architecture = Literal["unet", "unet-half"]
 """The paper's network, or ours, see `nanostream.segmentation.unet`."""
 
 PAPER_FEATURES: tuple[int, ...] = (4, 8, 16, 32)
+
+HALF_FEATURES: tuple[int, ...] = (16, 24, 32, 64)
+"""Of the shipped network at half the resolution."""
 
 #: As stored in the configuration of the published networks (Keras' own default is 1e-3).
 BATCH_NORM_EPSILON = 1e-4
@@ -107,7 +112,7 @@ def multiply_adds_per_px(features: Sequence[int], architecture: Architecture = "
     depths = [*([0] if half else []), *range(levels), levels, levels, *up, 0]
     kernels = [shapes[0] for _, shapes in _expected(features, architecture) if len(shapes) == 2]
     return sum(
-        float(np.prod(kernel)) / 4 ** (depth + half)
+        math.prod(kernel) / float(4 ** (depth + half))
         for kernel, depth in zip(kernels, depths, strict=True)
     )
 

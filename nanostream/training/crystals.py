@@ -138,13 +138,13 @@ def _multiply_twinned(
     """Decahedron or icosahedron of the nearest magic size."""
     a = _CUBIC_A[particle.material]
     shells = max(2.0, 10.0 * particle.radius_nm / (0.95 * a / math.sqrt(2.0)) + 1.0)
-    cluster: Any
+    clusters: Any = ase.cluster
     if particle.shape == "icosahedron":
-        cluster = ase.cluster.Icosahedron(particle.material, round(shells), latticeconstant=a)
+        cluster = clusters.Icosahedron(particle.material, round(shells), latticeconstant=a)
     else:
         p = max(2, round(shells))
         q, r = int(rng.integers(1, max(2, p // 2))), int(rng.integers(0, max(1, p // 4)))
-        cluster = ase.cluster.Decahedron(particle.material, p, q, r, latticeconstant=a)
+        cluster = clusters.Decahedron(particle.material, p, q, r, latticeconstant=a)
     positions = cluster.get_positions()
     return positions - positions.mean(0), cluster.get_atomic_numbers().astype(np.int64)
 

@@ -60,6 +60,7 @@ __all__ = [
     "read_label",
     "read_pair",
     "scale_tile",
+    "tiles_of",
     "write_hdf5",
 ]
 
@@ -357,14 +358,20 @@ def cut_tiles(
     for pair in pairs:
         frame, numbers = read_pair(pair)
         pixels = median_filter(as_int16(frame.pixels, f"{pair.image}#{pair.z}"))
-        height, width = pixels.shape
-        for top in range(0, height - size_px + 1, size_px):
-            for left in range(0, width - size_px + 1, size_px):
-                here = np.s_[top : top + size_px, left : left + size_px]
-                label = numbers[here] > 0
-                if keep_empty or label.any():
-                    source = f"{frame.section} y{top} x{left}"
-                    yield Tile(pixels[here].copy(), label, source)
+        for tile in tiles_of(pixels, numbers > 0, size_px=size_px, source=str(frame.section)):
+            if keep_empty or tile.label.any():
+                yield tile
+
+
+def tiles_of(
+    pixels: NDArray[np.int16], label: NDArray[np.bool_], *, size_px: int, source: str = ""
+) -> Iterator[Tile]:
+    """Tiles of one filtered micrograph, side by side from its first pixel on."""
+    height, width = pixels.shape
+    for top in range(0, height - size_px + 1, size_px):
+        for left in range(0, width - size_px + 1, size_px):
+            here = np.s_[top : top + size_px, left : left + size_px]
+            yield Tile(pixels[here].copy(), label[here].copy(), f"{source} y{top} x{left}")
 
 
 def write_hdf5(path: Path, tiles: Iterable[Tile]) -> int:

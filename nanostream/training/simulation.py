@@ -499,7 +499,7 @@ def _draw_exposure(
         drift_nm=sometimes(0.3, rng.uniform(0.0, 0.15 if lattice else 0.5)),
         drift_angle_rad=angle(),
         stripes=sometimes(0.2, rng.uniform(0.0, 0.02)),
-        xrays=int(sometimes(0.3, rng.integers(1, 12))),
+        xrays=int(sometimes(0.3, int(rng.integers(1, 12)))),
     )
 
 

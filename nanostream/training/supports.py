@@ -155,8 +155,8 @@ def amorphous_block() -> NDArray[np.float32]:
     at = rng.uniform(0.0, side, (int(_ATOMS_PER_A3 * side**3), 3))
     rank = np.arange(8)
     for step in range(_RELAXATIONS):
-        distance, neighbour = cKDTree(at, boxsize=[side] * 3).query(at, k=9)
-        distance, neighbour = distance[:, 1:], neighbour[:, 1:]
+        found = cKDTree(at, boxsize=np.full(3, side)).query(at, k=9)
+        distance, neighbour = (np.asarray(array)[:, 1:] for array in found)
         bonded = rank < _BONDS
         # How much each pair is too long (bonds) or too short (bonds and the others).
         strain = np.where(bonded, distance - _BOND_A, np.minimum(distance - _SECOND_A, 0.0))

@@ -57,6 +57,7 @@ MAX_SIDE_PX = 2**16
 MAX_HOLDING = 1024
 MAX_WORDS = 64
 MAX_TOLD = 1024
+MAX_WARNING = 1000
 PIXEL_DTYPES = ("|i1", "|u1", "<i2", "<u2", "<f2", "<f4")
 
 Buffer = bytes | memoryview
@@ -187,6 +188,8 @@ class _ResultHeader(Struct, frozen=True, tag="result"):
     timings_s: dict[str, float]
     pixels_crc32: int
     versions: dict[str, str]
+    domain_score: float
+    warning: str
 
 
 class _SnapshotHeader(Struct, frozen=True, tag="snapshot"):
@@ -245,6 +248,8 @@ def encode(message: Message) -> list[Buffer]:
             timings_s=message.timings_s,
             pixels_crc32=message.pixels_crc32,
             versions=message.versions,
+            domain_score=message.domain_score,
+            warning=message.warning,
         )
         buffers = [message.labels.data, message.probability.data, message.particles.tobytes()]
     elif isinstance(message, Snapshot):
@@ -326,6 +331,9 @@ def _result(header: _ResultHeader, buffers: Sequence[bytes | memoryview]) -> Res
     for name in ("x", "y", "diameter_px"):
         _expect(bool(np.isfinite(particles[name]).all()), f"a particle's {name} is no number")
     _expect(0 <= header.pixels_crc32 < 2**32, f"checksum {header.pixels_crc32}")
+    score = header.domain_score
+    _expect(math.isnan(score) or 0 <= score <= 1, f"domain score {score}")
+    _expect(len(header.warning) <= MAX_WARNING, f"warning of {len(header.warning)} characters")
     return Result(
         section=header.section,
         stream=header.stream,
@@ -343,6 +351,8 @@ def _result(header: _ResultHeader, buffers: Sequence[bytes | memoryview]) -> Res
         timings_s=header.timings_s,
         pixels_crc32=header.pixels_crc32,
         versions=header.versions,
+        domain_score=score,
+        warning=header.warning,
     )
 
 

@@ -31,9 +31,9 @@ from nanostream_services.command_groups import (
     models_app,
     quarantine_app,
 )
-from nanostream_services.loop import start_log, stopping
+from nanostream_services.loop import printable, start_log, stopping
 from nanostream_services.start import Order, main, serve
-from nanostream_services.training_commands import evaluate
+from nanostream_services.training_commands import evaluate, simulate_training, train
 
 if TYPE_CHECKING:
     from nanostream_services.doctor import Finding
@@ -50,8 +50,12 @@ app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(keys_app, name="keys")
 app.add_typer(config_app, name="config")
 app.command()(evaluate)
+app.command()(train)
+app.command("simulate-training")(simulate_training)
 
 _INTERRUPTED = 130
+#: Warnings that `segment` prints; the tables have all.
+_MOST_WARNINGS = 5
 
 Out = Annotated[Path, typer.Option("--out", help="Session folder; made if absent.")]
 ModelName = Annotated[str | None, typer.Option("--model", help="See: nanostream models list.")]
@@ -213,6 +217,12 @@ def segment(
         console.print(f"{result.known} sections were in the session already")
     for reason in result.failed:
         sys.stderr.write(f"nanostream: {reason}\n")
+    for warning in result.warned[:_MOST_WARNINGS]:
+        sys.stderr.write(f"nanostream: warning: {printable(warning)}\n")
+    if (more := len(result.warned) - _MOST_WARNINGS) > 0:
+        sys.stderr.write(
+            f"nanostream: warning: {more} more sections; nanostream export lists all\n"
+        )
     _summary(console, out)
     if like:
         console.print(
@@ -544,6 +554,8 @@ def _summary(console: Console, folder: Path) -> None:
     table = Table(title="Session", show_header=False)
     add_row(table, "sections stored", str(len(sections)))
     add_row(table, "sections quarantined", str(len(session.quarantine)))
+    if warned := int((sections["warning"] != "").sum()):
+        add_row(table, "sections with a warning", str(warned))
     add_row(table, "particles", f"{len(particles)} ({len(whole)} whole)")
     if len(whole):
         add_row(

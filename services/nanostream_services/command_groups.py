@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -60,55 +60,166 @@ def models_list(as_json: Json = False) -> None:
     if as_json:
         sys.stdout.write(msgspec.json.encode(cards).decode() + "\n")
         return
-    columns = ("normalization", "threshold", "pixel size (nm)", "materials")
-    table = Table(Column("model", overflow="fold"), *columns)
+    table = Table(
+        Column("model", overflow="fold"),
+        "architecture",
+        "materials",
+        "pixel size (nm)",
+        "threshold",
+    )
     for card in cards:
-        low_high = card.pixel_size_nm
         add_row(
             table,
             card.name,
-            card.normalization,
-            f"{card.threshold:g}",
-            f"{low_high[0]:g} to {low_high[1]:g}" if low_high else "?",
+            card.architecture,
             ", ".join(card.materials),
+            _range(card.pixel_size_nm) or "?",
+            f"{card.threshold:g}",
         )
     Console().print(table)
 
 
 @models_app.command("show")
-def models_show(name: str) -> None:
-    """Show the whole card of a model."""
-    from nanostream.segmentation.models import find_model
+def models_show(name: str, as_json: Json = False) -> None:
+    """Show the card of a model: what it is for, what it was trained on, how good it is."""
+    from nanostream.segmentation.models import find_model, read_card
 
     card, weights = find_model(name)
-    tree = msgspec.to_builtins(card) | {"folder": str(weights.parent)}
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(tree), indent=2).decode() + "\n")
+    tree = read_card(weights.parent / "card.json")
+    if as_json:
+        tree |= {"folder": str(weights.parent)}
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(tree), indent=2).decode() + "\n")
+        return
+    facts = Table("", Column("", overflow="fold"), title=f"Model {card.name}", show_header=False)
+    add_row(facts, "architecture", f"{card.architecture}, features {_plain(card.features)}")
+    if card.materials:
+        add_row(facts, "materials", ", ".join(card.materials))
+    pixel_sizes = _range(card.pixel_size_nm)
+    known = f"{pixel_sizes} nm; others are resampled" if pixel_sizes else "not known"
+    add_row(facts, "pixel sizes", known)
+    scaling: str = card.normalization
+    if card.normalization == "dataset-max":
+        maximum = card.normalization_maximum
+        scaling += f", of {maximum:g}" if maximum else ", of the session so far"
+    add_row(facts, "normalization", scaling)
+    add_row(facts, "threshold", f"{card.threshold:g}")
+    add_row(
+        facts,
+        "calibration",
+        f"scale {card.calibration[0]:.4g}, shift {card.calibration[1]:.4g} of the logits"
+        if card.calibration
+        else "none",
+    )
+    add_row(
+        facts,
+        "warns",
+        f"below domain score {card.domain.least_score:g} (of {card.domain.images} training "
+        f"images), above {100 * card.domain.most_unsure:.0f} % unsure"
+        if card.domain
+        else "no: it does not know its training data",
+    )
+    for key in ("date", "licence", "command"):
+        if value := getattr(card, key):
+            add_row(facts, key, value)
+    add_row(facts, "weights", f"{card.weights}, SHA-256 {card.weights_sha256}")
+    add_row(facts, "folder", str(weights.parent))
+    console = Console()
+    console.print(facts)
+    training = Table(title="Training", show_header=False)
+    for key, value in card.training.items():
+        add_row(training, key.replace("_", " "), _plain(value))
+    if card.training:
+        console.print(training)
+    for table in _score_tables(card.scores):
+        console.print(table)
 
 
 @models_app.command("import")
 def models_import(
-    file: Annotated[Path, typer.Argument(help="Keras weights of the paper's U-Net.")],
-    name: Annotated[str, typer.Option(help="To be known by.")],
-    normalization: Annotated[Scaling, typer.Option(help="As the network was trained.")],
-    threshold: Annotated[float, typer.Option(help="Above which a pixel is particle.")],
+    file: Annotated[
+        Path, typer.Argument(help="Keras weights of the paper's U-Net, or a folder with card.json.")
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="To be known by; a folder's card has one.")
+    ] = None,
+    normalization: Annotated[
+        Scaling | None, typer.Option(help="As the network was trained; for weights.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Above which a pixel is particle; for weights.")
+    ] = None,
     maximum: Annotated[
         float | None,
         typer.Option(help="For dataset-max: a fixed value; else the session's running maximum."),
     ] = None,
+    pixel_size_nm: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            help="Smallest and largest of the micrographs it was trained on; others are resampled."
+        ),
+    ] = None,
 ) -> None:
-    """Take weights, such as those published with the paper, into use."""
-    from nanostream.segmentation.models import import_model, user_models
+    """Take a model into use: weights, such as those published with the paper, or a folder."""
+    from nanostream.segmentation.models import import_folder, import_model, user_models
 
-    card = import_model(
-        file,
-        name=name,
-        normalization=normalization.value,
-        threshold=threshold,
-        normalization_maximum=maximum,
-    )
+    if file.is_dir():
+        if (normalization, threshold, maximum, pixel_size_nm) != (None,) * 4:
+            msg = f"{file} has a card that says how it is used; only --name goes with a folder"
+            raise ConfigError(msg)
+        card = import_folder(file, name=name)
+    elif name is None or normalization is None or threshold is None:
+        msg = f"{file}: weights need --name, --normalization and --threshold"
+        raise ConfigError(msg)
+    else:
+        card = import_model(
+            file,
+            name=name,
+            normalization=normalization.value,
+            threshold=threshold,
+            normalization_maximum=maximum,
+            pixel_size_nm=pixel_size_nm,
+        )
     sys.stdout.write(
         f"{card.name} is in {user_models() / card.name}; use it with --model {card.name}\n"
     )
+
+
+def _range(low_high: tuple[float, float] | None) -> str:
+    return f"{low_high[0]:g} to {low_high[1]:g}" if low_high else ""
+
+
+def _plain(value: Any) -> str:
+    """A value of a card as a person writes it.
+
+    Examples
+    --------
+    >>> _plain({"steps": 4400, "crop_px": 288}), _plain([4, 8]), _plain(0.87654)
+    ('steps 4400, crop px 288', '4, 8', '0.8765')
+    """
+    if isinstance(value, dict):
+        return ", ".join(f"{str(k).replace('_', ' ')} {_plain(v)}" for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _score_tables(scores: dict[str, Any]) -> list[Table]:
+    """Scores as tables: one for each group of rows, such as materials, and one of what is left."""
+    tables = []
+    rest = Table(title="Scores", show_header=False)
+    for key, value in scores.items():
+        title = key.replace("_", " ")
+        if not (
+            isinstance(value, dict) and value and all(isinstance(v, dict) for v in value.values())
+        ):
+            add_row(rest, title, _plain(value))
+            continue
+        names = list(dict.fromkeys(name for row in value.values() for name in row))
+        table = Table("", *(name.replace("_", " ") for name in names), title=f"Scores {title}")
+        for row, cells in value.items():
+            add_row(table, row, *(_plain(cells.get(name, "")) for name in names))
+        tables.append(table)
+    return [rest, *tables] if rest.row_count else tables
 
 
 @quarantine_app.command("list")

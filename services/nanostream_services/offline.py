@@ -34,13 +34,15 @@ class SegmentedFiles:
     """How it went: sections stored now, there already, and reasons of what failed.
 
     ``same`` is the number of those whose mask and probability are, bit for bit, those of the
-    session they were to be like.
+    session they were to be like. ``warned`` says of sections stored now why their masks should be
+    checked.
     """
 
     stored: int
     known: int
     failed: tuple[str, ...]
     same: int = 0
+    warned: tuple[str, ...] = ()
 
 
 def segment_files(
@@ -76,6 +78,7 @@ def segment_files(
         If the session folder or the model cannot be used.
     """
     failed: list[str] = []
+    warned: list[str] = []
     sections: list[tuple[Path, SectionId]] = []
     for file, relative in _names(files, root):
         try:
@@ -113,6 +116,8 @@ def segment_files(
                 result = Result.of(frame, analyzer(frame), versions=versions())
                 store.commit(result)
                 stored += 1
+                if result.warning:
+                    warned.append(f"{section}: {result.warning}")
                 same += like is not None and _is_same(like, result)
             except (SessionError, ModelError, ConfigError):
                 raise
@@ -125,7 +130,7 @@ def segment_files(
                 store.quarantine(section, reason, attempts=1, stream=movie)
         else:
             progress(len(sections), len(sections), "")
-    return SegmentedFiles(stored, known, tuple(failed), same)
+    return SegmentedFiles(stored, known, tuple(failed), same, tuple(warned))
 
 
 def _names(files: Sequence[Path], root: Path | None) -> list[tuple[Path, str]]:

@@ -149,10 +149,11 @@ def plain_line(snapshot: Snapshot) -> str:
             words.append(f"mean {mean}")
     if math.isfinite(snapshot.latency_s):
         words.append(f"latency {_seconds(snapshot.latency_s)}")
+    warning = f" | {_clean(snapshot.last_warning)}" if snapshot.last_warning else ""
     return (
         f"{'  '.join(words)}  | seen {snapshot.seen} stored {snapshot.stored} "
         f"in work {snapshot.in_work} waiting {_waiting(snapshot)} failed {snapshot.failed} "
-        f"| {_rate(snapshot.sections_per_minute)}/min"
+        f"| {_rate(snapshot.sections_per_minute)}/min{warning}"
     )
 
 
@@ -411,7 +412,15 @@ def _last_section(snapshot: Snapshot, *, width: int, height: int) -> tuple[Rende
         frame = Table.grid()
         frame.add_row(picture)
         body.add_row(frame, _summary(snapshot, rows))
-    return _panel(body, title, columns, height), columns
+    footer = _keep_start(_warned(snapshot), columns - 6)
+    return _panel(body, title, columns, height, footer=footer), columns
+
+
+def _warned(snapshot: Snapshot) -> str:
+    """Why the mask should be checked, else how many sections before had a reason."""
+    if snapshot.last_warning or not snapshot.warned:
+        return snapshot.last_warning
+    return f"{_counted(snapshot.warned, 'section')} with a warning"
 
 
 def _summary(snapshot: Snapshot, rows: int) -> RenderableType:
@@ -521,6 +530,8 @@ def _compact(snapshot: Snapshot) -> list[Text]:
     if summary is not None:
         mean = _diameter(summary.mean_diameter_nm, summary.mean_diameter_px)
         lines.append(Text(f" {_counted(summary.count, 'particle')}  mean {mean}"))
+    if snapshot.last_warning:
+        lines.append(Text(f" {_clean(snapshot.last_warning)}", "yellow"))
     for process in snapshot.health:
         colour = _colour(process.state)
         lines.append(

@@ -38,6 +38,8 @@ _RATE_WINDOW_S = 60.0
 #: The picture of the last mask: enough for half blocks on a large terminal.
 _MASK_SIDE = 128
 _HISTOGRAM_BINS = 48
+#: A warning that comes after so many sections without one is a new one.
+_QUIET_SECTIONS = 10
 
 
 def run_sink(config: Config, stop: Stop) -> None:
@@ -84,6 +86,7 @@ class _Sink:
         self._last: Result | None = None
         self._mask = (b"", (0, 0))
         self._latency_s = math.nan
+        self._warned = _Warned()
         self._recent_s: deque[float] = deque(maxlen=10_000)
         self._messages: deque[str] = deque(maxlen=8)
         self._next_snapshot_s = 0.0
@@ -212,6 +215,9 @@ class _Sink:
         self._mask = _small_mask(result.labels)
         whole = result.particles[~result.particles["touches_edge"]]
         self._sizes.add(whole["diameter_px"], whole["diameter_nm"])
+        if text := self._warned.hear(str(result.section), result.warning):
+            with contextlib.suppress(SessionError):  # it has been said, if not kept
+                self._note(text)
         waited_s = now_s - (result.written_s or math.nan)
         self._latency_s = waited_s if 0 <= waited_s < _LONGEST_LATENCY_S else math.nan
 
@@ -238,6 +244,8 @@ class _Sink:
             last_section=str(last.section) if last else "",
             last_summary=last.summary if last else None,
             last_timings_s=last.timings_s if last else {},
+            last_warning=last.warning if last else "",
+            warned=self._warned.total,
             mask=mask,
             mask_shape=shape,
             diameter_edges=edges,
@@ -319,6 +327,33 @@ class _Rest:
                     return
         except sqlite3.Error as error:
             logger.warning("sizes of earlier sections are not in the histogram: %s", error)
+
+
+class _Warned:
+    """Which words the operator gets of sections with a warning: one when they begin, then counts.
+
+    A warning begins if the ten sections before it had none. While it lasts, the 10th, 100th, 1000th
+    section is said, so that neither a sample that the network does not know nor one at the limit
+    fills the screen.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._run, self._quiet = 0, 0
+
+    def hear(self, section: str, warning: str) -> str:
+        """What to say of the next section; "" if nothing."""
+        if not warning:
+            self._quiet += 1
+            return ""
+        if self._quiet >= _QUIET_SECTIONS:
+            self._run = 0
+        self.total, self._run, self._quiet = self.total + 1, self._run + 1, 0
+        if self._run == 1:
+            return f"{section}: {warning}"
+        if str(self._run).rstrip("0") == "1":
+            return f"{self._run} sections with a warning, the last {section}: {warning}"
+        return ""
 
 
 class _Sizes:

@@ -1,46 +1,320 @@
-"""Commands about the making of models: evaluate."""
+"""Commands about the making of models: simulate-training, train, evaluate."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column, Table
 
 from nanostream.config import Config, override
-from nanostream.errors import ConfigError, DataSetError
+from nanostream.errors import ConfigError
 from nanostream_services.command_groups import add_row
-from nanostream_services.loop import stopping
+from nanostream_services.loop import Stop, stopping
 
 if TYPE_CHECKING:
-    from nanostream.training.datasets import Pair
+    from nanostream.segmentation.models import ModelCard
     from nanostream.training.evaluation import Evaluation, Scores
+    from nanostream.training.examples import Source
+    from nanostream.training.fit import Recipe
+    from nanostream.training.paper import PaperRecipe
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "simulate_training", "train"]
 
 _INTERRUPTED = 130
 _NAMED = 5  # of what has no partner
+_SMOOTHING = 0.05  # of the loss that is shown
+
+
+class RecipeName(StrEnum):
+    """How a network is trained."""
+
+    default = "default"
+    paper = "paper"
+
+
+def simulate_training(
+    dest: Annotated[Path, typer.Argument(help="Folder of the set; made if absent.")],
+    scenes: Annotated[int, typer.Option(help="How many; 4 micrographs each.", min=1)],
+    seed: Annotated[int, typer.Option(help="Of the set: another one, other scenes.", min=0)],
+    materials: Annotated[
+        str, typer.Option(help="Such as Au,CdSe; all that can be simulated if not said.")
+    ] = "",
+    size_px: Annotated[int, typer.Option(help="Height and width.", min=256, max=4096)] = 512,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes; as many as cores if not said.", min=1)
+    ] = None,
+) -> None:
+    """Simulate micrographs with their truth, to train on; goes on where it was stopped."""
+    from nanostream.training.sets import SetPlan, simulate_set
+
+    plan = SetPlan(seed=seed, size_px=size_px, materials=_listed(materials))
+    with stopping() as stop, _progress() as bar:
+        task = bar.add_task("simulating", total=scenes)
+        found = simulate_set(
+            dest,
+            plan,
+            scenes=scenes,
+            jobs=jobs or os.cpu_count() or 1,
+            stop=stop,
+            on_scene=lambda done: bar.update(task, completed=done),
+        )
+    if len(found) < scenes:
+        sys.stderr.write(
+            f"nanostream: {len(found)} of {scenes} scenes are in {dest}; the same command goes on\n"
+        )
+        raise typer.Exit(_INTERRUPTED)
+    sys.stdout.write(f"{scenes} scenes are in {dest}\n")
+
+
+def train(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(help="Micrographs with label PNGs, or sets of simulate-training."),
+    ],
+    name: Annotated[str, typer.Option(help="Of the model.")],
+    recipe: Annotated[
+        RecipeName, typer.Option(help="default, or the one of Groschner et al. 2020.")
+    ] = RecipeName.default,
+    base: Annotated[
+        str | None, typer.Option("--from", help="Fine-tune this model: default, or another.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Batches of 8; the recipe's if not said.", min=1)
+    ] = None,
+    validation: Annotated[
+        list[Path] | None, typer.Option(help="Folder to choose the threshold on, and for scores.")
+    ] = None,
+    holdout: Annotated[
+        float | None,
+        typer.Option(help="Without --validation: part of the files kept for that (0.2).", min=0),
+    ] = None,
+    pixel_size: Annotated[
+        float | None, typer.Option(help="nm, for files that do not say it.", min=1e-6)
+    ] = None,
+    materials: Annotated[str, typer.Option(help="For the card, such as Au,CdSe.")] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the model's, instead of the user's models.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of batches, new weights and what is held out.")] = 0,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for checkpoints; the model's if not said.")
+    ] = None,
+) -> None:
+    """Train a model on labelled images, or fine-tune one; goes on where it was stopped.
+
+    The threshold is chosen on held-out images, and the model's card has its scores on them. At once
+    it can be used: nanostream run --model NAME.
+    """
+    import numpy as np
+
+    from nanostream.segmentation.models import find_model, user_models
+    from nanostream.training.examples import hold_out
+    from nanostream.training.runs import (
+        Base,
+        Plan,
+        check_new_name,
+        check_tensorflow,
+        default_recipe,
+        paper_recipe,
+        train_model,
+    )
+
+    paper = recipe is RecipeName.paper
+    if paper and (base or steps):
+        msg = "--recipe paper goes without --from and --steps: it has its own, and begins anew"
+        raise ConfigError(msg)
+    models = out or user_models()
+    check_new_name(name, models)
+    _check_holdout(holdout, validation, new=base is None)
+    start = Base(*find_model(base)) if base else None
+    training = _sources(folders)
+    if validation:
+        held_out = _sources(validation)
+        _check_apart(training, held_out)
+    else:
+        part = 0.2 if holdout is None else holdout
+        training, held_out = hold_out(training, part, np.random.default_rng(seed))
+    check_tensorflow()
+    checkpoints = work or models / name / "unfinished"
+    how: Recipe | PaperRecipe
+    if paper:
+        how = by_paper = paper_recipe(seed=seed)
+        total = by_paper.epochs * by_paper.steps_per_epoch  # at most
+    else:
+        how = by_default = default_recipe(start, steps=steps, seed=seed)
+        total = by_default.steps
+    plan = Plan(
+        name=name,
+        folder=models / name,
+        training=training,
+        held_out=held_out,
+        recipe=how,
+        work=checkpoints,
+        base=start,
+        pixel_size_nm=pixel_size,
+        materials=_listed(materials),
+        command=_command(
+            "train",
+            *folders,
+            name=name,
+            recipe=recipe.value,
+            **{"from": base},
+            steps=steps,
+            validation=validation,
+            holdout=holdout,
+            pixel_size=pixel_size,
+            materials=materials or None,
+            seed=seed,
+        ),
+    )
+    with stopping() as stop, _progress() as bar:
+        task = bar.add_task("reading", total=total)
+        card = train_model(
+            plan,
+            on_step=_shown_steps(bar, task, stop),
+            on_stage=lambda stage: bar.update(task, description=stage),
+        )
+    if work is None:
+        shutil.rmtree(checkpoints)
+    _print_trained(card, len(training), len(held_out), models / name, named=out is None)
+
+
+def _shown_steps(bar: Progress, task: TaskID, stop: Stop) -> Callable[[int, float], None]:
+    """What is shown of each step; ends the command when it was stopped."""
+    smooth: float | None = None
+
+    def on_step(done: int, loss: float) -> None:
+        nonlocal smooth
+        if smooth is None and done > 1:
+            bar.console.print(f"going on from step {done - 1}", highlight=False)
+        smooth = loss if smooth is None else smooth + _SMOOTHING * (loss - smooth)
+        bar.update(task, completed=done, description=f"training, loss {smooth:.3f}")
+        if stop.is_set():
+            sys.stderr.write(
+                f"nanostream: stopped at step {done}; the same command goes on from the last "
+                "checkpoint\n"
+            )
+            raise typer.Exit(_INTERRUPTED)
+
+    return on_step
+
+
+def _print_trained(
+    card: ModelCard, training: int, held_out: int, folder: Path, *, named: bool
+) -> None:
+    """How good the model is, and how to use it."""
+    console = Console()
+    console.print(
+        f"trained on {training} files, {held_out} held out; threshold {card.threshold:g}",
+        highlight=False,
+    )
+    if card.scores:
+        names = ("images", "accuracy", "Dice", "precision", "recall")
+        table = Table(Column("held out", overflow="fold"))
+        for column in names:
+            table.add_column(column, justify="right")
+        rows = [(card.name, card.scores)]
+        if "before" in card.scores:
+            rows.insert(0, (card.scores["before"]["model"], card.scores["before"]))
+        for model, scores in rows:
+            found = scores["by_material"]["all"]
+            values = (found[key] for key in ("pixel_accuracy", "dice", "precision", "recall"))
+            add_row(table, model, str(found["images"]), *map(_number, values))
+        console.print(table)
+    use = f"--model {card.name}"
+    if not named:
+        use = f"NANOSTREAM_MODELS={shlex.quote(str(folder.parent))} and {use}"
+    sys.stdout.write(f"{card.name} is in {folder}; use it with {use}\n")
+
+
+def _check_holdout(holdout: float | None, validation: list[Path] | None, *, new: bool) -> None:
+    if holdout is not None and validation:
+        msg = "--holdout and --validation: give one of them"
+        raise ConfigError(msg)
+    if holdout is not None and holdout >= 1:
+        msg = f"--holdout {holdout:g}: a part of the files, below 1"
+        raise ConfigError(msg)
+    if new and holdout == 0:
+        msg = "--holdout 0 goes with --from: a new network needs images to choose its threshold on"
+        raise ConfigError(msg)
+
+
+def _sources(folders: list[Path]) -> list[Source]:
+    """Everything to learn from; what has no partner is named."""
+    from nanostream.training.examples import find_sources
+
+    found = find_sources(folders)
+    _say_partners(list(found.unlabelled), [str(path) for path in found.strays])
+    return list(found.sources)
+
+
+def _check_apart(training: list[Source], held_out: list[Source]) -> None:
+    common = {source.file.resolve() for source in training} & {
+        source.file.resolve() for source in held_out
+    }
+    if common:
+        msg = f"{min(common)} is to be trained on and in --validation; it would judge itself"
+        raise ConfigError(msg)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _command(what: str, *arguments: Path, **options: object) -> str:
+    """The command line, with what was left to its default left out."""
+    words = ["nanostream", what, *map(str, arguments)]
+    for option, value in options.items():
+        values = value if isinstance(value, list) else [] if value is None else [value]
+        for one in values:
+            words += [f"--{option.replace('_', '-')}", str(one)]
+    return shlex.join(words)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
 
 
 def evaluate(
     folders: Annotated[
-        list[Path], typer.Argument(help="Micrographs with label PNGs; subfolders, too.")
+        list[Path],
+        typer.Argument(help="Micrographs with label PNGs, or simulated ones; subfolders, too."),
     ],
     model: Annotated[str | None, typer.Option(help="See: nanostream models list.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Instead of the model card's.")] = None,
     group_by: Annotated[
         str,
         typer.Option(
-            help="folder, or a regular expression: its first group, or all that it finds."
+            help="folder, or a regular expression: its first group, or all that it finds. "
+            "Simulated ones always go by material."
         ),
     ] = "folder",
     pixel_size: Annotated[
@@ -59,30 +333,28 @@ def evaluate(
         if file is not None and not file.parent.is_dir():
             msg = f"{file}: there is no folder {file.parent}; make it, or choose another"
             raise ConfigError(msg)
-    pairs = _pairs(folders)
-    group_of = _grouping(group_by, [pair.image for pair in pairs])
+    sources = _sources(folders)
+    group_of = _grouping(group_by, [source.file for source in sources])
 
     from nanostream.analysis import Analyzer
-    from nanostream.training.datasets import read_pair
+    from nanostream.training.examples import BARE, read_frames
 
     analyzer = Analyzer(worker)
     sections = []
     with stopping() as stop, Progress(console=Console(stderr=True), transient=True) as bar:
-        for pair in bar.track(pairs, description="evaluating"):
-            if stop.is_set():
-                raise typer.Exit(_INTERRUPTED)
-            frame, truth = read_pair(pair)
-            if frame.pixel_size_nm is None:
-                frame = replace(frame, pixel_size_nm=pixel_size)
-            sections.append(
-                evaluation.evaluate_section(
-                    truth,
-                    analyzer(frame),
-                    section=f"{pair.image.as_posix()}#{pair.z}",
-                    group=group_of(pair.image),
-                    min_area_px=worker.min_area_px,
+        for source in bar.track(sources, description="evaluating"):
+            for frame, truth, material in read_frames(source, pixel_size_nm=pixel_size):
+                if stop.is_set():
+                    raise typer.Exit(_INTERRUPTED)
+                sections.append(
+                    evaluation.evaluate_section(
+                        truth,
+                        analyzer(frame),
+                        section=f"{source.file.as_posix()}#{frame.section.z}",
+                        group=group_of(source.file) if source.pairs else material or BARE,
+                        min_area_px=worker.min_area_px,
+                    )
                 )
-            )
     found = evaluation.evaluate(
         sections,
         model=analyzer.card.name,
@@ -97,24 +369,9 @@ def evaluate(
         evaluation.draw_evaluation(found, figure)
 
 
-def _pairs(folders: list[Path]) -> list[Pair]:
-    """Every labelled section once; what has no partner is named."""
-    from nanostream.training.datasets import pair_labels
-
-    pairings = [pair_labels(folder) for folder in dict.fromkeys(folders)]
-    pairs = list(dict.fromkeys(pair for pairing in pairings for pair in pairing.pairs))
-    unlabelled = [name for pairing in pairings for name in pairing.unlabelled]
-    strays = [str(path) for pairing in pairings for path in pairing.strays]
+def _say_partners(unlabelled: list[str], strays: list[str]) -> None:
     _say(unlabelled, "without a label, left out")
     _say(strays, "labels without a micrograph, left out")
-    if not pairs:
-        where = ", ".join(map(str, folders))
-        msg = (
-            f"{where}: not one micrograph with its label; the label of gold.mrc is gold.png, "
-            "gold_label.png or label_gold.png beside it, of its section 3 gold.z3.png"
-        )
-        raise DataSetError(msg)
-    return pairs
 
 
 def _say(names: list[str], what: str) -> None:

@@ -363,13 +363,13 @@ class _Bench:
         self.loaded = True
         self._waker.wake()
         while (frame := self._todo.get()) is not None:
-            self._since_s, self._pixels = time.monotonic(), frame.pixels.size
+            self._since_s, self._pixels = time.monotonic(), analyzer.work_px(frame)
             self.computing = frame.section
             self._waker.wake()
             faults.point("worker.computing")
             try:
                 outcome: Result | str = _result(frame, analyzer)
-                self._s_per_px.append((time.monotonic() - self._since_s) / frame.pixels.size)
+                self._s_per_px.append((time.monotonic() - self._since_s) / self._pixels)
             except Exception as error:
                 # One bad section must not end the worker; the agent decides what becomes of it.
                 logger.exception("%s cannot be segmented", frame.section)

@@ -1,16 +1,25 @@
 """One micrograph, from a notebook."""
 
+import json
+import math
+import shutil
+
+import cv2
+import msgspec
 import numpy as np
 import pytest
 
 import nanostream as ns
-from nanostream.acquisition.simulator import demo_movie
+from nanostream.acquisition.simulator import DemoMicrograph, demo_movie
 from nanostream.analysis import Analyzer
 from nanostream.config import Worker
 from nanostream.errors import ModelError
-from nanostream.records import PARTICLE_DTYPE
-from nanostream.segmentation.models import import_model
+from nanostream.records import PARTICLE_DTYPE, Result
+from nanostream.segmentation.domain import describe, fit_reference, unsure_fraction
+from nanostream.segmentation.models import find_model, import_folder, import_model
+from nanostream.segmentation.normalization import median_filter, normalize
 from nanostream.segmentation.unet import build_unet
+from nanostream.transport import messages
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +79,100 @@ def test_a_model_scaled_by_the_data_sets_maximum_keeps_the_running_one(tmp_path,
 def test_an_unknown_model_is_said():
     with pytest.raises(ModelError, match="unheard-of"):
         ns.segment(np.zeros((8, 8), np.int16), model="unheard-of")
+
+
+# --- out of its depth ----------------------------------------------------------------------------
+
+PIXEL_NM = 0.026
+
+
+@pytest.fixture
+def brought(tmp_path, monkeypatch):
+    """Bring the shipped network under another card; the name to ask for it."""
+    monkeypatch.setenv("NANOSTREAM_MODELS", str(tmp_path / "models"))
+
+    def bring(name, **changes):
+        _, weights = find_model("default")
+        folder = tmp_path / name
+        shutil.copytree(weights.parent, folder)
+        card = json.loads((folder / "card.json").read_text()) | {"name": name} | changes
+        (folder / "card.json").write_bytes(msgspec.json.encode(card))
+        import_folder(folder)
+        return name
+
+    return bring
+
+
+@pytest.mark.parametrize("zoom", [2.0, 0.5], ids=["too small pixels", "too large pixels"])
+def test_a_micrograph_outside_of_the_models_pixel_sizes_gives_the_same_particles(
+    micrograph, brought, zoom
+):
+    """The same scene at half, or twice, the only pixel size that the model knows."""
+    pixels, _ = micrograph
+    model = brought("one-pixel-size", pixel_size_nm=[PIXEL_NM, PIXEL_NM])
+    expected = ns.segment(pixels, model=model, pixel_size_nm=PIXEL_NM)
+    method = cv2.INTER_CUBIC if zoom > 1 else cv2.INTER_AREA
+    other = cv2.resize(pixels.astype(np.float32), None, fx=zoom, fy=zoom, interpolation=method)
+    found = ns.segment(other, model=model, pixel_size_nm=PIXEL_NM / zoom)
+
+    assert found.labels.shape == found.probability.shape == other.shape
+    # Below 2 nm there is only the shred of a particle that the edge cuts.
+    one, another = (s.particles.query("diameter_nm > 2") for s in (found, expected))
+    assert len(one) == len(another) == 6
+    np.testing.assert_allclose(one[["x_nm", "y_nm"]], another[["x_nm", "y_nm"]], atol=0.05)
+    np.testing.assert_allclose(one["diameter_nm"], another["diameter_nm"], rtol=0.05)
+    # Without the range the network sees particles of another size than it was trained on.
+    blind = ns.segment(other, model=brought("blind", pixel_size_nm=None))
+    small = cv2.resize(blind.probability, pixels.shape[::-1], interpolation=cv2.INTER_AREA)
+    seen = cv2.resize(found.probability, pixels.shape[::-1], interpolation=cv2.INTER_AREA)
+    miss, error = (np.abs(p - expected.probability).mean() for p in (small, seen))
+    assert error < 0.7 * miss
+
+
+def test_a_pixel_size_that_is_absurd_is_warned_of_and_not_resampled(micrograph, brought):
+    model = brought("far-away", pixel_size_nm=[0.01, 0.05])
+    found = ns.segment(micrograph[0], model=model, pixel_size_nm=0.5)
+    plain = ns.segment(micrograph[0], model=model)
+    assert "pixel size 0.5 nm is too far from the model's 0.01 to 0.05 nm" in found.warning
+    assert plain.warning == ""
+    np.testing.assert_array_equal(found.probability, plain.probability)
+
+
+def test_a_card_without_training_data_gives_no_score(micrograph, brought):
+    found = ns.segment(micrograph[0], model=brought("imported", domain=None), pixel_size_nm=0.026)
+    assert math.isnan(found.domain_score)
+    assert found.warning == ""
+
+
+@pytest.fixture
+def knowing(brought):
+    """A model that knows demo micrographs."""
+    looks, doubts, rng = [], [], np.random.default_rng(3)
+    for name in ("gold", "cdse", "gold-and-cdse"):
+        expected = DemoMicrograph.load(name).expected_counts
+        for number in range(30):
+            top, left = rng.integers(0, 513, 2)
+            counts = expected[top : top + 512, left : left + 512] * rng.uniform(0.5, 2.0)
+            pixels = rng.poisson(counts).astype(np.int16)
+            looks.append(describe(normalize(median_filter(pixels), "standardize")))
+            if number % 15 == 0:
+                doubts.append(unsure_fraction(ns.segment(pixels).probability))
+    reference = fit_reference(np.array(looks), np.array(doubts))
+    reference = msgspec.structs.replace(reference, most_unsure=0.9)
+    return brought("knowing", domain=msgspec.to_builtins(reference))
+
+
+def test_a_demo_micrograph_scores_high_and_noise_is_warned_of(micrograph, knowing):
+    known = ns.segment(micrograph[0], model=knowing, pixel_size_nm=PIXEL_NM)
+    assert known.domain_score > 0.05
+    assert known.warning == ""
+    noise = np.random.default_rng(1).poisson(200, (640, 640)).astype(np.int16)
+    strange = ns.segment(noise, model=knowing, pixel_size_nm=PIXEL_NM)
+    assert strange.domain_score < 0.001
+    assert "unlike the training data (domain score " in strange.warning
+    assert ": check the mask" in strange.warning
+
+    # What is judged travels and is stored as it was.
+    frame = ns.Frame(ns.SectionId("a.mrc", 0), noise, PIXEL_NM)
+    arrived = messages.decode(messages.encode(Result.of(frame, strange)))
+    assert (arrived.domain_score, arrived.warning) == (strange.domain_score, strange.warning)

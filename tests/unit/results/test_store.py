@@ -69,6 +69,52 @@ def test_what_is_stored_is_read_back(folder):
     np.testing.assert_array_equal(session.probability("movie.mrc#3") > 0.5, a_result(3).labels > 0)
 
 
+def test_what_is_warned_of_is_in_table_and_mask(folder):
+    warned = dataclasses.replace(a_result(1), domain_score=0.002, warning="unlike: check the mask")
+    with Store(folder, Config()) as store:
+        store.commit(a_result(0))
+        store.commit(warned)
+    sections = ns.open_session(folder).sections
+    assert sections["warning"].tolist() == ["", "unlike: check the mask"]
+    assert sections["domain_score"].isna().tolist() == [True, False]
+    assert sections["domain_score"][1] == 0.002
+    attributes = []
+    for z in (0, 1):
+        with h5py.File(folder / mask_path(SectionId("movie.mrc", z)), "r") as file:
+            attributes.append({k: file.attrs.get(k) for k in ("domain_score", "warning")})
+    assert attributes == [
+        {"domain_score": None, "warning": ""},
+        {"domain_score": 0.002, "warning": "unlike: check the mask"},
+    ]
+
+
+@pytest.fixture
+def older_session(folder):
+    """As an older nanostream left it: without the columns that came later."""
+    with Store(folder, Config()) as store:
+        store.commit(a_result(0))
+    with closing(sqlite3.connect(folder / "session.db")) as db, db:
+        for name in store_module.LATER_COLUMNS:
+            db.execute(f"ALTER TABLE sections DROP COLUMN {name}")
+    return folder
+
+
+def test_an_older_session_can_be_read(older_session):
+    (section,) = ns.open_session(older_session).sections.itertuples()
+    assert np.isnan(section.domain_score)
+    assert (section.section, section.warning) == ("movie.mrc#0", "")
+
+
+def test_an_older_session_can_be_gone_on_with(older_session):
+    before = ns.open_session(older_session).sections
+    with Store(older_session, Config()) as store:
+        store.commit(dataclasses.replace(a_result(1), domain_score=0.5, warning="not sure"))
+    after = ns.open_session(older_session).sections
+    assert list(after.columns) == list(before.columns)
+    assert after["warning"].tolist() == ["", "not sure"]
+    assert after["domain_score"].fillna(-1).tolist() == [-1, 0.5]
+
+
 def test_a_result_that_comes_twice_changes_nothing(folder):
     with Store(folder, Config()) as store:
         assert store.commit(a_result(0))
@@ -319,7 +365,9 @@ def test_verify_finds_missing_and_damaged_sections(folder):
 
 def test_csv_tables_are_the_sessions_tables(folder, tmp_path):
     with Store(folder, Config(streams=(Stream("*.mrc"),))) as store:
-        store.commit(a_result(0, stream=True))
+        result = a_result(0, stream=True)
+        # An empty text would come back as NaN, as empty cells do.
+        store.commit(dataclasses.replace(result, domain_score=0.002, warning="not sure: 41 %"))
     session = ns.open_session(folder)
     export(session, "csv", tmp_path / "tables")
     for name in ("sections", "particles", "tracks"):

@@ -6,9 +6,10 @@ import pytest
 from nanostream.errors import ConfigError
 from nanostream.segmentation.inference import FoldedUNet, choose_device
 from nanostream.segmentation.tiles import predict_tiled
-from nanostream.segmentation.unet import HALF_FEATURES, build_network, convolutions
+from nanostream.segmentation.unet import build_network, convolutions
 from nanostream.segmentation.weights import (
     BATCH_NORM_EPSILON,
+    HALF_FEATURES,
     PAPER_FEATURES,
     multiply_adds_per_px,
     read_weights,

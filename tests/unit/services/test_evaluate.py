@@ -97,7 +97,7 @@ def test_a_label_of_another_size_is_refused_with_both_names(labelled):
 @pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [
-        (["."], DataSetError, "not one micrograph with its label; the label of gold.mrc is"),
+        (["."], DataSetError, "neither a micrograph with its label nor a scene of"),
         (["absent"], DataSetError, "absent is not a folder"),
         ([".", "--figure", "a.jpg"], ConfigError, "a.jpg: a figure is written as"),
         ([".", "--json", "absent/a.json"], ConfigError, "there is no folder absent"),

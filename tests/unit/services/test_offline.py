@@ -1,14 +1,23 @@
 """Files into a session with the shipped model: names, repetitions, faults, and the way out."""
 
+import json
+import shutil
+
+import msgspec
 import numpy as np
 import pytest
 
 import nanostream as ns
+from nanostream.acquisition.micrographs import read_micrograph
 from nanostream.acquisition.simulator import StackWriter, demo_movie
+from nanostream.analysis import Analyzer
 from nanostream.config import Config, Sink, Stream, Worker
 from nanostream.errors import ConfigError, SessionError
+from nanostream.records import Result, SectionId
 from nanostream.results.store import Store
-from nanostream.segmentation.models import find_model, import_model
+from nanostream.segmentation.domain import describe, fit_reference
+from nanostream.segmentation.models import find_model, import_folder, import_model
+from nanostream.transport import messages
 from nanostream_services import offline
 from nanostream_services.loop import Stop
 from nanostream_services.offline import segment_files
@@ -250,3 +259,48 @@ def test_a_session_of_another_model_is_not_made_again(tmp_path, segment, session
     config = Config(sink=Sink(session=str(tmp_path / "other")), worker=Worker(threshold=0.9))
     made = segment_files([stack], config, Stop(), progress=lambda *_: None, like=session())
     assert "give --model and --threshold" in made.failed[0]
+
+
+@pytest.fixture
+def stranger(tmp_path, monkeypatch):
+    """The shipped network, with a card that knows other images and larger pixels only."""
+    monkeypatch.setenv("NANOSTREAM_MODELS", str(tmp_path / "models"))
+    rng = np.random.default_rng(1)
+    looks = [describe(rng.normal(size=(256, 512)).astype(np.float32)) for _ in range(30)]
+    reference = fit_reference(np.array(looks), np.array([1.0]))
+    folder = tmp_path / "stranger"
+    shutil.copytree(find_model("default")[1].parent, folder)
+    card = json.loads((folder / "card.json").read_text())
+    card |= {"name": "stranger", "pixel_size_nm": [0.04, 0.1], "calibration": [0.9, -0.1]}
+    card |= {"domain": msgspec.to_builtins(reference)}
+    (folder / "card.json").write_text(json.dumps(card))
+    return import_folder(folder).name
+
+
+def test_live_and_offline_give_the_same_masks_scores_and_warnings(tmp_path, stranger):
+    worker = Worker(model=stranger)
+    stack = save_stack(tmp_path / "gold.mrc", IMAGES[:2])  # 0.026 nm: shrunk to 0.04 nm
+    config = Config(sink=Sink(session=str(tmp_path / "offline")), worker=worker)
+    found = segment_files([stack], config, Stop(), progress=lambda *_: None)
+    offline_session = ns.open_session(tmp_path / "offline")
+
+    analyzer = Analyzer(worker)
+    with Store(tmp_path / "live", config) as store:
+        for z in range(2):
+            frame = read_micrograph(stack, z, section=SectionId("gold.mrc", z))
+            arrived = [bytes(part) for part in messages.encode(frame)]
+            result = Result.of(frame, analyzer(messages.decode(arrived)))
+            store.commit(messages.decode([bytes(part) for part in messages.encode(result)]))
+    live_session = ns.open_session(tmp_path / "live")
+
+    columns = ["section", "count", "mean_diameter_nm", "domain_score", "warning", "pixels_crc32"]
+    offline_rows, live_rows = (s.sections[columns] for s in (offline_session, live_session))
+    assert offline_rows.equals(live_rows)
+    assert (live_rows["domain_score"] < 0.01).all()
+    assert live_rows["count"].min() > 3
+    for name in live_rows["section"]:
+        np.testing.assert_array_equal(offline_session.labels(name), live_session.labels(name))
+        assert live_session.labels(name).shape == IMAGES[0].shape
+    warnings = live_rows["section"] + ": " + live_rows["warning"]
+    assert list(found.warned) == warnings.tolist()
+    assert all("unlike the training data" in text for text in found.warned)

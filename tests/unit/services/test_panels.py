@@ -86,6 +86,7 @@ ALL_HOSTILE = session(
     session=HOSTILE,
     last_section=HOSTILE,
     last_timings_s={HOSTILE: math.nan},
+    last_warning=HOSTILE,
     diameter_unit="nm\x1b[2J",
     health=(Health(HOSTILE, HOSTILE, 1.0, HOSTILE),),
     messages=(HOSTILE, HOSTILE),
@@ -383,6 +384,20 @@ def test_plain_line_says_it_all() -> None:
         "gold.mrc#3  37 particles  mean 4.21 nm  latency 0.8 s  | "
         "seen 12 stored 11 in work 0 waiting 1 failed 0 | 30/min"
     )
+
+
+WARNING = "unlike the training data (domain score 0.002): check the mask"
+
+
+def test_a_warning_of_the_last_section_is_in_its_line_and_on_the_screen() -> None:
+    warned = session(last_warning=WARNING, warned=3)
+    assert plain_line(warned) == f"{plain_line(session())} | {WARNING}"
+    for width, height in ((120, 40), (60, 15)):
+        text = drawn(screen(warned, age_s=0.1, width=width, height=height), width, height)
+        assert "unlike the training data" in text
+    after = session(warned=3)
+    text = drawn(screen(after, age_s=0.1, width=120, height=40), 120, 40)
+    assert "3 sections with a warning" in text
 
 
 def test_plain_line_without_particles_or_pixel_size() -> None:

@@ -17,14 +17,14 @@ from nanostream.records import Frame, Result, SectionId, Segmentation
 from nanostream.results.store import Store, diameters
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Client, Subscriber, free_network, wait
-from nanostream_services.sink import _Sink, _Sizes, _small_mask
+from nanostream_services.sink import _Sink, _Sizes, _small_mask, _Warned
 
 pytestmark = pytest.mark.timeout(30)
 
 PATIENCE_S = 15.0
 
 
-def a_result(z=0, *, pixel_size_nm=0.1):
+def a_result(z=0, *, pixel_size_nm=0.1, warning=""):
     labels = np.zeros((64, 80), np.int32)
     labels[10:20, 10:20], labels[40:52, 40:52] = 1, 2
     pixels = np.full(labels.shape, 100, np.int16)
@@ -39,6 +39,7 @@ def a_result(z=0, *, pixel_size_nm=0.1):
         model_sha256="abc",
         threshold=0.5,
         timings_s={"predict_s": 0.2},
+        warning=warning,
     )
     return Result.of(Frame(SectionId("a.mrc", z), pixels, pixel_size_nm), segmentation)
 
@@ -306,12 +307,52 @@ def test_the_first_result_by_another_model_is_an_event_also_after_a_restart(desk
     assert "a.mrc#2 is the first section of this session by the model default second" in said
 
 
+def test_a_warning_is_said_when_it_begins_kept_and_shown_for_its_section(desk):
+    worker = desk.client()
+    for z, warning in enumerate(["", "not sure\x1b[2J", "not sure", ""]):
+        desk.asked(worker, a_result(z, warning=warning))
+        assert desk.snapshot().last_warning == warning
+    (said,) = desk.snapshot().messages
+    assert said.endswith(r"a.mrc#1: not sure\x1b[2J")
+    assert desk.events() == [said]
+    assert desk.snapshot().warned == 2
+    assert ns.open_session(desk.folder).sections["warning"].astype(bool).tolist() == [
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
 def test_another_writer_is_kept_out(desk):
     with pytest.raises(SessionError, match="in use by another"):
         Store(desk.folder, desk.config)
 
 
 # --- what the dashboard is shown -----------------------------------------------------------------
+
+
+def words(warnings):
+    """(number of the section, what is said) for a sequence of warnings."""
+    warned = _Warned()
+    heard = [warned.hear(f"a.mrc#{z}", warning) for z, warning in enumerate(warnings)]
+    return [(z, text) for z, text in enumerate(heard) if text]
+
+
+def test_a_warning_that_lasts_is_said_once_and_then_counted_ever_more_rarely():
+    said = words(["not sure"] * 1500)
+    assert [z for z, _ in said] == [0, 9, 99, 999]
+    assert said[0][1] == "a.mrc#0: not sure"
+    assert said[2][1] == "100 sections with a warning, the last a.mrc#99: not sure"
+
+
+def test_a_warning_that_comes_and_goes_does_not_flood():
+    assert len(words(["not sure", ""] * 500)) == 3
+
+
+def test_a_warning_after_a_good_while_is_a_new_one():
+    assert [z for z, _ in words(["a"] + [""] * 10 + ["b"])] == [0, 11]
+    assert [z for z, _ in words(["a"] + [""] * 9 + ["b"])] == [0]
 
 
 def sizes(px, nm=()):

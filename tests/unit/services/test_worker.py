@@ -45,6 +45,9 @@ class Analysis:
         if self.cold:
             raise MemoryError("no memory on the device")
 
+    def work_px(self, frame):
+        return frame.pixels.size
+
     def __call__(self, frame):
         self.analyzed.append(frame.section.z)
         assert self.may_go_on.wait(PATIENCE_S)

@@ -49,7 +49,8 @@ def test_batches_depend_on_seed_and_step_only() -> None:
     again, _ = fit.draw_batch(discs(), RECIPE, 3)
     other, _ = fit.draw_batch(discs(), RECIPE, 4)
 
-    assert images.shape == labels.shape == (4, 64, 64, 1)
+    assert images.shape == (4, 64, 64, 1)
+    assert labels.shape == (4, 64, 64, 2)
     assert images.dtype == labels.dtype == np.float32
     assert set(np.unique(labels)) <= {0.0, 1.0}
     np.testing.assert_array_equal(images, again)
@@ -75,8 +76,10 @@ def test_loss_of_a_perfect_answer_is_nearly_zero() -> None:
     truth = np.zeros((1, 8, 8, 1), np.float32)
     truth[0, 2:5, 2:5] = 1.0
 
-    perfect = float(fit.segmentation_loss(truth, np.concatenate([1 - truth, truth], -1)))
-    inverted = float(fit.segmentation_loss(truth, np.concatenate([truth, 1 - truth], -1)))
+    labels = np.concatenate([truth, np.zeros_like(truth)], -1)
+
+    perfect = float(fit.segmentation_loss(labels, np.concatenate([1 - truth, truth], -1)))
+    inverted = float(fit.segmentation_loss(labels, np.concatenate([truth, 1 - truth], -1)))
 
     assert perfect == pytest.approx(0.0, abs=1e-4)
     assert inverted > 5.0
@@ -89,7 +92,8 @@ def test_filling_the_gap_between_two_particles_costs_more_than_the_same_pixels_e
     def loss(columns: slice) -> float:
         found = truth.copy()
         found[0, 4:28, columns] = 0.9
-        return float(fit.segmentation_loss(truth, np.concatenate([1 - found, found], -1)))
+        labels = np.stack([truth[0, ..., 0], fit.gaps(truth[0, ..., 0])], -1)[None]
+        return float(fit.segmentation_loss(labels, np.concatenate([1 - found, found], -1)))
 
     assert loss(slice(14, 17)) > 2.0 * loss(slice(28, 31))
 

@@ -1,5 +1,8 @@
 """Bytes and records are two forms of one thing; anything else is refused."""
 
+import dataclasses
+import math
+
 import msgspec
 import numpy as np
 import pytest
@@ -56,6 +59,8 @@ def a_result(particles=2):
         normalization_maximum=None,
         timings_s={"predict_s": 0.1},
         pixels_crc32=1,
+        domain_score=0.002,
+        warning="unlike the training data",
     )
 
 
@@ -108,6 +113,13 @@ def test_a_result_arrives_as_it_left(particles):
     np.testing.assert_array_equal(result.labels, np.eye(4))
     np.testing.assert_array_equal(result.particles, a_result(particles).particles)
     assert result.timings_s == {"predict_s": 0.1}
+    assert (result.domain_score, result.warning) == (0.002, "unlike the training data")
+
+
+def test_a_domain_score_that_is_not_known_arrives_as_such():
+    unknown = m.decode(parts(dataclasses.replace(a_result(), domain_score=math.nan, warning="")))
+    assert math.isnan(unknown.domain_score)
+    assert unknown.warning == ""
 
 
 def altered(message, **fields):
@@ -146,6 +158,8 @@ HOSTILE = {
         np.full(2, np.nan, "<f8").tobytes().ljust(2 * PARTICLE_DTYPE.itemsize, b"\xff"),
     ],
     "a checksum beyond 32 bits": altered(a_result(), pixels_crc32=2**40),
+    "a domain score that is none": altered(a_result(), domain_score=1.5),
+    "a warning that fills the screen": altered(a_result(), warning="!" * 100_000),
     "a flood of words": parts(m.Words(tuple((n, "?") for n in range(1, 1000)))),
     "billions of particles": altered(a_result(), particles=10**12),
     "a word with a buffer": [*parts(m.Done(SECTION)), b"stray"],

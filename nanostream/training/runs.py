@@ -1,0 +1,605 @@
+"""A training from files to a model that can be used: what ``nanostream train`` does.
+
+::
+
+    check_new_name   before anything is read: may a model be called so?
+    default_recipe   steps, learning rate and averaging for a start from nothing or from a model
+    train_model      examples, fit, threshold, scores, weights and card        -> ModelCard
+
+Threshold and scores come from micrographs that were held out, segmented by the same steps as live
+ones; so ``nanostream evaluate`` finds the scores that the card has. TensorFlow is imported when it
+is needed, so that a mistake is said at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from nanostream.analysis import Analyzer, versions
+from nanostream.config import Worker
+from nanostream.errors import DataSetError, ModelError
+from nanostream.segmentation.domain import describe, fit_reference, unsure_fraction
+from nanostream.segmentation.models import (
+    NO_TENSORFLOW,
+    ModelCard,
+    Normalization,
+    list_models,
+)
+from nanostream.segmentation.weights import PAPER_FEATURES, Architecture
+from nanostream.training import evaluation
+from nanostream.training.calibration import fit_calibration
+from nanostream.training.examples import (
+    BARE,
+    Source,
+    file_hashes,
+    read_examples,
+    read_frames,
+    read_tiles,
+    set_record,
+)
+
+if TYPE_CHECKING:
+    import keras
+
+    from nanostream.training.fit import Recipe
+    from nanostream.training.paper import PaperRecipe
+
+__all__ = [
+    "Base",
+    "Plan",
+    "check_new_name",
+    "check_tensorflow",
+    "default_recipe",
+    "paper_recipe",
+    "save_model",
+    "train_model",
+]
+
+_WEIGHTS = "weights.weights.h5"
+
+#: Fine-tuning, by measurement on 10 of the 20 sintering images (2026-11-25): see
+#: docs/how-to/train-a-model.md. The running average spans a fifth of the steps; that of the
+#: default recipe, 0.998, would still be half the old weights after 350.
+_TUNING_STEPS = 200
+_TUNING_RATE = 3e-4
+
+# Of each held-out micrograph at most about so many pixels decide about the threshold.
+_PIXELS_FOR_THRESHOLD = 1_000_000
+
+
+@dataclass(frozen=True)
+class Base:
+    """A model to start from: its card and its weights."""
+
+    card: ModelCard
+    weights: Path
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained on what, and where it goes.
+
+    Attributes
+    ----------
+    name
+        Of the model.
+    folder
+        Where weights and card go.
+    training, held_out
+        What is learnt from; what the threshold is chosen on.
+    test
+        What the scores are of; if empty, `held_out`.
+    recipe
+        See `default_recipe` and `paper_recipe`.
+    base
+        Model to start from, None for new weights.
+    architecture, features
+        Of the network, if there is no base.
+    pixel_size_nm
+        Of files that do not say it.
+    materials
+        For the card, besides those of simulated scenes and of the base.
+    work
+        Folder for checkpoints, from which an interrupted training goes on; one by the paper's
+        recipe begins anew.
+    early_steps
+        Write a first model after so many steps, too; 0 for none.
+    command, licence
+        For the card.
+    """
+
+    name: str
+    folder: Path
+    training: Sequence[Source]
+    held_out: Sequence[Source]
+    recipe: Recipe | PaperRecipe
+    work: Path
+    test: Sequence[Source] = ()
+    base: Base | None = None
+    architecture: Architecture = "unet"
+    features: tuple[int, ...] = PAPER_FEATURES
+    pixel_size_nm: float | None = None
+    materials: tuple[str, ...] = ()
+    early_steps: int = 0
+    command: str = ""
+    licence: str = ""
+
+
+def check_tensorflow() -> None:
+    """Say before the work if the network could not be trained.
+
+    Raises
+    ------
+    ModelError
+        If TensorFlow is not installed.
+    """
+    if find_spec("tensorflow") is None:
+        raise ModelError(NO_TENSORFLOW)
+
+
+def check_new_name(name: str, folder: Path) -> None:
+    """Say before the work if a new model cannot have this name.
+
+    Parameters
+    ----------
+    folder
+        Of the models, where it is to get a folder of its own.
+
+    Raises
+    ------
+    ModelError
+        If it is no plain name, or a shipped or another model has it.
+    """
+    from nanostream.segmentation.models import _NAME
+
+    if not _NAME.fullmatch(name):
+        msg = f"model name {name!r}: letters, digits, dot, dash and underscore, 64 at most"
+        raise ModelError(msg)
+    if any(card.name == name for card in list_models()) or (folder / name / "card.json").exists():
+        msg = (
+            f"there is a model {name!r} already, and it stays (nanostream models show {name} "
+            "says where); choose another --name"
+        )
+        raise ModelError(msg)
+
+
+def default_recipe(base: Base | None, *, steps: int | None = None, seed: int = 0) -> Recipe:
+    """How to train, from a model or from nothing.
+
+    Parameters
+    ----------
+    base
+        Model to fine-tune: a small learning rate and few steps, so that it keeps what it knows,
+        and its scaling of micrographs.
+    steps
+        Instead of the recipe's own.
+    """
+    with _quiet():
+        from nanostream.training.fit import Recipe
+
+    if base is None:
+        recipe = Recipe(seed=seed)
+        return recipe if steps is None else Recipe(steps=steps, seed=seed)
+    steps = steps or _TUNING_STEPS
+    return Recipe(
+        steps=steps,
+        learning_rate=_TUNING_RATE,
+        averaging=1.0 - 1.0 / max(2.0, 0.2 * steps),
+        normalization=base.card.normalization,
+        seed=seed,
+    )
+
+
+def paper_recipe(*, seed: int = 0) -> PaperRecipe:
+    """How the paper trains, see `nanostream.training.paper`."""
+    with _quiet():
+        from nanostream.training.paper import PaperRecipe
+
+    return PaperRecipe(seed=seed)
+
+
+def train_model(
+    plan: Plan,
+    *,
+    on_step: Callable[[int, float], None] | None = None,
+    on_stage: Callable[[str], None] | None = None,
+) -> ModelCard:
+    """Train a network, choose its threshold, score it, and write weights and card.
+
+    Parameters
+    ----------
+    on_step
+        Called with the number of steps done and the loss of the last. What it raises stops the
+        training, which goes on from its last checkpoint when it is called again with the same
+        plan.
+    on_stage
+        Called with what begins: reading, training, scoring.
+
+    Returns
+    -------
+    ModelCard
+        As written. If there is a base, ``scores["before"]`` has its scores.
+
+    Raises
+    ------
+    DataSetError
+        If files cannot be used, or `work` has another training.
+    ModelError
+        If the base does not fit its architecture.
+    """
+    with _quiet():
+        from nanostream.training.paper import PaperRecipe
+
+    if isinstance(plan.recipe, PaperRecipe):
+        return _train_as_paper(plan, plan.recipe, on_step, on_stage or (lambda _: None))
+    return _train(plan, plan.recipe, on_step, on_stage or (lambda _: None))
+
+
+def _train(
+    plan: Plan,
+    recipe: Recipe,
+    on_step: Callable[[int, float], None] | None,
+    say: Callable[[str], None],
+) -> ModelCard:
+    say("reading")
+    card = plan.base.card if plan.base else None
+    examples, sizes_nm = read_examples(
+        plan.training,
+        crop_px=recipe.crop_px,
+        pixel_size_nm=plan.pixel_size_nm,
+        scalable=recipe.normalization in ("standardize", "image-minmax"),
+    )
+    hashes = file_hashes(plan.training)
+    _same_training(plan, hashes)
+    with _quiet():
+        import keras
+
+        from nanostream.segmentation.unet import build_network, load_weights
+        from nanostream.training import fit
+
+        keras.utils.set_random_seed(recipe.seed)
+        if plan.base and card:
+            model = build_network(card.architecture, card.features)
+            load_weights(model, plan.base.weights)
+        else:
+            model = build_network(plan.architecture, plan.features)
+    facts = _Facts(
+        images=len(examples.images),
+        hashes=hashes,
+        sizes_nm=sizes_nm,
+        zoom=fit.ZOOM,
+        normalization=recipe.normalization,
+        normalization_maximum=card.normalization_maximum if card else None,
+        steps=recipe.steps,
+        materials=tuple(
+            sorted({part for name in examples.materials for part in name.split("+")} - {""})
+        ),
+    )
+
+    def step(done: int, loss: float) -> None:
+        if plan.early_steps and done == plan.early_steps:
+            _finish(plan, model, facts, done)
+        if on_step is not None:
+            on_step(done, loss)
+
+    say("training")
+    fit.fit(model, examples, recipe, checkpoints=plan.work / "checkpoints", on_step=step)
+    say("scoring")
+    return _finish(plan, model, facts, recipe.steps)
+
+
+def _train_as_paper(
+    plan: Plan,
+    recipe: PaperRecipe,
+    on_step: Callable[[int, float], None] | None,
+    say: Callable[[str], None],
+) -> ModelCard:
+    say("reading")
+    training, held_out = (
+        read_tiles(sources, size_px=recipe.tile_px, pixel_size_nm=plan.pixel_size_nm)
+        for sources in (plan.training, plan.held_out)
+    )
+    with _quiet():
+        import keras
+
+        from nanostream.segmentation.unet import build_network
+        from nanostream.training.paper import fit_paper
+
+        keras.utils.set_random_seed(recipe.seed)
+        model = build_network(plan.architecture, plan.features)
+    greatest = max(training.greatest, held_out.greatest)
+    say("training")
+    history = fit_paper(
+        model,
+        training.tiles,
+        held_out.tiles,
+        recipe,
+        maximum=lambda _: greatest,
+        on_step=on_step,
+    )
+    say("scoring")
+    facts = _Facts(
+        images=len(training.tiles),
+        hashes=file_hashes(plan.training),
+        sizes_nm=training.sizes_nm,
+        zoom=(1.0, 1.0),
+        normalization="dataset-max",
+        normalization_maximum=max(training.greatest_recorded, held_out.greatest_recorded),
+        steps=history.epochs * recipe.steps_per_epoch,
+        history=asdict(history),
+    )
+    return _finish(plan, model, facts, facts.steps)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What is known of the examples after they were read."""
+
+    images: int
+    hashes: dict[str, str]
+    sizes_nm: list[float]
+    zoom: tuple[float, float]
+    normalization: Normalization
+    normalization_maximum: float | None
+    steps: int
+    materials: tuple[str, ...] = ()
+    history: dict[str, Any] = field(default_factory=dict)
+
+
+def save_model(folder: Path, card: ModelCard, save_weights: Callable[[Path], object]) -> ModelCard:
+    """Write weights and card into a folder, the card last: a model is there whole or not at all.
+
+    Parameters
+    ----------
+    card
+        With the name of the weights file; its SHA-256 is filled in.
+    save_weights
+        Writes them to a path, such as ``keras.Model.save_weights``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"partial.{card.weights}"  # Keras insists on the suffix
+    save_weights(part)
+    card = msgspec.structs.replace(card, weights_sha256=_sha256(part))
+    part.replace(folder / card.weights)
+    written = folder / "card.json.partial"
+    written.write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+    written.replace(folder / "card.json")
+    return card
+
+
+def _finish(plan: Plan, model: keras.Model, facts: _Facts, steps_done: int) -> ModelCard:
+    """Threshold, scores, weights and card."""
+    base = plan.base.card if plan.base else None
+    plan.work.mkdir(parents=True, exist_ok=True)
+    weights = plan.work / _WEIGHTS
+    model.save_weights(weights)
+    card = ModelCard(
+        name=plan.name,
+        architecture=base.architecture if base else plan.architecture,
+        features=base.features if base else plan.features,
+        normalization=facts.normalization,
+        normalization_maximum=facts.normalization_maximum,
+        threshold=base.threshold if base else 0.5,
+        weights=_WEIGHTS,
+        weights_sha256=_sha256(weights),
+        pixel_size_nm=_range_nm(facts) or (base.pixel_size_nm if base else None),
+        materials=tuple(
+            dict.fromkeys([*(base.materials if base else ()), *facts.materials, *plan.materials])
+        ),
+        licence=plan.licence,
+        date=datetime.now(UTC).date().isoformat(),
+        command=plan.command,
+    )
+    if plan.held_out:
+        card = _settled(card, weights, plan, by_accuracy=bool(facts.history))
+    return save_model(
+        plan.folder,
+        msgspec.structs.replace(
+            card,
+            training=_training_record(plan, facts, steps_done),
+            scores=_scores(Base(card, weights), plan),
+        ),
+        lambda path: shutil.copyfile(weights, path),
+    )
+
+
+def _settled(card: ModelCard, weights: Path, plan: Plan, *, by_accuracy: bool) -> ModelCard:
+    """The card with calibration, threshold and domain.
+
+    Calibration and threshold are chosen on what was held out (the paper's threshold on what was
+    trained on), the domain is that of the training micrographs.
+    """
+    from nanostream.training.fit import choose_threshold
+    from nanostream.training.paper import choose_threshold_for_accuracy
+
+    found, truths, _ = _predicted(Analyzer(Worker(), model=(card, weights)), plan.held_out)
+    # A network that is no better than chance stays as it is: its scores will tell.
+    with suppress(ValueError):
+        calibration = fit_calibration(found, truths)
+        card = msgspec.structs.replace(card, calibration=calibration)
+    analyzer = Analyzer(Worker(), model=(card, weights))
+    found, truths, unsure = _predicted(analyzer, plan.held_out)
+    if by_accuracy:
+        found, truths, _ = _predicted(analyzer, plan.training)
+    choose = choose_threshold_for_accuracy if by_accuracy else choose_threshold
+    threshold = choose(np.concatenate(found), np.concatenate(truths))
+    looks = [
+        describe(analyzer.scaled(frame)[0])
+        for source in plan.training
+        for frame, _, _ in read_frames(source, pixel_size_nm=plan.pixel_size_nm)
+    ]
+    domain = None
+    with suppress(ValueError):  # fewer than 20 micrographs say nothing about what is usual
+        domain = fit_reference(np.array(looks), np.array(unsure))
+    return msgspec.structs.replace(card, threshold=threshold, domain=domain)
+
+
+def _predicted(
+    analyzer: Analyzer, sources: Sequence[Source]
+) -> tuple[list[NDArray[np.float32]], list[NDArray[np.bool_]], list[float]]:
+    """Probabilities and truths of a part of the pixels, flat, and the unsure fractions."""
+    found: list[NDArray[np.float32]] = []
+    truths: list[NDArray[np.bool_]] = []
+    unsure: list[float] = []
+    for source in sources:
+        for frame, truth, _ in read_frames(source):
+            every = max(1, math.ceil(truth.size / _PIXELS_FOR_THRESHOLD))
+            probability = analyzer(frame).probability
+            found.append(probability.reshape(-1)[::every])
+            truths.append(truth.reshape(-1)[::every] > 0)
+            unsure.append(unsure_fraction(probability))
+    return found, truths, unsure
+
+
+def _scores(trained: Base, plan: Plan) -> dict[str, Any]:
+    """Scores by material, and those of the base."""
+    sources = plan.test or plan.held_out
+    if not sources:
+        return {}
+    which = "a test set" if plan.test else "the held-out part, on which the threshold was chosen"
+    if trained.card.normalization == "dataset-max" and not plan.test and plan.base is None:
+        which = "the held-out part, by whose loss the training was ended"
+    scores: dict[str, Any] = {
+        "set": f"{which}: whole images, masks as of nanostream evaluate",
+        "by_material": _by_material(trained, sources, plan),
+    }
+    if plan.base:
+        scores["before"] = {
+            "model": plan.base.card.name,
+            "by_material": _by_material(plan.base, sources, plan),
+        }
+    return scores
+
+
+def _by_material(model: Base, sources: Sequence[Source], plan: Plan) -> dict[str, Any]:
+    settings = Worker()
+    analyzer = Analyzer(settings, model=(model.card, model.weights))
+    sections = [
+        evaluation.evaluate_section(
+            truth,
+            analyzer(frame),
+            group=material if source.pairs else material or BARE,
+            min_area_px=settings.min_area_px,
+        )
+        for source in sources
+        for frame, truth, material in read_frames(source, pixel_size_nm=plan.pixel_size_nm)
+    ]
+    groups = {
+        name: evaluation.pool([one for one in sections if one.group == name])
+        for name in sorted({one.group for one in sections} - {""})
+    }
+    return {
+        name: {
+            "dice": pooled.dice,
+            "pixel_accuracy": pooled.pixel_accuracy,
+            "images": pooled.sections,
+            "mean_dice": pooled.mean_dice,
+            "precision": pooled.precision,
+            "recall": pooled.recall,
+            "calibration_error": pooled.calibration_error,
+        }
+        for name, pooled in (groups | {"all": evaluation.pool(sections)}).items()
+    }
+
+
+def _training_record(plan: Plan, facts: _Facts, steps_done: int) -> dict[str, Any]:
+    simulated = set_record([*plan.training, *plan.held_out, *plan.test])
+    record: dict[str, Any] = {
+        "images": facts.images,
+        "files": facts.hashes,
+        "held_out_files": file_hashes(plan.held_out),
+        "recipe": asdict(plan.recipe),
+        "seed": plan.recipe.seed,
+        "steps_done": steps_done,
+        "versions": versions() | _more_versions("keras", "abtem" if simulated else "h5py"),
+    }
+    if plan.test:
+        record["test_files"] = file_hashes(plan.test)
+    if simulated:
+        record["simulated_sets"] = simulated
+    if plan.base:
+        card = plan.base.card
+        record["from"] = {"model": card.name, "weights_sha256": card.weights_sha256}
+    if facts.history:
+        record["history"] = facts.history
+    if steps_done < facts.steps:
+        record["early"] = f"not the final model: written after {steps_done} steps"
+    return record
+
+
+def _more_versions(*packages: str) -> dict[str, str]:
+    return {name: version(name) for name in packages if find_spec(name)}
+
+
+def _range_nm(facts: _Facts) -> tuple[float, float] | None:
+    """Least and greatest pixel size, with the magnification of the augmentation."""
+    if not facts.sizes_nm:
+        return None
+    least, greatest = facts.zoom
+    return (
+        round(min(facts.sizes_nm) / greatest, 4),
+        round(max(facts.sizes_nm) / least, 4),
+    )
+
+
+def _same_training(plan: Plan, hashes: dict[str, str]) -> None:
+    """See that the checkpoints in the work folder are of this training, or begin a new one."""
+    wanted = {
+        "from": plan.base.card.weights_sha256 if plan.base else None,
+        "network": None if plan.base else [plan.architecture, list(plan.features)],
+        "recipe": asdict(plan.recipe),
+        "files": hashes,
+    }
+    file = plan.work / "run.json"
+    if file.is_file():
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            found = {}
+        others = [key for key in wanted if found.get(key) != wanted[key]]
+        if others:
+            msg = (
+                f"{plan.work} has a training begun with another {' and '.join(others)}; go on "
+                "with the same, delete that folder, or give another --work"
+            )
+            raise DataSetError(msg)
+        return
+    plan.work.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(file.name + ".partial")
+    part.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+    part.replace(file)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Import and first use of TensorFlow without its native code's lines on standard error."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

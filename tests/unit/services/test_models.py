@@ -1,0 +1,89 @@
+"""`nanostream models`: cards for people and for programs, and what may come in."""
+
+import json
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from nanostream.errors import ConfigError, ModelError
+from nanostream.segmentation.models import find_model
+from nanostream_services.cli import app
+
+
+@pytest.fixture(autouse=True)
+def models(tmp_path, monkeypatch):
+    folder = tmp_path / "models"
+    monkeypatch.setenv("NANOSTREAM_MODELS", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return find_model("default")[1].parent
+
+
+def ask(*arguments):
+    return CliRunner().invoke(
+        app, ["models", *map(str, arguments)], env={"COLUMNS": "160", "NO_COLOR": "1"}
+    )
+
+
+def rows(text):
+    """Cells of the tables that were printed."""
+    return [
+        [cell.strip() for cell in line.strip("│┃").replace("┃", "│").split("│")]
+        for line in text.splitlines()
+        if line.startswith(("│", "┃"))
+    ]
+
+
+def test_a_card_is_shown_with_its_scores_by_material(shipped):
+    card = json.loads((shipped / "card.json").read_text())
+    shown = rows(ask("show", "default").output)
+    facts = {row[0]: row[1] for row in shown if len(row) == 2}
+    low, high = card["pixel_size_nm"]
+    assert facts["pixel sizes"] == f"{low:g} to {high:g} nm; others are resampled"
+    assert facts["threshold"] == f"{card['threshold']:g}"
+    assert facts["materials"] == ", ".join(card["materials"])
+    assert {"calibration", "architecture", "normalization", "command"} <= facts.keys()
+    scores = {row[0]: row[1:] for row in shown}
+    for material, found in card["scores"]["by_material"].items():
+        assert scores[material][0] == f"{found['dice']:.4g}"
+
+
+def test_for_programs_the_card_is_as_it_is(shipped):
+    shown = json.loads(ask("show", "default", "--json").output)
+    assert shown.pop("folder") == str(shipped)
+    assert shown == json.loads((shipped / "card.json").read_text())
+
+
+def test_the_list_says_what_each_model_is_for(shipped):
+    done = ask(
+        "import", shipped / "weights.weights.h5", "--name", "mine", "--normalization", "image-max",
+        "--threshold", "0.7", "--pixel-size-nm", "0.02", "0.05",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    header, *listed = rows(ask("list").output)
+    assert header == ["model", "architecture", "materials", "pixel size (nm)", "threshold"]
+    assert listed[-1] == ["mine", "unet", "", "0.02 to 0.05", "0.7"]
+    assert listed[0][0] == "default"
+
+
+def test_a_folder_with_its_card_becomes_a_model(shipped, tmp_path):
+    folder = tmp_path / "trained"
+    shutil.copytree(shipped, folder)
+    done = ask("import", folder, "--name", "mine")
+    assert done.exit_code == 0, done.output
+    assert find_model("mine")[0].scores == find_model("default")[0].scores
+
+
+def test_what_is_missing_or_too_much_is_wrong_use(shipped):
+    weights = ask("import", shipped / "weights.weights.h5", "--name", "mine")
+    assert isinstance(weights.exception, ConfigError)
+    assert "--normalization and --threshold" in str(weights.exception)
+    folder = ask("import", shipped, "--name", "mine", "--threshold", "0.3")
+    assert isinstance(folder.exception, ConfigError)
+    assert "only --name goes with a folder" in str(folder.exception)
+    taken = ask("import", shipped)
+    assert isinstance(taken.exception, ModelError)

@@ -1,0 +1,159 @@
+"""A training from files to a model: begun, interrupted, gone on with, refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow", reason="the extra [worker] is not installed")
+
+from nanostream.analysis import Analyzer
+from nanostream.config import Worker
+from nanostream.errors import DataSetError
+from nanostream.records import Frame, SectionId
+from nanostream.segmentation.models import find_model
+from nanostream.segmentation.normalization import median_filter
+from nanostream.segmentation.weights import read_weights
+from nanostream.training import fit
+from nanostream.training.examples import find_sources
+from nanostream.training.paper import PaperRecipe
+from nanostream.training.runs import Base, Plan, default_recipe, train_model
+
+pytestmark = pytest.mark.timeout(240)
+
+RECIPE = fit.Recipe(steps=30, batch=2, crop_px=64, learning_rate=1e-2, averaging=0.8, seed=1)
+
+
+class StopError(Exception):
+    pass
+
+
+def make_discs(folder: Path, count: int, size_px: int) -> None:
+    """Dark discs on noise, with their labels."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:size_px, :size_px]
+    folder.mkdir()
+    for number in range(count):
+        cy, cx = rng.uniform(size_px / 3, 2 * size_px / 3, 2)
+        disc = (y - cy) ** 2 + (x - cx) ** 2 < (size_px / 4) ** 2
+        pixels = (1000 + 60 * rng.standard_normal(disc.shape) - 400 * disc).astype(np.int16)
+        np.save(folder / f"{number:02d}.npy", pixels)
+        png = cv2.imencode(".png", np.uint8(255 * disc))[1]
+        (folder / f"{number:02d}_label.png").write_bytes(png.tobytes())
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    make_discs(tmp_path / "discs", 3, 96)
+    sources = find_sources([tmp_path / "discs"]).sources
+    return Plan(
+        name="discs",
+        folder=tmp_path / "model",
+        training=sources[:2],
+        held_out=sources[2:],
+        recipe=RECIPE,
+        work=tmp_path / "work",
+        features=(4, 8),
+    )
+
+
+def test_an_interrupted_training_goes_on_from_its_checkpoint(plan: Plan) -> None:
+    def interrupt(done: int, loss: float) -> None:
+        if done == RECIPE.steps:  # its checkpoint is saved then
+            raise StopError
+
+    with pytest.raises(StopError):
+        train_model(plan, on_step=interrupt)
+    assert not plan.folder.exists()
+    steps: list[int] = []
+
+    card = train_model(plan, on_step=lambda done, _: steps.append(done))
+
+    assert steps == []
+    assert read_weights(plan.folder / card.weights, (4, 8))
+    assert card.scores["by_material"]["all"]["dice"] > 0.5
+
+
+def test_the_checkpoints_of_another_training_are_not_gone_on_with(plan: Plan) -> None:
+    def interrupt(done: int, loss: float) -> None:
+        raise StopError
+
+    with pytest.raises(StopError):
+        train_model(plan, on_step=interrupt)
+
+    with pytest.raises(DataSetError, match="begun with another recipe"):
+        train_model(replace(plan, recipe=replace(RECIPE, steps=31)))
+    with pytest.raises(DataSetError, match="begun with another files"):
+        train_model(replace(plan, training=plan.training[:1]))
+
+
+def test_fine_tuning_begins_with_the_weights_and_scaling_of_its_base(plan: Plan) -> None:
+    base = Base(*find_model("default"))
+    recipe = replace(default_recipe(base, steps=1, seed=3), batch=1, crop_px=64, learning_rate=0.0)
+
+    card = train_model(replace(plan, base=base, recipe=recipe))
+
+    assert card.normalization == base.card.normalization
+    assert (card.architecture, card.features) == (base.card.architecture, base.card.features)
+    trained = read_weights(plan.folder / card.weights, card.features)
+    for before, after in zip(read_weights(base.weights, base.card.features), trained, strict=True):
+        # Moments of the batch normalisation, the last two, follow the new images.
+        for one, other in zip(before[:4], after[:4], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_the_papers_recipe_gives_a_model_scaled_by_the_greatest_count(plan: Plan) -> None:
+    for path in plan.training[0].file.parent.glob("*.npy"):
+        np.save(path, np.load(path).astype(np.uint16) * 4)
+    recipe = PaperRecipe(tile_px=96, crop_px=64, samples_per_epoch=4, batch=2, epochs=2, seed=1)
+
+    card = train_model(replace(plan, recipe=recipe))
+
+    counts = [
+        median_filter(np.load(source.file)).max()
+        for source in find_sources([plan.training[0].file.parent]).sources
+    ]
+    assert (card.normalization, card.normalization_maximum) == ("dataset-max", max(counts))
+    assert card.training["recipe"]["samples_per_epoch"] == 4
+    assert len(card.training["history"]["validation_loss"]) == 2
+    assert read_weights(plan.folder / card.weights, (4, 8))
+
+
+def test_images_too_small_for_the_papers_tiles_are_refused(plan: Plan) -> None:
+    with pytest.raises(DataSetError, match="no tile of 512 x 512 px"):
+        train_model(replace(plan, recipe=PaperRecipe()))
+
+
+def test_fine_tuning_is_gentle_and_its_average_spans_a_part_of_its_steps() -> None:
+    base = Base(*find_model("default"))
+    recipe, new = default_recipe(base), default_recipe(None)
+
+    assert recipe.learning_rate <= 0.1 * new.learning_rate
+    assert recipe.steps <= 300
+    for steps in (10, 200, 1000):
+        momentum = default_recipe(base, steps=steps).averaging
+        assert momentum**steps < 0.01  # of the old weights' share
+
+
+def test_a_card_says_how_sure_and_how_usual_micrographs_are(plan: Plan, tmp_path: Path) -> None:
+    make_discs(tmp_path / "many", 24, 256)
+    sources = find_sources([tmp_path / "many"]).sources
+
+    card = train_model(replace(plan, training=sources[:21], held_out=sources[21:]))
+
+    assert card.calibration is not None
+    assert card.domain is not None
+    analyzer = Analyzer(Worker(), model=(card, plan.folder / card.weights))
+    rng = np.random.default_rng(5)
+    usual = analyzer(as_frame(np.load(sources[21].file)))
+    strange = analyzer(as_frame(rng.normal(1000, 60, (256, 256)).cumsum(0).astype(np.float32)))
+    assert strange.domain_score < 0.01 < usual.domain_score
+    assert "unlike the training data" in strange.warning
+    # Fewer than 20 micrographs do not say what is usual.
+    assert train_model(replace(plan, folder=tmp_path / "few", work=tmp_path / "w")).domain is None
+
+
+def as_frame(pixels: np.ndarray) -> Frame:
+    return Frame(section=SectionId("disc.npy", 0), pixels=pixels, pixel_size_nm=None)
