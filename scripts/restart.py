@@ -32,7 +32,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-from kill_matrix import prepare, save
+from kill_matrix import prepare, save, small_section
 from rich.console import Console
 from rich.table import Table
 
@@ -102,7 +102,7 @@ def restart(folder: Path) -> dict[str, float]:
     watch, session = folder / "microscope", folder / "session"
     marks = {role: log(session, role).stat().st_size for role in ROLES}
     name = f"new_{time.time_ns()}.mrc"
-    pixels = np.random.default_rng().poisson(200.0, (96, 96)).astype(np.int16)
+    pixels = small_section(np.random.default_rng())
     start_s, spent_s = time.time(), processor_s()
     process = start(watch, session, folder / "config.json")
     with StackWriter(watch / name, pixel_size_nm=0.05) as stack:

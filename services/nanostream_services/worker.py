@@ -241,7 +241,8 @@ class _Worker:
         computing = self._bench.computing
         if self._bench.hung(self._config.delivery.hung_s):
             # A thread cannot be stopped, a process can; the agent counts it as an attempt.
-            logger.error("%s has been computed for too long; ending this worker", computing)
+            what = f"{computing} has been computed" if computing else "the network has been loaded"
+            logger.error("%s for too long; ending this worker", what)
             os._exit(3)
         loaded = self._bench.loaded
         if time.monotonic() < self._next_beat_s and self._told == (computing, loaded):
@@ -289,7 +290,7 @@ class _Bench:
         self._todo: queue.Queue[Frame | None] = queue.Queue()
         self._done: queue.Queue[tuple[SectionId, Result | str]] = queue.Queue()
         self.computing: SectionId | None = None
-        self._since_s = 0.0
+        self._since_s = time.monotonic()
         self._asked_s = math.inf
         self._pixels = 0
         self._s_per_px: deque[float] = deque(maxlen=100)
@@ -325,12 +326,15 @@ class _Bench:
     def hung(self, longest_s: float) -> bool:
         """Whether one section has been computed for far longer than those before it.
 
-        Until some have been, and at the most, ``longest_s`` is the limit.
+        Until some have been, and at the most, ``longest_s`` is the limit; also for the loading, if
+        a section waits for it.
         """
         now_s = time.monotonic()
         if now_s - self._asked_s > _STOPPED_S:  # this process did not run
             self._since_s += now_s - self._asked_s
         self._asked_s = now_s
+        if not self.loaded:
+            return not self._todo.empty() and now_s - self._since_s > longest_s
         if self.computing is None:
             return False
         if measured := list(self._s_per_px):

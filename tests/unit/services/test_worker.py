@@ -540,5 +540,23 @@ def test_a_worker_whose_model_cannot_be_loaded_gives_back_what_came_and_ends_wit
     assert desk.heard(m.Goodbye) == [m.Goodbye()]
 
 
+def test_a_worker_whose_network_is_never_loaded_ends_itself_if_a_section_waits_for_it(
+    desk, loading, monkeypatch
+):
+    def end(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(worker_module.os, "_exit", end)
+    desk = desk(load=loading(), hung_s=0.05)
+    desk.say(m.Pong("sink-1"))
+    desk.until(lambda: desk.beats[-1].slots == 1, "credit for one")
+    time.sleep(0.1)
+    desk.turns(4)  # nobody waits
+    desk.frame()
+    with pytest.raises(SystemExit) as ended:
+        desk.until(lambda: False, "the end")
+    assert ended.value.code == 3
+
+
 def test_a_worker_says_which_model_it_has(desk):
     assert desk().beats[0].model == "double abc"
