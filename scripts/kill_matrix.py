@@ -101,7 +101,6 @@ class Process:
 def save(folder: Path, sections: int, stored: list[int], seed: int) -> None:
     """Growing stacks of small noisy sections with a dark disc or two, a bounded backlog ahead."""
     rng = np.random.default_rng(seed)
-    rows, columns = np.mgrid[:96, :96]
     written = 0
     for number in itertools.count():
         if written >= sections:
@@ -112,11 +111,17 @@ def save(folder: Path, sections: int, stored: list[int], seed: int) -> None:
             for _ in range(min(SECTIONS_PER_STACK, sections - written)):
                 while written - stored[0] > BACKLOG:
                     time.sleep(0.05)
-                pixels = rng.poisson(200.0, rows.shape)
-                for y, x in rng.uniform(15, 80, (2, 2)):
-                    pixels[(rows - y) ** 2 + (columns - x) ** 2 < 100] //= 2
-                stack.append(pixels.astype(np.int16))
+                stack.append(small_section(rng))
                 written += 1
+
+
+def small_section(rng: np.random.Generator) -> np.ndarray:
+    """A noisy micrograph of 96 x 96 px with a dark disc or two."""
+    rows, columns = np.mgrid[:96, :96]
+    pixels = rng.poisson(200.0, rows.shape)
+    for y, x in rng.uniform(15, 80, (2, 2)):
+        pixels[(rows - y) ** 2 + (columns - x) ** 2 < 100] //= 2
+    return pixels.astype(np.int16)
 
 
 def main() -> None:

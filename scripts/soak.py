@@ -91,6 +91,8 @@ def restarted(processes: list[Process], config: Path, sections: int) -> str:
         snapshot = news.receive()
         if snapshot is not None and snapshot.stored == sections:
             for health in snapshot.health:
+                if health.state == "loading":
+                    continue
                 role = health.name.partition("-")[0]
                 ready.setdefault(role, time.monotonic() - start_s)
     news.close()

@@ -11,7 +11,8 @@ their file, and are never found.
 
 What is found and neither stored nor quarantined is sent again after a restart; its pixels are
 read again from the file. Losing the last few entries in a power cut costs a repeated computation,
-never a section, so the database need not wait for the disk at each (synchronous NORMAL).
+never a section, so the database need not wait for the disk at each (synchronous NORMAL). A change
+that cannot be written, because the disk is full, is waited for: without it nothing may go on.
 """
 
 from __future__ import annotations
@@ -19,17 +20,20 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from nanostream.acquisition.readiness import FileStat, KnownFile
 from nanostream.database import open_database, transaction
+from nanostream.errors import SessionError
 from nanostream.records import SectionId
 
-__all__ = ["Ledger", "passed_over"]
+__all__ = ["Ledger", "last_read", "passed_over"]
+
+T = TypeVar("T")
 
 _VERSION = 2
 _SCHEMA = """
@@ -72,6 +76,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._go_on: Callable[[SessionError], bool] = lambda _: False
         self._db = open_database(path, schema=_SCHEMA, version=_VERSION, synchronous="NORMAL")
         rows = self._db.execute("SELECT state, count(*) FROM sections GROUP BY state")
         self._counts: dict[str, int] = dict(rows.fetchall())
@@ -86,6 +91,17 @@ class Ledger:
         trace: TracebackType | None,
     ) -> None:
         self._db.close()
+
+    def when_stuck(self, go_on: Callable[[SessionError], bool]) -> None:
+        """Have somebody wait where a change cannot be written now: the disk is full, say.
+
+        Parameters
+        ----------
+        go_on : callable
+            Asked with the error, again and again, until the change can be written; if it says
+            False the error is raised. Whoever made the change notices nothing else of it.
+        """
+        self._go_on = go_on
 
     def known_files(self) -> dict[str, KnownFile]:
         """What `Readiness` needs to go on where it stopped."""
@@ -124,25 +140,25 @@ class Ledger:
 
     def found(self, path: str, file: KnownFile, sections: Iterable[SectionId]) -> None:
         """Remember a look at a file and the sections it brought; all or nothing."""
-        now_s = time.time()
-        with transaction(self._db, f"ledger {self._path}"):
+        new = [(str(section), time.time()) for section in sections]
+
+        def write() -> int:
             self._db.execute(_KEEP_FILE, _row(path, file))
-            added = self._db.executemany(
+            return self._db.executemany(
                 "INSERT OR IGNORE INTO sections (section, state, found_s) VALUES (?, 'found', ?)",
-                [(str(section), now_s) for section in sections],
+                new,
             ).rowcount
-        self._count("found", max(added, 0))
+
+        self._count("found", max(self._change(write), 0))
 
     def read(self, section: SectionId, fingerprint: int) -> None:
         """Remember what was read of a section, to notice that it is overwritten; the first counts.
 
         A section that is sent again may have been overwritten meanwhile.
         """
-        with transaction(self._db, f"ledger {self._path}"):
-            self._db.execute(
-                "INSERT OR IGNORE INTO fingerprints VALUES (?, ?, ?, ?)",
-                (section.path, section.z, section.generation, fingerprint),
-            )
+        row = (section.path, section.z, section.generation, fingerprint)
+        query = "INSERT OR IGNORE INTO fingerprints VALUES (?, ?, ?, ?)"
+        self._change(lambda: self._db.execute(query, row))
 
     def fingerprints(self, path: str, file: KnownFile) -> dict[int, int]:
         """Fingerprints of the sections that are in a file now, by z, as far as they were read."""
@@ -165,13 +181,16 @@ class Ledger:
         passed_over : mapping of path to KnownFile
             Their published sections are known, and will not be found.
         """
-        with transaction(self._db, f"ledger {self._path}"):
+
+        def write() -> None:
             self._db.executemany(_KEEP_FILE, [_row(*item) for item in passed_over.items()])
             self._db.executemany(
                 "INSERT INTO passed_over VALUES (?, ?, ?)",
                 [(path, file.published, file.title) for path, file in passed_over.items()],
             )
             self._db.execute("INSERT INTO first_look VALUES (?)", (time.time(),))
+
+        self._change(write)
 
     def stored(self, section: SectionId) -> None:
         """The sink has committed it."""
@@ -183,12 +202,11 @@ class Ledger:
 
     def retry(self, section: SectionId) -> bool:
         """Take a section out of quarantine; False if it is not in it."""
-        with transaction(self._db, f"ledger {self._path}"):
-            changed = self._db.execute(
-                "UPDATE sections SET state = 'found', reason = NULL, attempts = 0,"
-                " settled_s = NULL WHERE section = ? AND state = 'quarantined'",
-                (str(section),),
-            ).rowcount
+        query = (
+            "UPDATE sections SET state = 'found', reason = NULL, attempts = 0, settled_s = NULL"
+            " WHERE section = ? AND state = 'quarantined'"
+        )
+        changed = self._change(lambda: self._db.execute(query, (str(section),)).rowcount)
         if changed:
             self._count("quarantined", -1)
             self._count("found", 1)
@@ -211,19 +229,36 @@ class Ledger:
         return self._counts.get(state, 0)
 
     def _settle(self, section: SectionId, state: str, reason: str | None, attempts: int) -> None:
-        with transaction(self._db, f"ledger {self._path}"):
-            before = self._db.execute(
-                "SELECT state FROM sections WHERE section = ?", (str(section),)
-            ).fetchone()
-            if before is None or before[0] in (state, "stored"):
-                return  # a stored section stays stored, whoever says something else later
+        name = str(section)
+
+        def write() -> str | None:
+            row = self._db.execute("SELECT state FROM sections WHERE section = ?", (name,))
+            before: str | None = next((known for (known,) in row), None)
+            if before is None or before in (state, "stored"):
+                return None  # a stored section stays stored, whoever says something else later
             self._db.execute(
                 "UPDATE sections SET state = ?, reason = ?, attempts = ?, settled_s = ?"
                 " WHERE section = ?",
-                (state, reason, attempts, time.time(), str(section)),
+                (state, reason, attempts, time.time(), name),
             )
-        self._count(before[0], -1)
-        self._count(state, 1)
+            return before
+
+        before = self._change(write)
+        if before is not None:
+            self._count(before, -1)
+            self._count(state, 1)
+
+    def _change(self, write: Callable[[], T]) -> T:
+        """What ``write`` returns, when its changes are in the database; all of them or none."""
+        while True:
+            try:
+                with transaction(self._db, f"ledger {self._path}"):
+                    return write()
+            except SessionError as error:
+                # Full, locked, read-only for now; a damaged database gets no better by waiting.
+                passing = isinstance(error.__cause__, sqlite3.OperationalError)
+                if not (passing and self._go_on(error)):
+                    raise
 
     def _count(self, state: str, by: int) -> None:
         self._counts[state] = self._counts.get(state, 0) + by
@@ -239,12 +274,32 @@ def passed_over(path: Path) -> dict[tuple[str, str], int]:
     path : Path
         Of the ledger, which may be in use; without one there are none.
     """
+    rows = _rows(path, "SELECT path, title, sections FROM passed_over")
+    return {(file, title): sections for file, title, sections in rows}
+
+
+def last_read(path: Path) -> dict[str, dict[int, tuple[int, int]]]:
+    """Of each file and section the generation that was read last, and its fingerprint.
+
+    Parameters
+    ----------
+    path : Path
+        Of the ledger, which may be in use; without one there are none.
+    """
+    # Of the other columns SQLite gives those of the row that has the maximum.
+    query = "SELECT path, z, max(generation), fingerprint FROM fingerprints GROUP BY path, z"
+    found: dict[str, dict[int, tuple[int, int]]] = {}
+    for file, z, generation, fingerprint in _rows(path, query):
+        found.setdefault(file, {})[z] = generation, fingerprint
+    return found
+
+
+def _rows(path: Path, query: str) -> list[Any]:
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-            rows = db.execute("SELECT path, title, sections FROM passed_over").fetchall()
-    except sqlite3.OperationalError:  # no ledger here, or one from before there were any
-        return {}
-    return {(file, title): sections for file, title, sections in rows}
+            return db.execute(query).fetchall()
+    except sqlite3.OperationalError:  # no ledger here, or one from before there was this table
+        return []
 
 
 def _row(path: str, file: KnownFile) -> tuple[str | int | None, ...]:

@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
@@ -269,6 +268,8 @@ def _open_tiff(path: Path) -> Iterator[_Sections]:
 
         def read(z: int) -> tuple[NDArray[Any], float | None]:
             # OpenCV decodes memory: it cannot open names outside the ANSI code page on Windows.
+            import cv2
+
             page = tiffs.read_page(file, offsets[z])
             image = cv2.imdecode(np.frombuffer(page, np.uint8), cv2.IMREAD_UNCHANGED)
             if image is None:
@@ -296,6 +297,8 @@ def _tiff_pixel_nm(tags: Mapping[int, Any]) -> float | None:
 
 @contextlib.contextmanager
 def _open_png(path: Path) -> Iterator[_Sections]:
+    import cv2
+
     image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None:
         msg = f"{path.name}: not a readable PNG file"

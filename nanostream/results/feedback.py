@@ -28,8 +28,8 @@ from nanostream.config import Feedback
 from nanostream.errors import ConfigError
 from nanostream.records import Metadata, SectionId, Summary
 from nanostream.results import navigator
+from nanostream.results.folders import connect
 from nanostream.results.navigator import Chart, NavigatorItem, OnMap, OnStage, Place
-from nanostream.results.session import connect
 from nanostream.results.store import is_never
 
 __all__ = [

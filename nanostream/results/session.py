@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -15,9 +14,10 @@ from numpy.typing import NDArray
 
 from nanostream.errors import SessionError
 from nanostream.records import PARTICLE_DTYPE, SectionId
-from nanostream.results.store import DATABASE, LATER_COLUMNS, SESSION_VERSION, mask_path
+from nanostream.results.folders import DATABASE, connect
+from nanostream.results.store import LATER_COLUMNS, SESSION_VERSION, mask_path
 
-__all__ = ["Session", "connect"]
+__all__ = ["Session"]
 
 #: The file and its generation: a section's name without its number.
 _FILE = "s.path || CASE s.generation WHEN 1 THEN '' ELSE '~' || s.generation END"
@@ -170,13 +170,3 @@ class Session:
 
     def _connect(self) -> sqlite3.Connection:
         return connect(self.folder)
-
-
-def connect(folder: Path) -> sqlite3.Connection:
-    """The database of a session, to be read only, also beside its writer."""
-    path = (folder / DATABASE).resolve()
-    # SQLite wants to write beside a WAL database even to read it. Where that is forbidden and
-    # no writer has left a log, the file is all there is.
-    settled = not path.with_name(f"{DATABASE}-wal").exists()
-    mode = "immutable=1" if settled and not os.access(path.parent, os.W_OK) else "mode=ro"
-    return sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, timeout=10)

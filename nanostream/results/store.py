@@ -15,40 +15,37 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import h5py
 import msgspec
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from nanostream import faults
 from nanostream.config import Config, Stream, stream_of
 from nanostream.database import open_database, transaction
 from nanostream.errors import MessageError, SessionError
-from nanostream.particles.tracks import Tracker, TrackerSettings
 from nanostream.records import PARTICLE_DTYPE, Result, SectionId
+from nanostream.results.folders import DATABASE, check_folder, connect, lock
+
+if TYPE_CHECKING:
+    from nanostream.particles.tracks import Tracker, TrackerSettings
 
 __all__ = [
-    "DATABASE",
     "LATER_COLUMNS",
     "SESSION_VERSION",
     "Store",
     "ask_retry",
-    "check_folder",
+    "diameters",
     "is_never",
-    "lock",
     "mask_path",
 ]
 
-DATABASE = "session.db"
-#: What the other processes may have made in the folder before the sink makes the database.
-_BEFORE_DATABASE = ("logs", "config.json", "ledger.db", "run.lock", "writer.lock")
 #: Raised with every change of tables or masks that a reader must know of; another version is
 #: refused by name. Columns of `LATER_COLUMNS` came without: who does not know them misses nothing.
 SESSION_VERSION = 1
@@ -252,13 +249,13 @@ class Store:
         row = self._db.execute("SELECT max(normalization_maximum) FROM sections").fetchone()
         return None if row[0] is None else float(row[0])
 
-    def diameters(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Diameters in px and nm of all whole particles, for the running histogram."""
-        rows = self._db.execute(
-            "SELECT diameter_px, diameter_nm FROM particles WHERE NOT touches_edge"
-        ).fetchall()
-        table = np.array(rows, np.float64).reshape(-1, 2)
-        return table[:, 0], table[:, 1]
+    def models(self) -> set[str]:
+        """SHA-256 of the models that results were made with."""
+        return {sha for (sha,) in self._db.execute("SELECT DISTINCT model_sha256 FROM sections")}
+
+    def last_particle(self) -> int:
+        """Number of the particle that was stored last, for `diameters`; 0 if there is none."""
+        return int(self._db.execute("SELECT coalesce(max(rowid), 0) FROM particles").fetchone()[0])
 
     def _insert_section(self, result: Result, labels_crc32: int) -> None:
         section, summary = result.section, result.summary
@@ -301,6 +298,9 @@ class Store:
 
     def _advance_tracks(self, section: SectionId) -> None:
         """Link all sections of a stream that have become consecutive."""
+        # SciPy and pandas: a session without movies does not need them, a start does not wait.
+        from nanostream.particles.tracks import Tracker
+
         stream = section.file
         row = self._db.execute(
             "SELECT next_frame, identities, state FROM trackers WHERE stream = ?", (stream,)
@@ -332,6 +332,8 @@ class Store:
 
     def _link(self, stream: str, frame: int, tracker: Tracker) -> int:
         """Identities of one section's particles; how many of them are new."""
+        import pandas as pd
+
         section = f"{stream}#{frame}"
         rows = self._db.execute(
             "SELECT label, x, y, diameter_px, touches_edge FROM particles WHERE section = ?"
@@ -365,6 +367,23 @@ class Store:
         return len(step.appeared)
 
 
+def diameters(
+    folder: Path, last_particle: int
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Diameters in px and nm of the whole particles up to one, some at a time.
+
+    Reads through a connection of its own, so it can be used in another thread.
+    """
+    with closing(connect(folder)) as db:
+        rows = db.execute(
+            "SELECT diameter_px, diameter_nm FROM particles WHERE NOT touches_edge AND rowid <= ?",
+            (last_particle,),
+        )
+        while some := rows.fetchmany(10_000):
+            table = np.array(some, np.float64)
+            yield table[:, 0], table[:, 1]
+
+
 def ask_retry(folder: Path, sections: Sequence[str]) -> None:
     """Ask the session's agent, running now or later, to try quarantined sections again.
 
@@ -389,33 +408,14 @@ def ask_retry(folder: Path, sections: Sequence[str]) -> None:
 
 
 def _tracker_settings(path: str, streams: Sequence[Stream]) -> TrackerSettings:
+    from nanostream.particles.tracks import TrackerSettings
+
     stream = stream_of(path, streams)
     if stream is None:
         return TrackerSettings()
     return TrackerSettings(
         max_step_px=stream.max_step_px or None, memory_frames=stream.memory_frames
     )
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse to write into anything that is not a session.
-
-    Raises
-    ------
-    SessionError
-        If the folder is a file, or has other things in it and no session.
-    """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        msg = f"{folder} is a file; give a folder for the session"
-        raise SessionError(msg)
-    names = {path.name for path in folder.iterdir()}
-    # SQLite puts a journal beside a database: ledger.db-wal, ledger.db-journal.
-    foreign = {name for name in names if name.partition("-")[0] not in _BEFORE_DATABASE}
-    if DATABASE not in names and foreign:
-        msg = f"{folder} has other things in it and no session; choose an empty or new folder"
-        raise SessionError(msg)
 
 
 _NEVER = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, errno.EISDIR)
@@ -485,33 +485,6 @@ def _fill_mask(path: Path, result: Result) -> None:
                 shuffle=array.itemsize > 1,
                 fletcher32=True,
             )
-
-
-def lock(path: Path) -> sqlite3.Connection:
-    """Keep others out until it is closed; the system lets go when the process ends, however.
-
-    SQLite's own file lock, because it works alike on every system.
-
-    Raises
-    ------
-    SessionError
-        If another process has it, or the folder cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        held = sqlite3.connect(path, isolation_level=None, timeout=0)
-        try:
-            held.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error:
-            held.close()
-            raise
-    except sqlite3.OperationalError as error:
-        msg = f"session {path.parent} is in use by another nanostream, or read-only ({error})"
-        raise SessionError(msg) from error
-    except OSError as error:
-        msg = f"session {path.parent} cannot be made: {error.strerror}; choose another folder"
-        raise SessionError(msg) from error
-    return held
 
 
 def _to_disk(path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from msgspec import Struct
 
 from nanostream.acquisition import live
+from nanostream.acquisition.readiness import Contents
 from nanostream.errors import MicrographError, NotReadyError, SessionError
 from nanostream.records import SectionId
 from nanostream.results.session import Session
@@ -21,12 +22,12 @@ __all__ = ["AcquiredFile", "Verification", "acquired_files", "verify"]
 class Verification(Struct, frozen=True):
     """What a session has, against what was acquired.
 
-    ``missing`` was acquired and is neither stored nor quarantined; ``doubled`` is stored more
-    than once; ``damaged`` has no readable mask or one whose checksum is not the stored one;
-    ``absent`` has an end but is not in the folder now: its file was deleted, renamed or written
-    anew; ``unreadable`` are files in it that are no micrographs; ``passed_over`` was there before
-    the agent first started and was not wanted, and is not counted as acquired; ``named`` counts
-    names in the session, whatever their generation.
+    ``missing`` was acquired and is neither stored nor quarantined, an overwritten section by the
+    name of its new generation; ``doubled`` is stored more than once; ``damaged`` has no readable
+    mask or one whose checksum is not the stored one; ``absent`` has an end but is not in the folder
+    now: its file was deleted, renamed or written anew; ``unreadable`` are files in it that are no
+    micrographs; ``passed_over`` was there before the agent first started and was not wanted, and is
+    not counted as acquired; ``named`` counts names in the session, whatever their generation.
     """
 
     acquired: int | None
@@ -54,17 +55,22 @@ class Verification(Struct, frozen=True):
 class AcquiredFile(Struct, frozen=True):
     """What a header says now: complete sections, and the title that tells files apart.
 
-    The first ``passed_over`` of the sections were not wanted.
+    The first ``passed_over`` of the sections were not wanted. ``generations`` has the number of the
+    micrograph that is in each section now, as far as the ledger can tell.
     """
 
     path: str
     sections: int
     title: str | None
     passed_over: int = 0
+    generations: dict[int, int] = {}
 
 
 def acquired_files(
-    folder: Path, files: Iterable[str], passed_over: Mapping[tuple[str, str], int] | None = None
+    folder: Path,
+    files: Iterable[str],
+    passed_over: Mapping[tuple[str, str], int] | None = None,
+    last_read: Mapping[str, Mapping[int, tuple[int, int]]] | None = None,
 ) -> tuple[list[AcquiredFile], tuple[str, ...]]:
     """Micrograph files as their headers say now, and the names of those that are none.
 
@@ -74,8 +80,11 @@ def acquired_files(
         POSIX paths below the folder.
     passed_over : mapping of (path, title) to int, optional
         From `nanostream.acquisition.ledger.passed_over`.
+    last_read : mapping of path to (z to (generation, fingerprint)), optional
+        From `nanostream.acquisition.ledger.last_read`. A section whose pixels are not those that
+        were read last has been overwritten since.
     """
-    passed_over = passed_over or {}
+    passed_over, last_read = passed_over or {}, last_read or {}
     acquired = []
     unreadable = []
     for path in files:
@@ -88,8 +97,23 @@ def acquired_files(
             continue
         complete = contents.complete_sections(stat.st_size)
         passed = min(complete, passed_over.get((path, contents.title), 0))
-        acquired.append(AcquiredFile(path, complete, contents.title or None, passed))
+        read = {z: known for z, known in last_read.get(path, {}).items() if passed <= z < complete}
+        generations: dict[int, int] = {}
+        try:
+            generations = _generations(folder / path, contents, read)
+        except OSError as error:
+            unreadable.append(str(error))
+        acquired.append(AcquiredFile(path, complete, contents.title or None, passed, generations))
     return acquired, tuple(unreadable)
+
+
+def _generations(
+    path: Path, contents: Contents, read: Mapping[int, tuple[int, int]]
+) -> dict[int, int]:
+    """Generation of what is in the file now: one more where it is not what was read last."""
+    fingerprints = {z: fingerprint for z, (_, fingerprint) in read.items()}
+    changed = set(live.changed_sections(path, contents, fingerprints)) if read else set()
+    return {z: generation + (z in changed) for z, (generation, _) in read.items()}
 
 
 def verify(session: Session, acquired: Iterable[AcquiredFile] | None = None) -> Verification:
@@ -114,12 +138,14 @@ def verify(session: Session, acquired: Iterable[AcquiredFile] | None = None) -> 
         known = title if isinstance(title, str) else None
         newest[key] = max(newest.get(key, (0, None)), (section.generation, known), key=_first)
     files = None if acquired is None else list(acquired)
-    missing = [
-        f"{file.path}#{z}"
-        for file in files or ()
-        for z in range(file.passed_over, file.sections)
-        if (file.path, z) not in newest or newest[file.path, z][1] not in (None, file.title)
-    ]
+    missing = []
+    for file in files or ():
+        for z in range(file.passed_over, file.sections):
+            generation, title = newest.get((file.path, z), (0, None))
+            if not generation or title not in (None, file.title):
+                missing.append(f"{file.path}#{z}")
+            elif generation < file.generations.get(z, 0):
+                missing.append(str(SectionId(file.path, z, file.generations[z])))
     keys = Counter(zip(sections["path"], sections["generation"], sections["z"], strict=True))
     damaged = [
         str(section)

@@ -18,12 +18,9 @@ import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
-from scipy import fft
-from scipy.sparse import csr_array
 
 __all__ = [
     "DESCRIPTOR",
@@ -227,6 +224,8 @@ def describe(image: NDArray[np.float32]) -> NDArray[np.float64]:
     window, rings, count = _rings()
     tiles -= tiles.mean((1, 2), keepdims=True)
     tiles *= window
+    from scipy import fft  # here: a card is read where nothing is computed yet
+
     spectrum = np.asarray(fft.rfft2(tiles, overwrite_x=True))
     power = (np.square(spectrum.real) + np.square(spectrum.imag)).reshape(len(tiles), -1)
     total = np.asarray(rings @ power.T, np.float64).T
@@ -351,6 +350,8 @@ def _distances(
 
 def _block_mean(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean of each block of 16 x 16 px of stacked tiles; OpenCV takes a fifth of NumPy's time."""
+    import cv2
+
     stacked = tiles.reshape(-1, _TILE_PX)
     size = (_TILE_PX // _BLOCK_PX, len(stacked) // _BLOCK_PX)
     return np.asarray(cv2.resize(stacked, size, interpolation=cv2.INTER_AREA), np.float32)
@@ -381,6 +382,9 @@ def _rings() -> tuple[NDArray[np.float32], Any, NDArray[np.float64]]:
     machine wait for one another for longer than the sums take (0.3 ms).
     """
     hann = np.hanning(_TILE_PX + 1)[:-1]
+    from scipy import fft
+    from scipy.sparse import csr_array
+
     y, x = np.meshgrid(fft.fftfreq(_TILE_PX), fft.rfftfreq(_TILE_PX), indexing="ij")
     octave = np.log2(np.maximum(np.hypot(y, x), 1e-9) * 64)  # 0 at 1/64, 5 at 1/2
     ring = np.floor(octave * _BANDS / 5).astype(int).ravel()

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ModelCard",
     "Normalization",
+    "check_tensorflow",
     "find_model",
     "import_folder",
     "import_model",
@@ -157,6 +159,18 @@ def find_model(name: str) -> tuple[ModelCard, Path]:
     known = ", ".join(card.name for card in list_models())
     msg = f"no model {name!r}; there are: {known} (nanostream models import adds one)"
     raise ModelError(msg)
+
+
+def check_tensorflow() -> None:
+    """Look whether TensorFlow is installed, without the seconds that its import takes.
+
+    Raises
+    ------
+    ModelError
+        If it is not.
+    """
+    if find_spec("tensorflow") is None:
+        raise ModelError(NO_TENSORFLOW)
 
 
 def import_model(

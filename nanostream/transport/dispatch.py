@@ -25,7 +25,9 @@ Rules:
 - What comes back goes to the front of the queue, so order is disturbed as little as possible; what
   failed rests first, and nothing waits for it.
 - A worker on which one section after another fails, while there is another worker, is set aside;
-  what it said of those sections is forgotten.
+  what it said of those sections is forgotten. A file of which sections fail on two workers is to
+  blame itself, until one of it succeeds: that counts against no worker, and who was set aside for
+  it works again.
 - With ``order = "newest-first"`` the newest waiting section goes first, so that the live view stays
   live; the older ones follow when there is time.
 - While the files cannot be reached nothing is sent, and that counts as nobody's attempt. Nor does
@@ -78,6 +80,7 @@ class WorkerBeat:
     detail: str = ""
     received: int = 0
     link: int = 0
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ class FilesAway:
 
 @dataclass(frozen=True)
 class Tick:
-    """Time has passed."""
+    """Time has passed, and all that was said until now has been handled."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +224,10 @@ class Dispatch:
         self._resting: dict[SectionId, float] = {}
         self._workers: dict[str, _Worker] = {}
         self._failures: dict[SectionId, list[str]] = {}
+        #: Of the worker that came last.
+        self._model = ""
+        #: Files of which sections fail on more than one worker.
+        self._bad_files: set[str] = set()
         self._away = False
 
     @property
@@ -253,6 +260,7 @@ class Dispatch:
                 holder = self._holder(section)
                 if holder is not None:
                     holder.failed.clear()
+                self._bad_files.discard(section.file)
                 self._end(section)
                 actions.append(Store(section))
             case SectionFailed(section) if section not in self._found_s:
@@ -273,11 +281,16 @@ class Dispatch:
                     self._resting[section] = now_s  # with others that came back, in their order
             case Tick():
                 self._requeue(s for s, due_s in list(self._resting.items()) if due_s <= now_s)
+                actions += self._miss(now_s)
+        return actions + self._send(now_s)
+
+    def _miss(self, now_s: float) -> list[Action]:
+        actions: list[Action] = []
         for name, worker in list(self._workers.items()):
             if now_s - worker.seen_s > self._settings.silent_s:
                 silence = f"was silent for {now_s - worker.seen_s:.0f} s"
                 actions += self._gone(name, (), silence, now_s)
-        return actions + self._send(now_s)
+        return actions
 
     def _beat(self, beat: WorkerBeat, now_s: float) -> list[Action]:
         actions: list[Action] = []
@@ -285,6 +298,7 @@ class Dispatch:
         if worker is None:
             worker = self._workers[beat.worker] = _Worker(beat.slots, now_s, beat.link)
             actions.append(Note(f"worker {beat.worker} is here: {beat.detail}"))
+            actions += self._compare_models(beat)
         worker.slots, worker.seen_s, worker.detail = beat.slots, now_s, beat.detail
         worker.holding = frozenset(beat.holding)
         # The clock may have gone back before a restart: numbers must not.
@@ -318,6 +332,18 @@ class Dispatch:
         self._requeue(lost)
         actions += [Note(f"{section} was lost on the way; sending it again") for section in lost]
         return actions
+
+    def _compare_models(self, beat: WorkerBeat) -> list[Action]:
+        """Say so if a worker has not the model of the one that came before it."""
+        before, self._model = self._model, beat.model or self._model
+        if before in ("", self._model):
+            return []
+        return [
+            Note(
+                f"worker {beat.worker} has another model ({_short(self._model)}) than the one "
+                f"before it ({_short(before)}): their results are not alike"
+            )
+        ]
 
     def _overdue(self, section: SectionId, sent: _Sent, now_s: float) -> bool:
         repeated = self._repeated.get(section, 0)
@@ -358,6 +384,11 @@ class Dispatch:
         """
         worker = self._workers[name]
         worker.failed[section] = None
+        of_others = {s.file for w in self._workers.values() if w != worker for s in w.failed}
+        if section.file in of_others:
+            self._bad_files.add(section.file)
+        if section.file in self._bad_files:
+            return self._acquit(section.file)
         others = any(
             not w.set_aside and not w.leaving for w in self._workers.values() if w != worker
         )
@@ -373,6 +404,18 @@ class Dispatch:
                 "look at its log and start it anew"
             )
         ]
+
+    def _acquit(self, file: str) -> list[Action]:
+        """Hold the failures of a file against no worker."""
+        actions: list[Action] = []
+        for name, worker in self._workers.items():
+            worker.failed = {s: None for s in worker.failed if s.file != file}
+            if worker.set_aside and len(worker.failed) < self._settings.attempts:
+                worker.set_aside = False
+                actions.append(
+                    Note(f"worker {name} works again: {file} fails on other workers as well")
+                )
+        return actions
 
     def _failed(
         self, section: SectionId, reason: str, now_s: float, *, final: bool = False
@@ -412,6 +455,10 @@ class Dispatch:
 
     def _end(self, section: SectionId) -> None:
         self._forget(section)
+        if section.file in self._bad_files and not any(
+            other.file == section.file for other in self._found_s if other != section
+        ):
+            self._bad_files.discard(section.file)  # the last of it that is known
         for kept in (self._failures, self._found_s, self._repeated, self._blamed):
             kept.pop(section, None)
 
@@ -429,3 +476,8 @@ class Dispatch:
             self._resting.pop(section, None)
             self._waiting[section] = None
             self._waiting.move_to_end(section, last=newest)
+
+
+def _short(model: str) -> str:
+    name, _, sha256 = model.partition(" ")
+    return f"{name} {sha256[:8]}"

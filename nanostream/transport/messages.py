@@ -56,6 +56,7 @@ MAX_HEADER_BYTES = 2**20
 MAX_SIDE_PX = 2**16
 MAX_HOLDING = 1024
 MAX_WORDS = 64
+MAX_TOLD = 1024
 MAX_WARNING = 1000
 PIXEL_DTYPES = ("|i1", "|u1", "<i2", "<u2", "<f2", "<f4")
 
@@ -68,6 +69,9 @@ class Beat(Struct, frozen=True, tag="beat"):
     The first one says hello; ``slots`` is the worker's credit. One is sent at once whenever a
     computation starts, so that a crash can be laid at the right section's door. ``received`` is the
     highest number of a frame that came, ``link`` counts how often the connection was made.
+    ``model`` is the name of the worker's model and its weights' SHA-256; while it is ``loading``
+    them it cannot compute yet. ``agent`` is the instance of the agent that it heard last: said to
+    another one, before that has answered, it does not know of frames that are still on their way.
     """
 
     slots: int
@@ -76,6 +80,9 @@ class Beat(Struct, frozen=True, tag="beat"):
     detail: str = ""
     received: int = 0
     link: int = 0
+    model: str = ""
+    loading: bool = False
+    agent: str = ""
 
 
 class Pong(Struct, frozen=True, tag="pong"):
@@ -286,6 +293,8 @@ def decode(parts: Sequence[bytes | memoryview]) -> Message:
         _expect(len(header.holding) <= MAX_HOLDING, "worker claims to hold too many sections")
         _expect(0 <= header.slots <= MAX_HOLDING, f"worker asks for {header.slots} slots")
         _expect(0 <= header.received < 2**62, f"frame number {header.received}")
+        words = len(header.detail) + len(header.model) + len(header.agent)
+        _expect(words <= MAX_TOLD, f"worker tells {words} characters of itself")
     if isinstance(header, Quarantine):
         _expect(0 < header.attempts < 2**31, f"{header.attempts} attempts")
     if isinstance(header, Words):

@@ -20,7 +20,6 @@ from typing import ClassVar, Literal, Protocol, get_args
 
 import zmq
 from zmq.utils import z85
-from zmq.utils.monitor import recv_monitor_message
 
 from nanostream.config import Network, is_loopback
 from nanostream.errors import ConfigError, MessageError
@@ -452,6 +451,8 @@ def handshake(network: Network, port: PortName, *, timeout_s: float) -> str:
     ConfigError
         If the keys of this machine cannot be used.
     """
+    from zmq.utils.monitor import recv_monitor_message  # with asyncio, which nothing else needs
+
     place = _Place.of(network, port)
     socket = _socket(zmq.DEALER, largest_bytes=2**20)
     events = socket.get_monitor_socket()

@@ -1,6 +1,6 @@
 """``python -m nanostream_services``: the same as ``nanostream``."""
 
-from nanostream_services.cli import main
+from nanostream_services.start import main
 
 if __name__ == "__main__":
     main()

@@ -13,8 +13,6 @@ import time
 from collections import OrderedDict, deque
 from pathlib import Path
 
-import msgspec
-
 from nanostream import faults
 from nanostream.acquisition import live
 from nanostream.acquisition.ledger import Ledger
@@ -28,7 +26,13 @@ from nanostream.acquisition.readiness import (
     is_same_title,
 )
 from nanostream.config import Config, stream_of
-from nanostream.errors import ConfigError, MessageError, MicrographError, NotReadyError
+from nanostream.errors import (
+    ConfigError,
+    MessageError,
+    MicrographError,
+    NotReadyError,
+    SessionError,
+)
 from nanostream.records import Metadata, SectionId
 from nanostream.transport import dispatch as d
 from nanostream.transport import messages as m
@@ -73,10 +77,14 @@ def run_agent(config: Config, stop: Stop) -> None:
     ledger = Path(config.watch.ledger or Path(config.sink.session) / "ledger.db")
     with Ledger(ledger) as memory:
         agent = _Agent(config, root, memory)
+        drains = config.delivery.at_stop == "drain"
+        end = stop.insisted if drains else stop
+        memory.when_stuck(lambda error: agent.hold(error) and not end.is_set())
+        logger.info("ready: %s sections of %s known", memory.seen, root)
         try:
             while not stop.is_set():
                 agent.step()
-            if config.delivery.at_stop == "drain":
+            if drains:
                 agent.drain(stop)
         finally:
             agent.close()
@@ -108,6 +116,8 @@ class _Agent:
         self._said_unlisted = 0
         #: Since when a file cannot be opened; inf if that is said.
         self._unreadable: dict[str, float] = {}
+        #: Why the ledger cannot be written.
+        self._stuck = ""
         self._next_scan_s = self._next_newest_s = self._next_report_s = 0.0
         self._said_pause_s = 2 * config.watch.poll_s
         network = config.network
@@ -142,13 +152,7 @@ class _Agent:
         )
         for worker, message in self._server.receive():
             self._hear(worker, message)
-        for answer in self._sink.receive():
-            match answer:
-                case m.Ack(section):
-                    self._to_report.pop(section, None)
-                case m.Pong():
-                    self._retry(answer.retry)
-                    self._words.heard(answer.heard)
+        self._retry(self._hear_sink())
         for text in refusals():
             self._note(f"refused {text}")
         # Only now, when every sign of life has been read: a look at a slow share may have taken
@@ -158,6 +162,23 @@ class _Agent:
         self._release()
         self._take_up()
         self._report()
+        if self._stuck:
+            self._stuck = ""
+            self._note("the ledger can be written again; going on")
+
+    def hold(self, error: SessionError) -> bool:
+        """Wait a moment, in the middle of what was to be remembered, and say why; True.
+
+        Nothing is handed out meanwhile: what no ledger knows could be lost. What workers say waits.
+        """
+        if str(error) != self._stuck:
+            self._stuck = str(error)
+            self._note(f"{error}; nothing is handed out until then")
+        wait([self._sink], LONGEST_WAIT_S)
+        self._hear_sink()
+        self._report()
+        time.sleep(LONGEST_WAIT_S)
+        return True
 
     def drain(self, stop: Stop) -> None:
         """Take nothing new and finish what was acquired, unless somebody insists."""
@@ -186,7 +207,20 @@ class _Agent:
     def _hear(self, worker: str, message: m.Message | MessageError) -> None:
         match message:
             case m.Beat():
-                self._decide(d.WorkerBeat(worker, *msgspec.structs.astuple(message)))
+                # Said to the agent before this one, it may not know of frames from there that are
+                # still on their way: no credit until it has heard of us, which it answers at once.
+                is_for_us = message.agent in ("", self._server.instance)
+                beat = d.WorkerBeat(
+                    worker,
+                    slots=message.slots if is_for_us else 0,
+                    holding=message.holding,
+                    computing=message.computing,
+                    detail=message.detail,
+                    received=message.received,
+                    link=message.link,
+                    model=message.model,
+                )
+                self._decide(beat)
                 self._server.send(worker, m.Pong(self._server.instance))
             case m.Done(section):
                 self._decide(d.SectionDone(section))
@@ -199,10 +233,24 @@ class _Agent:
             case _:
                 self._note(f"refused from {worker}: {type(message).__name__} is not for the agent")
 
+    def _hear_sink(self) -> tuple[SectionId, ...]:
+        """Note what the sink has kept; the sections that it wants tried again."""
+        again: tuple[SectionId, ...] = ()
+        for answer in self._sink.receive():
+            match answer:
+                case m.Ack(section):
+                    self._to_report.pop(section, None)
+                case m.Pong():
+                    again = answer.retry
+                    self._words.heard(answer.heard)
+        return again
+
     def _retry(self, sections: tuple[SectionId, ...]) -> None:
         for section in sections:
             self._to_report.pop(section, None)
             if self._ledger.retry(section):
+                if self._folder.look_at(section.path) is None:
+                    self._note(f"{section} is tried again, but {self._lost(section)}")
                 self._decide(d.SectionFound(section))
             self._sink.send(m.Retried(section))
 
@@ -484,13 +532,16 @@ class _Agent:
 
     def _why_not(self, section: SectionId, error: Exception) -> str:
         """Why a section cannot be read, and where it went."""
-        if not isinstance(error, FileNotFoundError):
-            return f"cannot be read: {error}"
+        lost = isinstance(error, FileNotFoundError)
+        return f"cannot be read: {self._lost(section) if lost else error}"
+
+    def _lost(self, section: SectionId) -> str:
+        """What became of a section whose file is not there."""
         other = self._readiness.renamed_to(section.path)
         if other is None:
-            return f"cannot be read: {section.path} was deleted or renamed before it was read"
+            return f"{section.path} was deleted or renamed before it was read"
         return (
-            f"cannot be read: {section.path} was renamed before it was read; it is found again as "
+            f"{section.path} was renamed before it was read; it is found again as "
             f"{SectionId(other, section.z, self._readiness.known_file(other).generation)}"
         )
 

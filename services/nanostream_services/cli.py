@@ -9,21 +9,18 @@ import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Column, Table
 from rich.text import Text
 
 from nanostream.acquisition.simulator import Fault, Kind
 from nanostream.config import Config, Stream, load_config, override
-from nanostream.errors import ConfigError, ModelError, NanostreamError
+from nanostream.errors import ConfigError
 from nanostream.records import Snapshot
 from nanostream_services.command_groups import (
     ConfigFile,
@@ -34,7 +31,8 @@ from nanostream_services.command_groups import (
     models_app,
     quarantine_app,
 )
-from nanostream_services.loop import Stop, printable, start_log, stopping
+from nanostream_services.loop import printable, start_log, stopping
+from nanostream_services.start import Order, main, serve
 from nanostream_services.training_commands import evaluate, simulate_training, train
 
 if TYPE_CHECKING:
@@ -79,21 +77,10 @@ class Part(StrEnum):
     all = "all"
 
 
-def main() -> None:
-    """Entry point; a user's mistake gives one line, not a traceback."""
-    try:
-        app()
-    except NanostreamError as error:
-        sys.stderr.write(f"nanostream: {error}\n")
-        sys.exit(2)
-    except OSError as error:  # no rights, no room, no such folder: the user's to mend
-        where = f" {error.filename}" if error.filename else ""
-        sys.stderr.write(f"nanostream:{where}: {error.strerror or error}\n")
-        sys.exit(2)
-
-
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         sys.stdout.write(f"nanostream {version('nanostream')}\n")
         raise typer.Exit
 
@@ -197,6 +184,8 @@ def segment(
     ] = None,
 ) -> None:
     """Segment files; the same results as live."""
+    from rich.progress import Progress
+
     from nanostream.results.session import Session
     from nanostream_services.offline import segment_files
 
@@ -257,7 +246,7 @@ def verify(
 
     Without --watch the folder that the session was told to watch is taken.
     """
-    from nanostream.acquisition.ledger import passed_over
+    from nanostream.acquisition.ledger import last_read, passed_over
     from nanostream.results.session import Session
     from nanostream.results.verification import AcquiredFile, acquired_files
     from nanostream.results.verification import verify as hold_against
@@ -275,7 +264,9 @@ def verify(
             raise ConfigError(msg)
         folder = WatchedFolder(watch.resolve(), settings.watch)
         ledger = Path(settings.watch.ledger or session / "ledger.db")
-        acquired, unreadable = acquired_files(folder.root, folder.files(), passed_over(ledger))
+        acquired, unreadable = acquired_files(
+            folder.root, folder.files(), passed_over(ledger), last_read(ledger)
+        )
     found = hold_against(Session(session), acquired)
     found = msgspec.structs.replace(found, unreadable=unreadable)
     if as_json:
@@ -435,25 +426,19 @@ def doctor(
 @app.command()
 def agent(config: ConfigFile = None, with_parent: WithParent = False) -> None:
     """Watch a folder and hand out complete sections."""
-    from nanostream_services.agent import run_agent
-
-    _serve(run_agent, config, with_parent)
+    serve(Order("agent", config, with_parent))
 
 
 @app.command()
 def worker(config: ConfigFile = None, with_parent: WithParent = False) -> None:
     """Segment what the agent hands out."""
-    from nanostream_services.worker import run_worker
-
-    _serve(run_worker, config, with_parent)
+    serve(Order("worker", config, with_parent))
 
 
 @app.command()
 def sink(config: ConfigFile = None, with_parent: WithParent = False) -> None:
     """Keep results and tell the dashboard."""
-    from nanostream_services.sink import run_sink
-
-    _serve(run_sink, config, with_parent)
+    serve(Order("sink", config, with_parent))
 
 
 @app.command()
@@ -461,9 +446,7 @@ def dashboard(
     config: ConfigFile = None, plain: Plain = False, with_parent: WithParent = False
 ) -> None:
     """Show a running session."""
-    from nanostream_services.dashboard import run_dashboard
-
-    _serve(lambda c, s: run_dashboard(c, s, plain=plain), config, with_parent)
+    serve(Order("dashboard", config, with_parent, plain))
 
 
 def _new_folder(out: Path | None, what: str) -> Path:
@@ -476,11 +459,10 @@ def _new_folder(out: Path | None, what: str) -> Path:
 
 def _check_model(name: str) -> None:
     """Say at once, before anything is made or started, that a session could not work."""
-    from nanostream.segmentation.models import NO_TENSORFLOW, find_model
+    from nanostream.segmentation.models import check_tensorflow, find_model
 
     find_model(name)
-    if find_spec("tensorflow") is None:
-        raise ModelError(NO_TENSORFLOW)
+    check_tensorflow()
 
 
 def _check_watched_before(session: Path, watch_dir: Path) -> None:
@@ -504,7 +486,7 @@ def _say_what_is_left(settings: Config) -> None:
 
 def _log_beside(session: Path) -> None:
     """The supervisor's log goes to a file: the terminal belongs to the dashboard."""
-    from nanostream.results.store import check_folder
+    from nanostream.results.folders import check_folder
 
     try:
         check_folder(session)
@@ -531,12 +513,6 @@ def _settings(
     )
     more = tuple(Stream(pattern=pattern) for pattern in stream or ())
     return msgspec.structs.replace(config, streams=(*config.streams, *more))
-
-
-def _serve(service: Callable[[Config, Stop], None], config: Path | None, with_parent: bool) -> None:
-    start_log()
-    with stopping(with_parent=with_parent) as stop:
-        service(load_config(config) if config else Config(), stop)
 
 
 def _show(console: Console, finding: Finding) -> None:

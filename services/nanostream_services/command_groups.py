@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +18,7 @@ from rich.text import Text
 
 from nanostream.config import Config, as_toml, check_config, load_config
 from nanostream.errors import ConfigError
+from nanostream.records import SectionId
 
 __all__ = [
     "ConfigFile",
@@ -267,6 +270,22 @@ def quarantine_retry(
     chosen = sections or list(Session(session).quarantine["section"])
     ask_retry(session, chosen)
     sys.stdout.write(f"{len(chosen)} sections will be tried again\n")
+    for path, count in _gone(session, chosen).items():
+        sys.stdout.write(
+            f"{path} is not in the watched folder now: {count} of them will come back here unless "
+            "it is there again under that name. A renamed file is found under its new name by "
+            "itself, all its sections with it.\n"
+        )
+
+
+def _gone(session: Path, sections: Sequence[str]) -> Mapping[str, int]:
+    """Files that are not in the watched folder any more, as far as this machine can tell."""
+    written = session / "config.json"
+    watched = load_config(written).watch.directory if written.is_file() else ""
+    if not watched or not Path(watched).is_dir():  # the agent's machine is another one
+        return {}
+    paths = Counter(SectionId.parse(section).path for section in sections)
+    return {path: count for path, count in paths.items() if not (Path(watched) / path).exists()}
 
 
 @keys_app.command("create")

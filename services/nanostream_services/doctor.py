@@ -31,9 +31,9 @@ from nanostream.acquisition.simulator import DemoMicrograph, demo_movie, play
 from nanostream.config import Config, Network, is_loopback, override
 from nanostream.errors import MicrographError, NanostreamError, SessionError
 from nanostream.records import Snapshot
+from nanostream.results.folders import check_folder
 from nanostream.results.navigator import read_navigator
 from nanostream.results.session import Session
-from nanostream.results.store import check_folder
 from nanostream.segmentation.models import NO_TENSORFLOW, find_model
 from nanostream.transport.keys import load_keys
 from nanostream.transport.sockets import (

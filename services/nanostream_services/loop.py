@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import os
@@ -12,13 +13,22 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 from nanostream.transport import messages as m
 
-__all__ = ["LONGEST_WAIT_S", "Stop", "Words", "printable", "start_log", "stopping"]
+__all__ = [
+    "LONGEST_WAIT_S",
+    "Stop",
+    "Words",
+    "importing",
+    "printable",
+    "start_log",
+    "stopping",
+]
 
 #: A loop looks at its stop flag at least this often.
 LONGEST_WAIT_S = 0.2
@@ -36,6 +46,24 @@ class Stop(threading.Event):
         if self.is_set():
             self.insisted.set()
         self.set()
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """No search for garbage while modules are imported.
+
+    They make hundreds of thousands of objects that all stay; to look through them again and again
+    takes a quarter of TensorFlow's import (1.6 s with, 1.2 s without, 2026-11-25). Nor are they
+    ever looked through later, which would be a pause of its own in the middle of the work.
+    """
+    wanted = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if wanted:
+            gc.freeze()
+            gc.enable()
 
 
 @contextmanager
@@ -128,7 +156,7 @@ class Words:
 
 def start_log(file: Path | None = None) -> None:
     """Send the log to a file, or to standard error; only the command line calls this."""
-    handler = logging.FileHandler(file, encoding="utf-8") if file else logging.StreamHandler()
+    handler = logging.FileHandler(file, encoding="utf-8") if file else _to_stderr()
     handler.setFormatter(_Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -136,3 +164,16 @@ def start_log(file: Path | None = None) -> None:
     logging.getLogger("watchdog").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)  # the same, of subfolders
     root.setLevel(logging.INFO)
+
+
+def _to_stderr() -> logging.StreamHandler[TextIO]:
+    """A way of its own to where standard error goes now.
+
+    While TensorFlow is imported, standard error is led elsewhere, for all threads.
+    """
+    stream = sys.stderr
+    if stream is sys.__stderr__ and stream is not None:
+        with suppress(OSError, ValueError):  # closed, or no file
+            own = os.dup(stream.fileno())
+            stream = os.fdopen(own, "w", 1, encoding=stream.encoding, errors="backslashreplace")
+    return logging.StreamHandler(stream)

@@ -44,7 +44,7 @@ _PATIENCE_S = 1.0
 
 #: Process states by how they are shown; a word that is in neither is trouble.
 _GOOD = frozenset({"ok", "ready", "computing", "watching", "storing"})
-_PASSING = frozenset({"starting", "restarting", "leaving", "silent"})
+_PASSING = frozenset({"starting", "restarting", "loading", "leaving", "silent"})
 #: Without colours (NO_COLOR, colour-blind eyes) the sign and the word still tell them apart.
 _SIGNS = {"green": "●", "yellow": "○", "red": "×"}
 

@@ -23,7 +23,7 @@ import msgspec
 from nanostream.config import Config
 from nanostream.errors import ConfigError
 from nanostream.records import Snapshot
-from nanostream.results.store import check_folder, lock
+from nanostream.results.folders import check_folder, lock
 from nanostream.transport.messages import Pong
 from nanostream.transport.sockets import Client, Subscriber, check_free, wait
 from nanostream_services.loop import LONGEST_WAIT_S, Stop, Words
@@ -134,7 +134,8 @@ def run_session(
         (session / "logs").mkdir(parents=True, exist_ok=True)
         written = session / "config.json"
         write_config(config, written)
-        configs = {"sink": written, "agent": written, "worker": worker or written}
+        # In this order they are started: the worker takes longest until it is ready.
+        configs = {"worker": worker or written, "sink": written, "agent": written}
         if show:
             configs["dashboard"] = written
         _Supervisor(config, _children(session, configs, plain=plain)).run(stop, done)
@@ -177,8 +178,10 @@ class _Supervisor:
                 snapshot = self._news.receive()
                 if snapshot is None or snapshot.session != self._session:
                     continue
+                # A worker that is loading its model may still find that it cannot.
+                able = [h.name for h in snapshot.health if h.state != "loading"]
                 for child in self._children:
-                    child.proven |= any(h.name.startswith(child.role) for h in snapshot.health)
+                    child.proven |= any(name.startswith(child.role) for name in able)
                 if done is not None and done(snapshot, _running(self._children)):
                     break
             else:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import queue
+import sqlite3
+import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -17,7 +21,7 @@ from nanostream import faults
 from nanostream.config import Config
 from nanostream.errors import ConfigError, MessageError, SessionError
 from nanostream.records import Health, Result, Snapshot
-from nanostream.results.store import Store
+from nanostream.results.store import Store, diameters
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Publisher, Server, refusals, wait
 from nanostream_services.loop import LONGEST_WAIT_S, Stop, printable
@@ -53,6 +57,7 @@ def run_sink(config: Config, stop: Stop) -> None:
         raise ConfigError(msg)
     with Store(Path(config.sink.session), config) as store:
         sink = _Sink(config, store)
+        logger.info("ready: %s sections in %s", store.counts()["sections"], store.folder)
         try:
             while not stop.is_set():
                 sink.step(LONGEST_WAIT_S)
@@ -72,7 +77,9 @@ class _Sink:
         self._stored, self._particles = counts["sections"], counts["particles"]
         self._failed, self._tracks = counts["quarantine"], counts["tracks"]
         self._maximum = store.normalization_maximum()
-        self._sizes = _Sizes(*store.diameters())
+        self._models = store.models()
+        self._sizes = _Sizes()
+        self._rest = _Rest(store, tracks=bool(config.streams))
         self._report = m.Report(0, 0, 0)
         self._words = 0
         self._peers: dict[str, tuple[float, str, str]] = {}
@@ -96,6 +103,8 @@ class _Sink:
         for text in refusals():
             self._hear("outside", MessageError(text))
         self._tell_serialem()
+        for px, nm in self._rest.ready():
+            self._sizes.add(px, nm)
         if time.monotonic() >= self._next_snapshot_s:
             self._next_snapshot_s = time.monotonic() + _SNAPSHOT_S
             self._publisher.send(self._snapshot())
@@ -106,6 +115,7 @@ class _Sink:
         self._publisher.close()
         self._serialem.close()
         self._server.close()
+        self._rest.close()
 
     def _hear(self, peer: str, message: m.Message | MessageError) -> None:
         try:
@@ -133,7 +143,8 @@ class _Sink:
                     self._note(f"{section} is tried again")
                 self._failed = self._store.counts()["quarantine"]
             case m.Beat():
-                state = "computing" if message.computing else "ready"
+                busy = "computing" if message.computing else "ready"
+                state = "loading" if message.loading else busy
                 self._greet(peer, state, message.detail)
                 self._pong(peer)
             case m.Report():
@@ -190,6 +201,13 @@ class _Sink:
         self._particles += result.summary.count
         if result.stream:
             self._tracks = self._store.counts()["tracks"]
+        if result.model_sha256 not in self._models:
+            if self._models:  # whoever compares sections must know
+                self._note(
+                    f"{result.section} is the first section of this session by the model "
+                    f"{result.model} {result.model_sha256[:8]}; those before are by another"
+                )
+            self._models.add(result.model_sha256)
         if result.normalization_maximum is not None:
             self._maximum = max(result.normalization_maximum, self._maximum or 0.0)
         self._recent_s.append(now_s)
@@ -274,6 +292,43 @@ class _Sink:
         self._messages.append(f"{time.strftime('%H:%M:%S')} {printable(text)}")
 
 
+class _Rest:
+    """What a start does not wait for, done beside the work.
+
+    The histogram of a million particles that were stored before takes a second, the libraries that
+    link tracks half of one.
+    """
+
+    def __init__(self, store: Store, *, tracks: bool) -> None:
+        self._folder, self._last, self._tracks = store.folder, store.last_particle(), tracks
+        self._ready: queue.SimpleQueue[tuple[NDArray[np.float64], NDArray[np.float64]]]
+        self._ready = queue.SimpleQueue()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._read, name="rest", daemon=True)
+        self._thread.start()
+
+    def ready(self) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Diameters in px and nm that have been read since the last call."""
+        while not self._ready.empty():
+            yield self._ready.get()
+
+    def close(self) -> None:
+        """End it."""
+        self._over.set()
+        self._thread.join()
+
+    def _read(self) -> None:
+        if self._tracks:
+            import nanostream.particles.tracks  # noqa: F401
+        try:
+            for some in diameters(self._folder, self._last):
+                self._ready.put(some)
+                if self._over.is_set():
+                    return
+        except sqlite3.Error as error:
+            logger.warning("sizes of earlier sections are not in the histogram: %s", error)
+
+
 class _Warned:
     """Which words the operator gets of sections with a warning: one when they begin, then counts.
 
@@ -304,10 +359,9 @@ class _Warned:
 class _Sizes:
     """Running histogram of diameters, fine enough to be shown with any width of bars."""
 
-    def __init__(self, px: NDArray[np.float64], nm: NDArray[np.float64]) -> None:
+    def __init__(self) -> None:
         self._step = {"px": 0.5, "nm": 0.05}
         self._fine = {unit: np.zeros(4096, np.int64) for unit in self._step}
-        self.add(px, nm)
 
     def add(self, px: NDArray[np.float64], nm: NDArray[np.float64]) -> None:
         """Count some whole particles."""

@@ -3,6 +3,9 @@
 One thread computes, the loop talks. While one section is computed the next is already here and
 the last is on its way to the sink, so the device does not wait. A result is kept until the sink
 says that it is committed; only then does the agent hear "done".
+
+That thread also imports and loads what it computes with, which takes most of a start: meanwhile the
+loop has found agent and sink, and one section is already here.
 """
 
 from __future__ import annotations
@@ -17,16 +20,21 @@ import threading
 import time
 import uuid
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from nanostream import faults
-from nanostream.analysis import Analyzer, versions
 from nanostream.config import Config
 from nanostream.errors import MessageError
 from nanostream.records import Frame, Result, SectionId
+from nanostream.segmentation.models import ModelCard, check_tensorflow, find_model
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Client, Waker, wait
-from nanostream_services.loop import LONGEST_WAIT_S, Stop
+from nanostream_services.loop import LONGEST_WAIT_S, Stop, importing
+
+if TYPE_CHECKING:
+    from nanostream.analysis import Analyzer
 
 __all__ = ["run_worker"]
 
@@ -52,10 +60,15 @@ def run_worker(config: Config, stop: Stop) -> None:
     ModelError, ConfigError
         If the model or the device cannot be used.
     """
-    started = time.monotonic()
-    analyzer = Analyzer(config.worker)
-    logger.info("model %s loaded in %.1f s", analyzer.card.name, time.monotonic() - started)
-    worker = _Worker(config, analyzer)
+    check_tensorflow()
+    card, _ = find_model(config.worker.model)
+
+    def load() -> Analyzer:
+        from nanostream.analysis import Analyzer
+
+        return Analyzer(config.worker)
+
+    worker = _Worker(config, load, card)
     try:
         while not stop.is_set():
             worker.step()
@@ -90,8 +103,8 @@ class _Unacked:
 
 
 class _Worker:
-    def __init__(self, config: Config, analyzer: Analyzer) -> None:
-        self._config = config
+    def __init__(self, config: Config, load: Callable[[], Analyzer], card: ModelCard) -> None:
+        self._config, self._card = config, card
         # In containers every worker may have the same process id.
         unique = f"{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._name = f"worker-{platform.node()[:32]}-{unique}".encode("ascii", "replace")
@@ -100,8 +113,6 @@ class _Worker:
         self._agent = Client(network, "frames", name=name, largest_bytes=_LARGEST_BYTES)
         self._sink = Client(network, "results", name=name, largest_bytes=_LARGEST_BYTES)
         self._waker = Waker()
-        self._bench = _Bench(analyzer, self._waker)
-        self._analyzer = analyzer
         self._holding: dict[SectionId, None] = {}
         self._unacked: dict[SectionId, _Unacked] = {}
         self._acked: deque[SectionId] = deque(maxlen=256)
@@ -111,14 +122,18 @@ class _Worker:
         self._received = 0
         self._instances: dict[str, str] = {}
         self._next_beat_s = 0.0
-        self._told: SectionId | None = None
+        self._told: tuple[SectionId | None, bool] = (None, False)
         self._leaving = False
+        self._bench = _Bench(load, self._waker)
 
     def step(self) -> None:
         """One turn of the loop."""
         wait_s = min(self._next_beat_s - time.monotonic(), LONGEST_WAIT_S)
         wait([self._agent, self._sink, self._waker], wait_s)
         self._waker.clear()
+        if self._bench.broken is not None:
+            self._agent.send(m.Goodbye())  # what came already goes back at once
+            raise self._bench.broken
         for message in self._agent.receive():
             self._hear_agent(message)
         for message in self._sink.receive():
@@ -178,7 +193,7 @@ class _Worker:
                 if self._unacked.pop(section, None) is not None:
                     self._end(section, m.Failed(section, reason))
             case m.Pong(instance=instance, normalization_maximum=maximum):
-                self._analyzer.raise_maximum(maximum)
+                self._bench.raise_maximum(maximum)
                 if self._note_instance("sink", instance):
                     self._send_all_again()
             case _:
@@ -226,41 +241,68 @@ class _Worker:
         computing = self._bench.computing
         if self._bench.hung(self._config.delivery.hung_s):
             # A thread cannot be stopped, a process can; the agent counts it as an attempt.
-            logger.error("%s has been computed for too long; ending this worker", computing)
+            what = f"{computing} has been computed" if computing else "the network has been loaded"
+            logger.error("%s for too long; ending this worker", what)
             os._exit(3)
-        if time.monotonic() < self._next_beat_s and computing == self._told:
+        loaded = self._bench.loaded
+        if time.monotonic() < self._next_beat_s and self._told == (computing, loaded):
             return
         self._next_beat_s = time.monotonic() + self._config.delivery.heartbeat_s
-        self._told = computing
+        self._told = computing, loaded
         # No credit before the sink has answered: it knows the maximum that the session was scaled
-        # by so far, and without it results have nowhere to go.
-        ready = "sink" in self._instances and not self._leaving
+        # by so far, and without it results have nowhere to go. While the network is loaded one
+        # section may come, no more: another worker may be able to take the next at once.
+        slots = self._config.delivery.slots if loaded else 1
         beat = m.Beat(
-            slots=self._config.delivery.slots if ready else 0,
+            slots=slots if "sink" in self._instances and not self._leaving else 0,
             holding=tuple(self._holding),
             computing=computing,
-            detail=f"model {self._analyzer.card.name}",
+            detail=f"model {self._card.name}",
             received=self._received,
             link=self._agent.link,
+            model=f"{self._card.name} {self._card.weights_sha256}",
+            loading=not loaded,
+            agent=self._instances.get("agent", ""),
         )
         self._agent.send(beat)
         self._sink.send(beat)
 
 
 class _Bench:
-    """The computing thread."""
+    """The computing thread.
 
-    def __init__(self, analyzer: Analyzer, waker: Waker) -> None:
-        self._analyzer, self._waker = analyzer, waker
+    Attributes
+    ----------
+    computing : SectionId or None
+        What it is at.
+    loaded : bool
+        Whether it has what it computes with.
+    broken : Exception or None
+        Why it never will.
+    """
+
+    def __init__(self, load: Callable[[], Analyzer], waker: Waker) -> None:
+        self._load, self._waker = load, waker
+        self._analyzer: Analyzer | None = None
+        self._maximum: float | None = None
+        self.loaded = False
+        self.broken: Exception | None = None
         self._todo: queue.Queue[Frame | None] = queue.Queue()
         self._done: queue.Queue[tuple[SectionId, Result | str]] = queue.Queue()
         self.computing: SectionId | None = None
-        self._since_s = 0.0
+        self._since_s = time.monotonic()
         self._asked_s = math.inf
         self._pixels = 0
         self._s_per_px: deque[float] = deque(maxlen=100)
         self._thread = threading.Thread(target=self._work, name="analysis", daemon=True)
         self._thread.start()
+
+    def raise_maximum(self, maximum: float | None) -> None:
+        """Take over what the session has been scaled by, now or as soon as there is a network."""
+        # The thread sets these two the other way round: one of both sees the other's.
+        self._maximum = maximum if maximum is not None else self._maximum
+        if self._analyzer is not None:
+            self._analyzer.raise_maximum(maximum)
 
     def add(self, frame: Frame) -> None:
         """Put a frame in line."""
@@ -284,12 +326,15 @@ class _Bench:
     def hung(self, longest_s: float) -> bool:
         """Whether one section has been computed for far longer than those before it.
 
-        Until some have been, and at the most, ``longest_s`` is the limit.
+        Until some have been, and at the most, ``longest_s`` is the limit; also for the loading, if
+        a section waits for it.
         """
         now_s = time.monotonic()
         if now_s - self._asked_s > _STOPPED_S:  # this process did not run
             self._since_s += now_s - self._asked_s
         self._asked_s = now_s
+        if not self.loaded:
+            return not self._todo.empty() and now_s - self._since_s > longest_s
         if self.computing is None:
             return False
         if measured := list(self._s_per_px):
@@ -304,17 +349,30 @@ class _Bench:
         self._thread.join()
 
     def _work(self) -> None:
-        try:
-            self._analyzer.warm_up()  # here, so that the agent need not wait for it
-        except Exception:  # every section will say why
-            logger.exception("the network cannot be tried out")
+        started_s = time.monotonic()
+        with importing():
+            try:
+                analyzer = self._load()
+            except Exception as error:  # noqa: BLE001 (the loop raises it)
+                self.broken = error
+                self._waker.wake()
+                return
+            try:
+                analyzer.warm_up()  # compiled before the first section
+            except Exception:  # every section will say why
+                logger.exception("the network cannot be tried out")
+        logger.info("ready: model loaded in %.1f s", time.monotonic() - started_s)
+        self._analyzer = analyzer
+        analyzer.raise_maximum(self._maximum)
+        self.loaded = True
+        self._waker.wake()
         while (frame := self._todo.get()) is not None:
-            self._since_s, self._pixels = time.monotonic(), self._analyzer.work_px(frame)
+            self._since_s, self._pixels = time.monotonic(), analyzer.work_px(frame)
             self.computing = frame.section
             self._waker.wake()
             faults.point("worker.computing")
             try:
-                outcome: Result | str = Result.of(frame, self._analyzer(frame), versions=versions())
+                outcome: Result | str = _result(frame, analyzer)
                 self._s_per_px.append((time.monotonic() - self._since_s) / self._pixels)
             except Exception as error:
                 # One bad section must not end the worker; the agent decides what becomes of it.
@@ -323,3 +381,9 @@ class _Bench:
             self._done.put((frame.section, outcome))
             self.computing = None
             self._waker.wake()
+
+
+def _result(frame: Frame, analyzer: Analyzer) -> Result:
+    from nanostream.analysis import versions  # imported by now, if the analyzer is a real one
+
+    return Result.of(frame, analyzer(frame), versions=versions())

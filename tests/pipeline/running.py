@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import nanostream as ns
@@ -95,10 +97,35 @@ class RunningSession:
 
     def kill(self, role: str) -> None:
         """``kill -9`` of a process of the session."""
+        self._send(role, signal.SIGKILL)
+
+    @contextmanager
+    def before_work(self) -> Iterator[None]:
+        """A time in which the agent watches and no worker gets a section: the sink stands still.
+
+        To be entered at once: it stops the sink while that starts.
+        """
+        self._send("sink", signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._send("sink", signal.SIGCONT)
+
+    def _send(self, role: str, number: int) -> None:
         self.wait_until(lambda: self.pid(role) is not None, f"a {role}")
         pid = self.pid(role)
         assert pid is not None
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
+
+    def found(self) -> int:
+        """Sections that the agent has found and that have no end."""
+        ledger = self.out / "ledger.db"
+        query = "SELECT count(*) FROM sections WHERE state = 'found'"
+        try:
+            with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as db:
+                return int(db.execute(query).fetchone()[0])
+        except sqlite3.OperationalError:  # not made yet
+            return 0
 
     def stop(self) -> int:
         """Ctrl-C, and the exit code."""

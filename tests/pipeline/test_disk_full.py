@@ -62,6 +62,7 @@ def test_work_stops_in_order_on_a_full_disk_and_goes_on_when_there_is_room(tmp_p
         options = {"interval_s": 0.2, "pixel_size_nm": pixel_size_nm}
         play(images[:6], running.watch, name="first", **options)
         running.wait_for_stored(6)
+        agent = running.pid("agent")
 
         ballast = small_disk / "ballast"
         # Filled to the last byte.
@@ -82,6 +83,7 @@ def test_work_stops_in_order_on_a_full_disk_and_goes_on_when_there_is_room(tmp_p
 
         ballast.unlink()
         running.wait_for_stored(16)
+        assert running.pid("agent") == agent  # it waited; nobody had to start it again
         running.stop()
     done = nanostream("verify", running.out, "--watch", running.watch)
     assert done.returncode == 0, done.stdout

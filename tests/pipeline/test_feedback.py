@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -117,40 +118,27 @@ def test_a_sink_killed_between_commit_and_file_makes_the_file_when_it_is_back(
 
 def test_a_section_that_cannot_be_analysed_is_told_with_the_reason(tmp_path):
     config = f"{BESIDE}[delivery]\nattempts = 1\n"
-    with RunningSession(tmp_path, config=config) as running:
+    with RunningSession(tmp_path, config=config) as running, ExitStack() as held:
+        held.enter_context(running.before_work())
         path = running.watch / "gold.mrc"
         with StackWriter(path, pixel_size_nm=PIXEL_SIZE_NM) as stack:
             serialem = Serialem(stack, iter(micrographs(1)))
 
-            def hide(line):  # the worker is still loading when the file goes away
+            def hide(line):  # before a worker gets it
                 if line.startswith("Delay") and path.exists():
-                    running.wait_until(lambda: seen(running.out), "the agent to see it")
+                    running.wait_until(lambda: running.found() == 1, "the agent to see it")
                     path.rename(path.with_suffix(".away"))
+                    held.close()
 
             serialem.run(script("nanostream_feedback.txt", npSteps=240), before_line=hide)
         running.stop()
     assert serialem.log[0].startswith("nanostream gave section 0 up: reason")
 
 
-def seen(session):
-    import sqlite3
-    from contextlib import closing
-
-    try:
-        with closing(sqlite3.connect(f"file:{session / 'ledger.db'}?mode=ro", uri=True)) as db:
-            tables = [r[0] for r in db.execute("SELECT name FROM sqlite_schema WHERE type='table'")]
-            return any(
-                "gold.mrc" in str(row)
-                for table in tables
-                for row in db.execute(f"SELECT * FROM {table}")
-            )
-    except sqlite3.Error:
-        return False
-
-
 #: What nanostream_wait.py needs of SerialEM's module; each call is written down.
 FAKE_SERIALEM = """
 import json, os
+from contextlib import ExitStack
 from pathlib import Path
 import numpy as np
 from nanostream.acquisition.simulator import StackWriter

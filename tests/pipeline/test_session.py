@@ -3,7 +3,6 @@
 import json
 import sys
 import threading
-import time
 
 import numpy as np
 import pandas as pd
@@ -140,13 +139,10 @@ def test_bad_files_are_said_and_stop_nothing_else(tmp_path, saving):
 def test_a_section_overwritten_before_it_was_read_is_quarantined_with_the_reason(tmp_path):
     images = micrographs(2)
     with RunningSession(tmp_path, config="[watch]\npoll_s = 0.1\n") as running:
-        play(images[:1], running.watch, interval_s=0.0, pixel_size_nm=PIXEL_SIZE_NM)
-        log = running.out / "logs" / "agent.log"
-        running.wait_until(
-            lambda: (running.out / "ledger.db").exists() and log.exists(), "the agent"
-        )
-        time.sleep(1.0)  # seen, but the worker is still loading
-        play(images[1:], running.watch, interval_s=0.0, pixel_size_nm=PIXEL_SIZE_NM)
+        with running.before_work():
+            play(images[:1], running.watch, interval_s=0.0, pixel_size_nm=PIXEL_SIZE_NM)
+            running.wait_until(lambda: running.found() == 1, "the agent to see it")
+            play(images[1:], running.watch, interval_s=0.0, pixel_size_nm=PIXEL_SIZE_NM)
         running.wait_for_stored(1)
         running.wait_until(lambda: len(running.session.quarantine) == 1, "the quarantine")
         running.stop()
@@ -169,11 +165,11 @@ def test_a_quarantined_section_is_listed_with_its_tries_and_can_be_tried_again(t
     image = micrographs(1)[0]
     config = "[watch]\npoll_s = 0.2\n[delivery]\nretry_s = 0.1\n"
     with RunningSession(tmp_path, config=config) as running:
-        running.wait_until(lambda: (running.out / "ledger.db").exists(), "the agent")
-        with StackWriter(running.watch / "a.mrc", pixel_size_nm=PIXEL_SIZE_NM) as stack:
-            stack.append(image)
-        time.sleep(1.0)  # seen; the worker is still loading
-        (running.watch / "a.mrc").rename(running.watch / "a.away")
+        with running.before_work():
+            with StackWriter(running.watch / "a.mrc", pixel_size_nm=PIXEL_SIZE_NM) as stack:
+                stack.append(image)
+            running.wait_until(lambda: running.found() == 1, "the agent to see it")
+            (running.watch / "a.mrc").rename(running.watch / "a.away")
         running.wait_until(lambda: running.quarantined() == 1, "the quarantine")
         listed = nanostream("quarantine", "list", running.out, "--json")
         assert json.loads(listed.stdout)[0]["section"] == "a.mrc#0"

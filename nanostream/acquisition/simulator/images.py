@@ -10,7 +10,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -71,6 +70,8 @@ class DemoMicrograph:
     @classmethod
     def load(cls, name: str = "gold") -> DemoMicrograph:
         """By name; MicrographError if the package has none of that name."""
+        import cv2
+
         folder = resources.files("nanostream.acquisition") / "demo"
         cards = json.loads((folder / "demo.json").read_text(encoding="utf-8"))["micrographs"]
         card = next((card for card in cards if card["name"] == name), None)

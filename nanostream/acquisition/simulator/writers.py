@@ -13,7 +13,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -421,6 +420,8 @@ class TiffImage:
     """
 
     def __init__(self, path: str, pixels: NDArray[Any]) -> None:
+        import cv2
+
         _check_pixels(pixels, path)
         uncompressed = [cv2.IMWRITE_TIFF_COMPRESSION, 1]
         # SerialEM writes TIFF top line first, MRC bottom line first; here both are file order.

@@ -4,7 +4,7 @@ import pytest
 
 from nanostream.acquisition.ledger import Ledger, passed_over
 from nanostream.acquisition.readiness import FileStat, KnownFile
-from nanostream.errors import SessionError
+from nanostream.errors import MessageError, SessionError
 from nanostream.records import SectionId
 
 
@@ -41,6 +41,48 @@ def test_finding_again_and_late_words_change_no_end(tmp_path):
         ledger.quarantined(SectionId("a.mrc", 0), "late", 3)
         ledger.stored(SectionId("never-found.mrc", 0))
         assert (ledger.unfinished(), ledger.given_up(), ledger.seen) == ([], [], 1)
+
+
+def fill_disk(ledger):
+    """What SQLite takes for a full disk; how to make room again."""
+    (pages,) = ledger._db.execute("PRAGMA page_count").fetchone()
+    ledger._db.execute(f"PRAGMA max_page_count = {pages}")
+    return lambda: ledger._db.execute("PRAGMA max_page_count = 1000000")
+
+
+def test_what_cannot_be_written_now_is_waited_for_and_written_once(tmp_path):
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        make_room, asked = fill_disk(ledger), []
+
+        def go_on(error):
+            asked.append(str(error))
+            if len(asked) == 3:
+                make_room()
+            return True
+
+        ledger.when_stuck(go_on)
+        ledger.found("a.mrc", KnownFile(1, 500), sections(*range(500)))
+        assert len(asked) == 3
+        assert "full" in asked[0]
+        assert ledger.count("found") == 500
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        assert ledger.unfinished() == sections(*range(500))
+
+
+def test_what_nobody_waits_for_is_an_error_and_changes_nothing(tmp_path):
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        ledger.when_stuck(lambda _: False)
+        fill_disk(ledger)
+        with pytest.raises(SessionError, match="full"):
+            ledger.found("a.mrc", KnownFile(1, 500), sections(*range(500)))
+        assert (ledger.seen, ledger.unfinished()) == (0, [])
+
+
+def test_what_can_never_fit_is_not_waited_for(tmp_path):
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        ledger.when_stuck(lambda _: pytest.fail("waiting mends nothing"))
+        with pytest.raises(MessageError):
+            ledger.read(SectionId("a.mrc", 0), 2**64)
 
 
 def test_a_file_that_is_no_ledger_is_refused(tmp_path):

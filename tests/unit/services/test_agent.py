@@ -252,7 +252,16 @@ def test_a_renamed_file_is_found_again_and_the_old_name_says_where(desk):
     assert [str(frame.section) for frame in desk.frames] == ["b.mrc#0"]
     ((section, reason, _),) = desk.ledger.given_up()
     assert str(section) == "a.mrc#0"
-    assert "renamed before it was read; it is found again as b.mrc#0" in reason
+    where = "a.mrc was renamed before it was read; it is found again as b.mrc#0"
+    assert where in reason
+    # Tried again it comes to the same end, and the operator reads why beforehand.
+    desk.sink.send(desk.peer, m.Pong("sink-1", retry=(section,)))
+    desk.until(lambda: desk.was_said(f"a.mrc#0 is tried again, but {where}"), "a clear word")
+    desk.until(lambda: desk.ledger.count("quarantined") == 1, "the quarantine again")
+    (desk.root / "b.mrc").rename(desk.root / "a.mrc")  # and back under its name
+    desk.sink.send(desk.peer, m.Pong("sink-1", retry=(section,)))
+    desk.until(lambda: len(desk.frames) == 2, "the section")
+    assert str(desk.frames[-1].section) == "a.mrc#0"
 
 
 def test_a_tiff_series_is_sent_and_other_tiffs_are_left_alone(desk):
@@ -316,6 +325,22 @@ def test_a_sink_that_was_restarted_and_has_heard_nothing_takes_no_word_back(desk
     assert desk.told[-1][0][1].endswith("kept")
 
 
+def test_a_worker_that_has_not_heard_of_this_agent_gets_no_frame_that_may_be_on_its_way(desk):
+    desk = desk()
+    write(desk.root / "a.mrc", z=2)
+    desk.until_found(2)
+    desk.worker.send(m.Beat(slots=3, agent="the-agent-before"))  # waited in the queue
+    desk.until(lambda: desk.agent._dispatch._workers, "the beat")
+    assert desk.agent._dispatch.in_work == 0
+    # The frame that the agent before had sent has come meanwhile; this agent's answer as well.
+    held = (SectionId("a.mrc", 0),)
+    desk.worker.send(m.Beat(slots=3, holding=held, agent=desk.agent._server.instance))
+    desk.until(lambda: desk.frames, "the other section")
+    for _ in range(5):
+        desk.turn()
+    assert [str(frame.section) for frame in desk.frames] == ["a.mrc#1"]
+
+
 def test_a_look_that_takes_long_is_not_the_workers_silence(desk, monkeypatch):
     desk = desk(heartbeat_s=5.0, silent_s=15.0)
     write(desk.root / "a.mrc")
@@ -348,6 +373,31 @@ def test_a_section_is_announced_once_and_a_restarted_agent_goes_on(desk):
     second.work(4)
     assert [str(frame.section) for frame in second.frames] == ["b.mrc#0"]
     assert second.was_said("1 sections of an earlier run go on")
+
+
+def test_a_full_disk_holds_the_agent_which_says_why_and_goes_on_by_itself(desk):
+    desk = desk()
+    write(desk.root / "a.mrc")
+    desk.work(1)
+    (pages,) = desk.ledger._db.execute("PRAGMA page_count").fetchone()
+    desk.ledger._db.execute(f"PRAGMA max_page_count = {pages}")
+    said = []
+
+    def go_on(error):
+        for peer, message in desk.sink.receive():
+            if isinstance(message, m.Words):
+                said.extend(text for _, text in message.words)
+                desk.sink.send(peer, m.Pong("sink-1", heard=message.words[-1][0]))
+        if any("full" in text for text in said):
+            desk.ledger._db.execute("PRAGMA max_page_count = 1000000")
+        return desk.agent.hold(error)
+
+    desk.ledger.when_stuck(go_on)
+    write(desk.root / "b.mrc", z=300)
+    desk.work(301)
+    assert len({frame.section for frame in desk.frames}) == 301
+    assert sum("nothing is handed out until then" in text for text in said) == 1
+    assert desk.was_said("the ledger can be written again") or any("again" in t for t in said)
 
 
 def test_an_agent_refuses_to_watch_what_is_no_folder(tmp_path):

@@ -1,10 +1,13 @@
-"""What is said and logged cannot steer a terminal."""
+"""What every process shares: how it starts, and what is said and logged."""
 
+import gc
 import logging
+import subprocess
+import sys
 
 import pytest
 
-from nanostream_services.loop import Words, printable, start_log
+from nanostream_services.loop import Words, importing, printable, start_log
 
 HOSTILE = "a\x1b[2Jb\x9b2Jc\u202egpj.exe\n12:00:00 forged\x7f\udc80"
 
@@ -47,3 +50,36 @@ def test_a_log_line_is_one_printable_line_and_a_traceback_keeps_its_lines(tmp_pa
     assert second.endswith("broken")
     assert len(traceback) > 3
     assert all(line.isprintable() for line in (first, second, *traceback))
+
+
+LED_ELSEWHERE = """
+import logging, os
+from nanostream_services.loop import start_log
+start_log()
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # as while TensorFlow is imported
+logging.warning("the sink was restarted")
+"""
+
+
+def test_what_is_logged_while_standard_error_is_led_elsewhere_is_not_lost():
+    command = [sys.executable, "-c", LED_ELSEWHERE]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr.endswith("the sink was restarted\n")
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_garbage_is_looked_for_after_an_import_as_before_even_if_it_fails(wanted):
+    def fail():
+        with importing():
+            assert not gc.isenabled()
+            raise ImportError
+
+    try:
+        if not wanted:
+            gc.disable()
+        with pytest.raises(ImportError):
+            fail()
+        assert gc.isenabled() == wanted
+    finally:
+        gc.enable()
+        gc.unfreeze()

@@ -1,5 +1,6 @@
 """The sink with a real store and real sockets: nothing acknowledged that is not kept."""
 
+import dataclasses
 import math
 import pickle
 import time
@@ -13,7 +14,7 @@ from nanostream.config import Config, Network
 from nanostream.errors import SessionError
 from nanostream.particles.measures import measure_particles, summarize
 from nanostream.records import Frame, Result, SectionId, Segmentation
-from nanostream.results.store import Store
+from nanostream.results.store import Store, diameters
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Client, Subscriber, free_network, wait
 from nanostream_services.sink import _Sink, _Sizes, _small_mask, _Warned
@@ -278,7 +279,32 @@ def test_the_snapshot_is_published_and_counts_what_was_stored_before(desk):
     heard = []
     desk.until(lambda: heard.append(listener.receive()) or heard[-1], "a snapshot")
     assert (heard[-1].stored, heard[-1].particles_total) == (1, 2)
-    assert sum(heard[-1].diameter_counts) == 2
+    desk.until(lambda: sum(desk.snapshot().diameter_counts) == 2, "the sizes")
+
+
+def test_a_size_is_in_the_histogram_once_although_it_is_stored_while_earlier_ones_are_read(desk):
+    desk.asked(desk.client(), a_result(0))
+    last = desk.store.last_particle()
+    desk.asked(desk.client(), a_result(1))  # counted when it comes
+    read = [px for some, _ in diameters(desk.folder, last) for px in some]
+    assert len(read) == 2
+    assert [len(some) for some, _ in diameters(desk.folder, desk.store.last_particle())] == [4]
+
+
+def test_the_first_result_by_another_model_is_an_event_also_after_a_restart(desk):
+    def result(z, sha256):
+        return dataclasses.replace(a_result(z), model_sha256=sha256)
+
+    for z, sha256 in enumerate(["first", "first", "second"]):
+        desk.asked(desk.client(f"worker-{z}"), result(z, sha256))
+        if z == 1:
+            assert not any("by the model" in text for text in desk.events())
+            desk.stop()
+            desk.start()
+    for z, sha256 in ((3, "first"), (4, "second")):  # known by now
+        desk.asked(desk.client(f"worker-{z}"), result(z, sha256))
+    (said,) = [text for text in desk.events() if "by the model" in text]
+    assert "a.mrc#2 is the first section of this session by the model default second" in said
 
 
 def test_a_warning_is_said_when_it_begins_kept_and_shown_for_its_section(desk):
@@ -330,7 +356,9 @@ def test_a_warning_after_a_good_while_is_a_new_one():
 
 
 def sizes(px, nm=()):
-    return _Sizes(np.array(px, np.float64), np.array(nm, np.float64))
+    running = _Sizes()
+    running.add(np.array(px, np.float64), np.array(nm, np.float64))
+    return running
 
 
 def test_every_particle_is_in_one_bar_of_the_histogram():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nanostream.config import Config, Delivery, Network
-from nanostream.errors import ConfigError
+from nanostream.errors import ConfigError, ModelError
 from nanostream.particles.measures import measure_particles, summarize
 from nanostream.records import Frame, Result, SectionId, Segmentation
 from nanostream.transport import messages as m
@@ -21,6 +21,7 @@ from nanostream_services.worker import _Bench, _Worker
 pytestmark = pytest.mark.timeout(30)
 
 PATIENCE_S = 15.0
+CARD = SimpleNamespace(name="double", weights_sha256="abc")
 
 
 def a_frame(z=0):
@@ -29,8 +30,6 @@ def a_frame(z=0):
 
 class Analysis:
     """An analyzer that can be held up, and that fails for some sections."""
-
-    card = SimpleNamespace(name="double")
 
     def __init__(self, fails=(), *, cold=False):
         self.fails, self.cold = fails, cold
@@ -84,7 +83,7 @@ def bench():
     benches = []
 
     def make(analysis):
-        bench = _Bench(analysis, Waker())
+        bench = _Bench(lambda: analysis, Waker())
         benches.append((bench, analysis))
         return bench
 
@@ -134,7 +133,7 @@ def test_taking_back_never_blocks_although_the_thread_takes_the_last_one_first(m
 
     monkeypatch.setattr(worker_module.queue, "Queue", Raced)
     # Nothing is closed if it blocks: the threads end with the process.
-    working = _Bench(Analysis(), SimpleNamespace(wake=lambda: None))
+    working = _Bench(Analysis, SimpleNamespace(wake=lambda: None))
     taking = threading.Thread(target=working.drop_waiting, daemon=True)
     taking.start()
     taking.join(2.0)
@@ -203,7 +202,7 @@ def test_a_network_that_cannot_be_tried_out_does_not_end_the_thread(bench):
 class Desk:
     """A worker, and the agent and the sink as the test plays them."""
 
-    def __init__(self, analysis, **delivery):
+    def __init__(self, analysis, load=None, **delivery):
         frames, results, snapshots = free_ports(3)
         network = Network(frames_port=frames, results_port=results, snapshots_port=snapshots)
         # Heartbeats so rare that only what must be said at once is said.
@@ -211,7 +210,8 @@ class Desk:
         self.analysis = analysis
         self.agent = Server(network, "frames", largest_bytes=2**20)
         self.sink = Server(network, "results", largest_bytes=2**20)
-        self.worker = _Worker(Config(network=network, delivery=Delivery(**delivery)), analysis)
+        config = Config(network=network, delivery=Delivery(**delivery))
+        self.worker = _Worker(config, load or (lambda: analysis), CARD)
         self.to_agent, self.to_sink = [], []
         self.peer = ""
         self.until(lambda: self.beats and self.to_sink, "the first beats")
@@ -260,8 +260,8 @@ class Desk:
 def desk():
     desks = []
 
-    def make(analysis=None, **delivery):
-        desks.append(Desk(analysis or Analysis(), **delivery))
+    def make(analysis=None, load=None, **delivery):
+        desks.append(Desk(analysis or Analysis(), load, **delivery))
         return desks[-1]
 
     yield make
@@ -296,9 +296,10 @@ def test_a_restarted_agent_hears_at_once_what_is_held(desk):
     desk.agent.send(desk.peer, m.Pong("agent-1"))
     desk.until(lambda: len(desk.beats) >= 3, "the first answer")
     before = len(desk.beats)
+    assert desk.beats[-1].agent == "agent-1"
     desk.agent.send(desk.peer, m.Pong("agent-2"))
     desk.until(lambda: len(desk.beats) > before, "a beat for the new agent")
-    assert desk.beats[-1].holding == (SECTION,)
+    assert (desk.beats[-1].holding, desk.beats[-1].agent) == ((SECTION,), "agent-2")
 
 
 def test_done_is_said_only_after_the_sinks_word(desk):
@@ -468,7 +469,94 @@ def test_a_worker_told_to_stop_gives_back_what_waits_and_finishes_what_it_comput
 
 def test_a_bench_is_closed_after_what_it_computes():
     with closing(Waker()) as waker:
-        bench = _Bench(Analysis(), waker)
+        bench = _Bench(Analysis, waker)
         bench.add(a_frame())
         bench.close()
         assert not bench._thread.is_alive()
+
+
+# --- while the network is loaded ------------------------------------------------------------------
+
+
+class Loading:
+    """A network that takes as long to load as the test says, or never can be."""
+
+    def __init__(self, error=None):
+        self.analysis, self.error, self.may_end = Analysis(), error, threading.Event()
+
+    def __call__(self):
+        assert self.may_end.wait(PATIENCE_S)
+        if self.error is not None:
+            raise self.error
+        return self.analysis
+
+
+@pytest.fixture
+def loading():
+    made = []
+
+    def make(error=None):
+        made.append(Loading(error))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.may_end.set()
+
+
+def test_one_section_may_come_while_the_network_is_loaded_and_is_computed_then(desk, loading):
+    load = loading()
+    desk = desk(load=load)
+    desk.say(m.Pong("sink-1", normalization_maximum=4000.0))
+    desk.until(lambda: desk.beats[-1].slots == 1, "credit for one")
+    assert desk.beats[-1].loading
+    desk.frame()
+    desk.until(lambda: desk.worker._holding, "the frame")
+    desk.turns(4)
+    assert load.analysis.analyzed == []
+    load.may_end.set()
+    desk.until(lambda: desk.results, "the result")
+    assert (desk.beats[-1].slots, desk.beats[-1].loading) == (3, False)
+    assert load.analysis.maximum == 4000.0  # said before there was anything to scale
+
+
+def test_a_worker_whose_model_cannot_be_loaded_gives_back_what_came_and_ends_with_the_reason(
+    desk, loading
+):
+    load = loading(ModelError("the weights do not fit"))
+    desk = desk(load=load)
+    desk.say(m.Pong("sink-1"))
+    desk.until(lambda: desk.beats[-1].slots == 1, "credit for one")
+    desk.frame()
+    desk.until(lambda: desk.worker._holding, "the frame")
+    load.may_end.set()
+    with pytest.raises(ModelError, match="weights do not fit"):
+        desk.until(lambda: False, "the end")
+    until(
+        lambda: desk.heard(m.Goodbye),
+        "the goodbye",
+        lambda: desk.to_agent.extend(message for _, message in desk.agent.receive()),
+    )
+    assert desk.heard(m.Goodbye) == [m.Goodbye()]
+
+
+def test_a_worker_whose_network_is_never_loaded_ends_itself_if_a_section_waits_for_it(
+    desk, loading, monkeypatch
+):
+    def end(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(worker_module.os, "_exit", end)
+    desk = desk(load=loading(), hung_s=0.05)
+    desk.say(m.Pong("sink-1"))
+    desk.until(lambda: desk.beats[-1].slots == 1, "credit for one")
+    time.sleep(0.1)
+    desk.turns(4)  # nobody waits
+    desk.frame()
+    with pytest.raises(SystemExit) as ended:
+        desk.until(lambda: False, "the end")
+    assert ended.value.code == 3
+
+
+def test_a_worker_says_which_model_it_has(desk):
+    assert desk().beats[0].model == "double abc"

@@ -294,6 +294,92 @@ def test_a_worker_that_fails_on_everything_is_set_aside_and_its_word_forgotten()
     assert not dispatch._failures
 
 
+def notes(actions):
+    return [a.text for a in actions if isinstance(a, d.Note)]
+
+
+def fail(dispatch, worker, name, reason="cannot be segmented"):
+    return dispatch.handle(d.SectionFailed(SectionId.parse(name), reason, worker=worker), 0.0)
+
+
+def test_a_stack_that_fails_on_every_worker_sets_none_of_them_aside():
+    dispatch = a_dispatch(60)
+    given_up, said = [], []
+    for _ in range(200):
+        for worker in ("a", "b"):
+            dispatch.handle(beat(worker), 0.0)
+            for held in list(dispatch._workers[worker].sent):
+                actions = fail(dispatch, worker, str(held))
+                given_up += quarantines(actions)
+                said += notes(actions)
+        dispatch.handle(d.Tick(), 0.0)
+    assert len(given_up) == 60
+    assert all(one.attempts == 3 for one in given_up)
+    assert not any("gets no more" in text for text in said)
+    assert not dispatch._bad_files  # nothing of it is left to come
+
+
+def test_a_worker_set_aside_for_a_bad_stack_works_again_when_another_fails_on_it_too():
+    dispatch = d.Dispatch(Delivery(slots=4, attempts=3, retry_s=0.0))
+    for z in range(8):
+        dispatch.handle(d.SectionFound(section(z)), 0.0)
+    dispatch.handle(beat("a", slots=4), 0.0)
+    dispatch.handle(beat("slow", slots=4), 0.0)
+    for z in (0, 1):
+        fail(dispatch, "a", f"a.mrc#{z}")
+    assert any("a failed on 3 sections" in t for t in notes(fail(dispatch, "a", "a.mrc#2")))
+    assert dispatch._workers["a"].set_aside
+    said = notes(fail(dispatch, "slow", "a.mrc#4"))
+    assert said[-1] == "worker a works again: a.mrc fails on other workers as well"
+    assert not dispatch._workers["a"].set_aside
+
+
+def test_a_worker_that_fails_on_all_files_is_set_aside_although_one_of_them_is_bad():
+    dispatch = d.Dispatch(Delivery(slots=1, attempts=3, retry_s=1000.0))
+    for name in "abcdef":
+        dispatch.handle(d.SectionFound(SectionId(f"{name}.mrc", 0)), 0.0)
+    for worker in ("sick", "sound"):
+        dispatch.handle(beat(worker, slots=1), 0.0)
+    fail(dispatch, "sick", "a.mrc#0")
+    fail(dispatch, "sound", "a.mrc#0")
+    for name in "bc":
+        assert not dispatch._workers["sick"].set_aside
+        fail(dispatch, "sick", f"{name}.mrc#0")
+    fail(dispatch, "sick", "d.mrc#0")
+    assert dispatch._workers["sick"].set_aside
+    assert not dispatch._workers["sound"].set_aside
+
+
+def test_a_file_is_not_bad_any_more_when_a_section_of_it_succeeds():
+    dispatch = d.Dispatch(Delivery(slots=4, attempts=3, retry_s=1000.0))
+    for z in range(9):
+        dispatch.handle(d.SectionFound(section(z)), 0.0)
+    for worker in ("sick", "sound"):
+        dispatch.handle(beat(worker, slots=4), 0.0)
+    for worker, z in (("sick", 0), ("sound", 1)):
+        fail(dispatch, worker, f"a.mrc#{z}")
+    dispatch.handle(d.SectionDone(section(2)), 0.0)
+    for z in (3, 4, 5):
+        fail(dispatch, "sick", f"a.mrc#{z}")
+    assert dispatch._workers["sick"].set_aside
+
+
+def test_a_worker_with_another_model_than_the_one_before_is_named_with_both():
+    dispatch = a_dispatch()
+
+    def arrives(worker, model):
+        return notes(dispatch.handle(d.WorkerBeat(worker, 2, model=model), 0.0))[1:]
+
+    assert arrives("a", "default 0123456789ab") == []
+    assert arrives("b", "default 0123456789ab") == []
+    (said,) = arrives("c", "default fedcba987654")
+    assert said.startswith("worker c has another model (default fedcba98) than the one before it")
+    assert "(default 01234567)" in said
+    assert arrives("c", "default fedcba987654") == []  # a later beat
+    assert arrives("d", "") == []  # it does not say
+    assert arrives("e", "default fedcba987654") == []
+
+
 def test_the_only_worker_is_not_set_aside():
     dispatch = a_dispatch(5)
     dispatch.handle(beat("w", slots=1), 0.0)

@@ -164,6 +164,7 @@ HOSTILE = {
     "billions of particles": altered(a_result(), particles=10**12),
     "a word with a buffer": [*parts(m.Done(SECTION)), b"stray"],
     "greedy worker": parts(m.Beat(10**6)),
+    "talkative worker": parts(m.Beat(3, model="x" * 2000)),
     "unknown kind": altered(m.Done(SECTION), type="shutdown"),
 }
 

@@ -1,0 +1,112 @@
+"""What was acquired is read from the files as they are now, also what was overwritten."""
+
+import numpy as np
+import pytest
+
+import nanostream as ns
+from nanostream.acquisition.ledger import Ledger, last_read
+from nanostream.acquisition.mrc import fingerprint, read_header, read_section
+from nanostream.acquisition.simulator import StackWriter
+from nanostream.config import Config
+from nanostream.particles.measures import measure_particles, summarize
+from nanostream.records import Frame, Metadata, Result, SectionId, Segmentation
+from nanostream.results.store import Store
+from nanostream.results.verification import acquired_files, verify
+
+SIDE = 32
+
+
+class Desk:
+    """A watched folder with one stack, the agent's ledger and the sink's store."""
+
+    def __init__(self, folder, sections):
+        self.watch, self.session, self.ledger = (
+            folder / name for name in ("microscope", "session", "ledger.db")
+        )
+        self.watch.mkdir()
+        self.path = self.watch / "a.mrc"
+        with StackWriter(self.path, mdoc=False) as stack:
+            for z in range(sections):
+                stack.append(np.full((SIDE, SIDE), z + 1, np.int16))
+
+    def overwrite(self, z, value):
+        header, _ = read_header(self.path)
+        with self.path.open("r+b") as file:
+            file.seek(header.data_offset + z * header.section_bytes)
+            file.write(np.full((SIDE, SIDE), value, "<i2").tobytes())
+
+    def read(self, z, generation=1):
+        """What the agent does when it sends a section."""
+        _, pixels = read_section(self.path, z)
+        with Ledger(self.ledger) as ledger:
+            ledger.read(SectionId("a.mrc", z, generation), fingerprint(pixels))
+
+    def store(self, z, generation=1):
+        header, pixels = read_section(self.path, z)
+        labels = np.zeros(pixels.shape, np.int32)
+        particles = measure_particles(labels, pixels, labels.astype(np.float32), pixel_size_nm=None)
+        segmentation = Segmentation(
+            labels=labels,
+            probability=labels.astype(np.float32),
+            particles=particles,
+            summary=summarize(particles, shape=labels.shape),
+            model="default",
+            model_sha256="abc",
+            threshold=0.5,
+        )
+        title = Metadata(file_title=header.title)
+        frame = Frame(SectionId("a.mrc", z, generation), pixels, metadata=title)
+        with Store(self.session, Config()) as store:
+            store.commit(Result.of(frame, segmentation))
+
+    def quarantine(self, z, generation):
+        with Store(self.session, Config()) as store:
+            store.quarantine(SectionId("a.mrc", z, generation), "torn", attempts=3)
+
+    def found(self):
+        files, unreadable = acquired_files(self.watch, ["a.mrc"], last_read=last_read(self.ledger))
+        assert unreadable == ()
+        return verify(ns.open_session(self.session), files)
+
+
+@pytest.fixture
+def desk(tmp_path):
+    desk = Desk(tmp_path, sections=3)
+    for z in range(3):
+        desk.read(z)
+        desk.store(z)
+    return desk
+
+
+def test_what_was_stored_and_is_still_in_the_file_is_complete(desk):
+    assert desk.found().complete
+
+
+def test_an_overwritten_section_is_missing_until_its_new_pixels_have_an_end(desk):
+    desk.overwrite(1, value=77)
+    assert desk.found().missing == ("a.mrc~2#1",)  # no agent has noticed
+    desk.read(1, generation=2)
+    assert desk.found().missing == ("a.mrc~2#1",)  # sent, not stored
+    desk.store(1, generation=2)
+    assert desk.found().complete
+    desk.overwrite(1, value=78)
+    assert desk.found().missing == ("a.mrc~3#1",)
+    desk.quarantine(1, generation=3)
+    assert desk.found().missing == ()
+
+
+def test_without_the_agents_ledger_only_names_can_be_compared(desk):
+    desk.overwrite(1, value=77)
+    desk.ledger.unlink()
+    assert desk.found().complete
+    assert not desk.ledger.exists()
+
+
+def test_a_file_that_cannot_be_read_again_is_named_and_ends_nothing(desk, monkeypatch):
+    def unreadable(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("nanostream.acquisition.live.changed_sections", unreadable)
+    (file,), unreadable = acquired_files(desk.watch, ["a.mrc"], last_read=last_read(desk.ledger))
+    assert file.sections == 3
+    assert unreadable == ("[Errno 5] Input/output error",)
