@@ -216,6 +216,13 @@ def draw(specimen: Specimen, rng: np.random.Generator, *, size_px: int) -> simul
         readout_counts=5.0,
         offset_counts=0.0,
         shading=float(rng.uniform(0.0, 0.05)),
+        # Corrected, and nobody publishes what drifted or was hit.
+        trefoil_nm=float(abs(rng.normal(0.0, 10.0))),
+        coma_nm=float(abs(rng.normal(0.0, 10.0))),
+        vibration_nm=0.02,
+        drift_nm=0.0,
+        stripes=0.0,
+        xrays=0,
     )
     return replace(
         drawn,
@@ -226,6 +233,10 @@ def draw(specimen: Specimen, rng: np.random.Generator, *, size_px: int) -> simul
         relief=0.0,
         particles=particles,
         exposures=(exposure,),
+        film="carbon",
+        hole=0.0,
+        dirt_nm=0.0,
+        soot_nm=(),
     )
 
 
