@@ -36,7 +36,7 @@ def labelled(tmp_path):
     """Three simulated micrographs whose contrast is turned around, which no model expects."""
     folder = tmp_path / "mine"
     folder.mkdir()
-    for number, (pixels, truth) in enumerate(demo_movie(3, shape=(160, 160), seed=5)):
+    for number, (pixels, truth) in enumerate(demo_movie(3, shape=(320, 320), seed=5)):
         np.save(folder / f"gold{number}.npy", pixels.max() - pixels)
         grey = cv2.imencode(".png", truth.astype(np.uint16))[1]
         (folder / f"gold{number}_label.png").write_bytes(grey.tobytes())
