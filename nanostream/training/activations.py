@@ -122,7 +122,7 @@ def draw_activations(
     from matplotlib.figure import Figure
 
     columns = maps_per_layer + 1
-    figure = Figure(figsize=(1.7 * columns, 1.85 * len(maps)), dpi=90, layout="constrained")
+    figure = Figure(figsize=(1.7 * columns, 1.85 * len(maps)), dpi=80, layout="constrained")
     grid = figure.subplots(len(maps), columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
