@@ -223,11 +223,13 @@ def stand_ins(tmp_path, processes):
     network = Network(**free_network())
     config = Config(network=network, sink=Sink(session=str(tmp_path / "session")))
 
-    def publishes(*, session=config.sink.session, health=("agent", "worker-pc-7", "sink")):
+    def publishes(
+        *, session=config.sink.session, health=("agent", "worker-pc-7", "sink"), state="ready"
+    ):
         snapshot = Snapshot(
             session=session,
             time_s=1.0,
-            health=tuple(Health(name=name, state="ready", age_s=0.0) for name in health),
+            health=tuple(Health(name=name, state=state, age_s=0.0) for name in health),
         )
         (tmp_path / "snapshot").write_bytes(b"".join(encode(snapshot)))
         return config
@@ -276,6 +278,15 @@ def test_an_agent_that_nobody_heard_of_ends_the_session(stand_ins, tmp_path):
 
     with pytest.raises(ConfigError, match="the folder is away"):
         run_session(stand_ins(health=("worker-pc-7", "sink")), Stop(), plain=True, done=fall)
+
+
+def test_a_process_that_is_still_loading_has_proven_nothing(stand_ins, tmp_path):
+    def fall(*_):
+        (tmp_path / "fall").touch()
+        return False
+
+    with pytest.raises(ConfigError, match="the folder is away"):
+        run_session(stand_ins(state="loading"), Stop(), plain=True, done=fall)
 
 
 # --- when a session is idle ----------------------------------------------------------------------
