@@ -80,6 +80,9 @@ _WEIGHTS = "weights.weights.h5"
 _TUNING_STEPS = 200
 _TUNING_RATE = 3e-4
 
+# A card with more hashes than this would be longer than its weights are worth.
+_MOST_LISTED = 60
+
 # Nine in ten held-out micrographs give no warning of being unsure; of simulated ones the tenth is
 # so faint that a warning is right.
 _SURE_PART = 0.9
@@ -527,15 +530,15 @@ def _training_record(plan: Plan, facts: _Facts, steps_done: int) -> dict[str, An
     simulated = set_record([*plan.training, *plan.held_out, *plan.test])
     record: dict[str, Any] = {
         "images": facts.images,
-        "files": facts.hashes,
-        "held_out_files": file_hashes(plan.held_out),
+        "files": _listed(facts.hashes),
+        "held_out_files": _listed(file_hashes(plan.held_out)),
         "recipe": asdict(plan.recipe),
         "seed": plan.recipe.seed,
         "steps_done": steps_done,
         "versions": versions() | _more_versions("keras", "abtem" if simulated else "h5py"),
     }
     if plan.test:
-        record["test_files"] = file_hashes(plan.test)
+        record["test_files"] = _listed(file_hashes(plan.test))
     if simulated:
         record["simulated_sets"] = simulated
     if plan.base:
@@ -546,6 +549,14 @@ def _training_record(plan: Plan, facts: _Facts, steps_done: int) -> dict[str, An
     if steps_done < facts.steps:
         record["early"] = f"not the final model: written after {steps_done} steps"
     return record
+
+
+def _listed(hashes: dict[str, str]) -> dict[str, Any]:
+    """SHA-256 of each file; of many, how many and that of their list as ``sha256sum`` writes it."""
+    if len(hashes) <= _MOST_LISTED:
+        return dict(hashes)
+    lines = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(hashes.items()))
+    return {"count": len(hashes), "sha256_of_list": hashlib.sha256(lines.encode()).hexdigest()}
 
 
 def _more_versions(*packages: str) -> dict[str, str]:
