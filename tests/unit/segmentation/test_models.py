@@ -19,6 +19,7 @@ from nanostream.segmentation.models import (
     read_card,
 )
 from nanostream.segmentation.unet import build_unet
+from nanostream.segmentation.weights import HALF_FEATURES, PAPER_FEATURES
 
 
 @pytest.fixture(autouse=True)
@@ -41,10 +42,15 @@ def bring(weights, name="mine", **options):
     )
 
 
-def test_the_package_ships_a_default_model_that_is_what_its_card_says():
-    card, weights = find_model("default")
+@pytest.mark.parametrize("name", ["default", "groschner2020"])
+def test_the_package_ships_models_that_are_what_their_cards_say(name):
+    card, weights = find_model(name)
     assert hashlib.sha256(weights.read_bytes()).hexdigest() == card.weights_sha256
-    assert card.features == (4, 8, 16, 32)
+    expected = {"default": ("unet-half", HALF_FEATURES), "groschner2020": ("unet", PAPER_FEATURES)}
+    assert (card.architecture, card.features) == expected[name]
+    network = load_network(card, weights, device="cpu", mixed=False)
+    assert network(np.zeros((1, 64, 96, 1), np.float32)).shape == (1, 64, 96)
+    assert card.calibration
     assert card.materials
     assert card.training
     assert card.scores
@@ -123,10 +129,13 @@ def test_a_file_that_is_no_weights_leaves_no_model(tmp_path, models):
 
 
 @pytest.mark.parametrize("calibration", [(0.6, -0.8), (1.7, 0.4)])
-def test_a_calibrated_network_gives_the_sigmoid_of_the_scaled_and_shifted_logit(calibration):
-    card, weights = find_model("default")
+@pytest.mark.parametrize("name", ["default", "groschner2020"])
+def test_a_calibrated_network_gives_the_sigmoid_of_the_scaled_and_shifted_logit(name, calibration):
+    card, weights = find_model(name)
+    card = msgspec.structs.replace(card, calibration=None)
     calibrated = msgspec.structs.replace(card, calibration=calibration)
     tiles = np.random.default_rng(1).normal(size=(1, 64, 96, 1)).astype(np.float32)
+    tiles[:, 16:48, 32:64] -= 3.0  # a dark square
     plain, honest = (
         load_network(which, weights, device="cpu", mixed=False)(tiles)
         for which in (card, calibrated)

@@ -233,7 +233,7 @@ def test_told_to_stop_it_stops_after_the_section_at_hand(tmp_path, segment, sess
 
 def test_a_session_is_made_again_bit_for_bit_also_where_the_maximum_ran(tmp_path, monkeypatch):
     monkeypatch.setenv("NANOSTREAM_MODELS", str(tmp_path / "models"))
-    _, weights = find_model("default")
+    _, weights = find_model("groschner2020")
     import_model(weights, name="running", normalization="dataset-max", threshold=0.5)
     worker = Worker(model="running")
     # The first is the brightest: those after it are scaled by its maximum.
