@@ -121,9 +121,9 @@ def test_a_micrograph_outside_of_the_models_pixel_sizes_gives_the_same_particles
     one, another = (s.particles.query("diameter_nm > 2") for s in (found, expected))
     apart_nm = cdist(one[["x_nm", "y_nm"]], another[["x_nm", "y_nm"]])
     same = apart_nm.min(1) < 0.1
-    # All but one at the most: those that touch may be one particle or two.
+    # But for a pair that touches: it may be one particle or two.
     assert min(len(one), len(another)) >= 4
-    assert same.sum() >= max(len(one), len(another)) - 1
+    assert same.sum() >= max(len(one), len(another)) - 2
     diameters = another["diameter_nm"].to_numpy()[apart_nm.argmin(1)]
     np.testing.assert_allclose(one["diameter_nm"][same], diameters[same], rtol=0.05)
     # Without the range the network sees particles of another size than it was trained on.
