@@ -54,6 +54,8 @@ FEATURES: tuple[str, ...] = (
 
 #: A pixel between these is unsure; above the first it may be particle.
 _UNSURE = (0.1, 0.9)
+#: A mask of which more than half is a guess deserves a warning, however usual that is.
+_MOST_UNSURE = 0.5
 #: Some uncertain specks in an empty image are no reason to warn: at least so much of it counts.
 _LEAST_AREA = 0.005
 
@@ -285,7 +287,8 @@ def fit_reference(
         Below this domain score there is a warning. 0.01 is the distance that 1 in 100 training
         images exceeds.
     sure_part : float
-        The part of the validation images that shall give no warning of being unsure.
+        The part of the validation images that shall give no warning of being unsure; where half of
+        the particle area or more is unsure there is one all the same.
 
     Returns
     -------
@@ -325,7 +328,7 @@ def fit_reference(
         tails=_TAILS,
         distances=tuple(distances.tolist()),
         least_score=least_score,
-        most_unsure=float(np.quantile(doubts, sure_part)),
+        most_unsure=min(float(np.quantile(doubts, sure_part)), _MOST_UNSURE),
         images=len(looks),
     )
 
