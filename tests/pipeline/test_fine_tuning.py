@@ -6,7 +6,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from nanostream.training.evaluation import Evaluation
 from tests.pipeline.running import nanostream
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "sintering"
@@ -29,7 +28,7 @@ def test_fine_tuning_on_ten_images_improves_the_other_ten(tmp_path, monkeypatch)
         report = tmp_path / f"{model}.json"
         done = nanostream("evaluate", tmp_path / "odd", "--model", model, "--json", report)
         assert done.returncode == 0, done.stderr
-        return msgspec.json.decode(report.read_bytes(), type=Evaluation).all.dice
+        return msgspec.json.decode(report.read_bytes())["all"]["dice"]
 
     # 40 of the 200 steps are enough to see it.
     options = ("--from", "default", "--name", "sintering", "--steps", 40)

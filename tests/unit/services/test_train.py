@@ -15,7 +15,6 @@ pytest.importorskip("tensorflow", reason="the extra [worker] is not installed")
 from nanostream.acquisition.simulator import demo_movie
 from nanostream.errors import ConfigError, DataSetError, ModelError
 from nanostream.segmentation.models import find_model
-from nanostream.training.evaluation import Evaluation
 from nanostream_services.cli import app
 
 pytestmark = pytest.mark.timeout(300)
@@ -76,8 +75,9 @@ def test_a_fine_tuned_model_can_be_shown_and_evaluated_at_once(labelled, models,
     for model, scores in (("mine", card["scores"]), ("default", card["scores"]["before"])):
         report = tmp_path / "scores.json"
         assert run("evaluate", tmp_path / "held", "--model", model, "--json", report).exit_code == 0
-        found = msgspec.json.decode(report.read_bytes(), type=Evaluation)
-        assert scores["by_material"]["all"]["dice"] == pytest.approx(found.all.dice, abs=1e-6)
+        found = msgspec.json.decode(report.read_bytes())
+        expected = pytest.approx(found["all"]["dice"], abs=1e-6)
+        assert scores["by_material"]["all"]["dice"] == expected
 
 
 def test_a_new_network_is_trained_on_a_simulated_set_and_goes_where_it_is_told(tmp_path):
