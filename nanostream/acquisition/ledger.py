@@ -35,6 +35,16 @@ __all__ = ["Ledger", "last_read", "passed_over"]
 
 T = TypeVar("T")
 
+#: Full, locked or away for now; extended codes have these in their lowest byte.
+_PASSING = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+)
+
 _VERSION = 2
 _SCHEMA = """
 CREATE TABLE files (
@@ -255,8 +265,8 @@ class Ledger:
                 with transaction(self._db, f"ledger {self._path}"):
                     return write()
             except SessionError as error:
-                # Full, locked, read-only for now; a damaged database gets no better by waiting.
-                passing = isinstance(error.__cause__, sqlite3.OperationalError)
+                # A damaged database, or one of another make, gets no better by waiting.
+                passing = getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF in _PASSING
                 if not (passing and self._go_on(error)):
                     raise
 

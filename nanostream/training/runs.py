@@ -416,6 +416,8 @@ def _finish(plan: Plan, model: keras.Model, facts: _Facts, steps_done: int) -> M
     )
     if plan.held_out:
         card = _settled(card, weights, plan, by_accuracy=bool(facts.history))
+    elif base:  # its threshold is one of calibrated probabilities
+        card = msgspec.structs.replace(card, calibration=base.calibration)
     return save_model(
         plan.folder,
         msgspec.structs.replace(
@@ -436,15 +438,17 @@ def _settled(card: ModelCard, weights: Path, plan: Plan, *, by_accuracy: bool) -
     from nanostream.training.fit import choose_threshold
     from nanostream.training.paper import choose_threshold_for_accuracy
 
-    found, truths, _ = _predicted(Analyzer(Worker(), model=(card, weights)), plan.held_out)
+    pixel_nm = plan.pixel_size_nm
+    analyzer = Analyzer(Worker(), model=(card, weights))
+    found, truths, _ = _predicted(analyzer, plan.held_out, pixel_nm)
     # A network that is no better than chance stays as it is: its scores will tell.
     with suppress(ValueError):
         calibration = fit_calibration(found, truths)
         card = msgspec.structs.replace(card, calibration=calibration)
     analyzer = Analyzer(Worker(), model=(card, weights))
-    found, truths, unsure = _predicted(analyzer, plan.held_out)
+    found, truths, unsure = _predicted(analyzer, plan.held_out, pixel_nm)
     if by_accuracy:
-        found, truths, _ = _predicted(analyzer, plan.training)
+        found, truths, _ = _predicted(analyzer, plan.training, pixel_nm)
     choose = choose_threshold_for_accuracy if by_accuracy else choose_threshold
     threshold = choose(np.concatenate(found), np.concatenate(truths))
     looks = [
@@ -459,14 +463,14 @@ def _settled(card: ModelCard, weights: Path, plan: Plan, *, by_accuracy: bool) -
 
 
 def _predicted(
-    analyzer: Analyzer, sources: Sequence[Source]
+    analyzer: Analyzer, sources: Sequence[Source], pixel_size_nm: float | None
 ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.bool_]], list[float]]:
     """Probabilities and truths of a part of the pixels, flat, and the unsure fractions."""
     found: list[NDArray[np.float32]] = []
     truths: list[NDArray[np.bool_]] = []
     unsure: list[float] = []
     for source in sources:
-        for frame, truth, _ in read_frames(source):
+        for frame, truth, _ in read_frames(source, pixel_size_nm=pixel_size_nm):
             every = max(1, math.ceil(truth.size / _PIXELS_FOR_THRESHOLD))
             probability = analyzer(frame).probability
             found.append(probability.reshape(-1)[::every])

@@ -26,8 +26,8 @@ Rules:
   failed rests first, and nothing waits for it.
 - A worker on which one section after another fails, while there is another worker, is set aside;
   what it said of those sections is forgotten. A file of which sections fail on two workers is to
-  blame itself, until one of it succeeds: that counts against no worker, and who was set aside for
-  it works again.
+  blame itself, until one of it succeeds: that counts against no worker that has done others of the
+  file (against none, where nobody has), and who was set aside for it works again.
 - With ``order = "newest-first"`` the newest waiting section goes first, so that the live view stays
   live; the older ones follow when there is time.
 - While the files cannot be reached nothing is sent, and that counts as nobody's attempt. Nor does
@@ -185,6 +185,9 @@ class _Sent:
     arrived: bool = False
 
 
+_FILES_KEPT = 64
+
+
 @dataclass
 class _Worker:
     slots: int
@@ -196,6 +199,9 @@ class _Worker:
     leaving: bool = False
     #: Sections that failed here since the last one that did not.
     failed: dict[SectionId, None] = field(default_factory=dict)
+    #: The last files of which it has done sections, until another does one that failed here.
+    able: dict[str, None] = field(default_factory=dict)
+    doubted: set[SectionId] = field(default_factory=set)
     set_aside: bool = False
     sent: dict[SectionId, _Sent] = field(default_factory=dict)
 
@@ -260,6 +266,13 @@ class Dispatch:
                 holder = self._holder(section)
                 if holder is not None:
                     holder.failed.clear()
+                    holder.able.pop(section.file, None)
+                    holder.able[section.file] = None
+                    if len(holder.able) > _FILES_KEPT:
+                        del holder.able[next(iter(holder.able))]
+                for worker in self._workers.values():
+                    if worker is not holder and section in worker.doubted:
+                        worker.able.pop(section.file, None)
                 self._bad_files.discard(section.file)
                 self._end(section)
                 actions.append(Store(section))
@@ -384,11 +397,14 @@ class Dispatch:
         """
         worker = self._workers[name]
         worker.failed[section] = None
+        worker.doubted.add(section)
         of_others = {s.file for w in self._workers.values() if w != worker for s in w.failed}
         if section.file in of_others:
             self._bad_files.add(section.file)
         if section.file in self._bad_files:
-            return self._acquit(section.file)
+            actions = self._acquit(section.file)
+            if section not in worker.failed:
+                return actions
         others = any(
             not w.set_aside and not w.leaving for w in self._workers.values() if w != worker
         )
@@ -406,9 +422,15 @@ class Dispatch:
         ]
 
     def _acquit(self, file: str) -> list[Action]:
-        """Hold the failures of a file against no worker."""
+        """Hold the failures of a file against no worker that has done others of it.
+
+        Where nobody has, against none at all.
+        """
         actions: list[Action] = []
+        able = any(file in worker.able for worker in self._workers.values())
         for name, worker in self._workers.items():
+            if able and file not in worker.able:
+                continue  # others can: the fault is its own
             worker.failed = {s: None for s in worker.failed if s.file != file}
             if worker.set_aside and len(worker.failed) < self._settings.attempts:
                 worker.set_aside = False
@@ -461,6 +483,8 @@ class Dispatch:
             self._bad_files.discard(section.file)  # the last of it that is known
         for kept in (self._failures, self._found_s, self._repeated, self._blamed):
             kept.pop(section, None)
+        for worker in self._workers.values():
+            worker.doubted.discard(section)
 
     def _forget(self, section: SectionId) -> None:
         self._waiting.pop(section, None)

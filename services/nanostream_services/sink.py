@@ -203,10 +203,12 @@ class _Sink:
             self._tracks = self._store.counts()["tracks"]
         if result.model_sha256 not in self._models:
             if self._models:  # whoever compares sections must know
-                self._note(
+                said = (
                     f"{result.section} is the first section of this session by the model "
                     f"{result.model} {result.model_sha256[:8]}; those before are by another"
                 )
+                with contextlib.suppress(SessionError):  # its rows say so, too
+                    self._note(said)
             self._models.add(result.model_sha256)
         if result.normalization_maximum is not None:
             self._maximum = max(result.normalization_maximum, self._maximum or 0.0)

@@ -367,11 +367,12 @@ class _Bench:
         self.loaded = True
         self._waker.wake()
         while (frame := self._todo.get()) is not None:
-            self._since_s, self._pixels = time.monotonic(), analyzer.work_px(frame)
+            self._since_s, self._pixels = time.monotonic(), frame.pixels.size
             self.computing = frame.section
             self._waker.wake()
             faults.point("worker.computing")
             try:
+                self._pixels = analyzer.work_px(frame)
                 outcome: Result | str = _result(frame, analyzer)
                 self._s_per_px.append((time.monotonic() - self._since_s) / self._pixels)
             except Exception as error:

@@ -1,7 +1,10 @@
 """Nothing lost, nothing in two places, whatever the order of events."""
 
+import heapq
+import itertools
 import time
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
@@ -523,3 +526,76 @@ class Delivering(RuleBasedStateMachine):
 
 Delivering.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 test_delivery = Delivering.TestCase
+
+
+def quarantined_good_sections(workers, bad=(), count=200):
+    """Run a stack that grows by one section each half second until all of it is settled.
+
+    Parameters
+    ----------
+    workers : dict
+        Of each whether it fails on everything, and the seconds a section takes it.
+    bad : collection of int
+        Sections that fail on every worker.
+    """
+    dispatch = d.Dispatch(Delivery())
+    events = [(0.5 * z, z, d.SectionFound(section(z))) for z in range(count)]
+    serial = itertools.count(count)
+    load = {name: [] for name in workers}
+    number, free_s = dict.fromkeys(workers, 0), dict.fromkeys(workers, 0.0)
+    settled, quarantined = set(), set()
+
+    def handle(event, now_s):
+        for action in dispatch.handle(event, now_s):
+            match action:
+                case d.Send(worker=name, section=sent):
+                    load[name].append(sent)
+                    number[name] = action.number
+                    free_s[name] = max(now_s, free_s[name]) + workers[name][1]
+                    heapq.heappush(events, (free_s[name], next(serial), (name, sent)))
+                case d.Store(section=done):
+                    settled.add(done.z)
+                case d.Quarantine(section=given_up):
+                    quarantined.add(given_up.z)
+
+    def say(name, now_s):
+        handle(d.WorkerBeat(name, 2, tuple(load[name]), received=number[name]), now_s)
+
+    for name in workers:
+        heapq.heappush(events, (0.0, next(serial), name))
+    while events and len(settled | quarantined) < count:
+        now_s, _, event = heapq.heappop(events)
+        if isinstance(event, str):  # a worker's second is over
+            say(event, now_s)
+            handle(d.Tick(), now_s)
+            heapq.heappush(events, (now_s + 1.0, next(serial), event))
+        elif isinstance(event, tuple):
+            name, done = event
+            if done in load[name]:
+                load[name].remove(done)
+            broken = workers[name][0] or done.z in bad
+            handle(
+                d.SectionFailed(done, "bad", worker=name) if broken else d.SectionDone(done), now_s
+            )
+            say(name, now_s)
+        else:
+            handle(event, now_s)
+    assert len(settled | quarantined) == count
+    return quarantined - set(bad)
+
+
+@pytest.mark.parametrize(
+    ("workers", "bad"),
+    [
+        ({"a": (True, 0.1), "c": (False, 1.0)}, ()),
+        ({"a": (True, 0.1), "b": (True, 0.1), "c": (False, 1.0)}, ()),
+        ({"a": (True, 0.1), "c": (False, 1.0)}, range(0, 200, 10)),
+        ({"a": (True, 0.1), "c": (False, 4.0)}, range(0, 200, 10)),
+        ({"a": (True, 0.1), "c": (False, 1.0), "e": (False, 1.0)}, range(0, 200, 10)),
+        ({"c": (False, 0.5), "e": (False, 1.0)}, range(50, 100)),
+    ],
+    ids=["one", "two", "one, bad stack", "one, slow, bad stack", "one of three", "bad stack"],
+)
+def test_broken_workers_beside_a_good_one_cost_no_good_section(workers, bad):
+    """Also where the stack itself is bad in places, which is no reason to acquit the broken."""
+    assert quarantined_good_sections(workers, bad) == set()
