@@ -685,6 +685,7 @@ def draw_losses(path: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
         axes.plot(epochs, record["validation_loss"], "o-", color=colour, ms=3, label=network)
     axes.plot([], [], "o--", color="0.4", lw=0.8, ms=3, mfc="none", label="training, with dropout")
     axes.set(xlabel="epoch", ylabel="cross entropy of a pixel", ylim=(0, None))
+    axes.set_xticks(range(1, 1 + max(record["epochs"] for record in records.values())))
     axes.legend(fontsize="small")
     save(figure, path)
 
@@ -784,6 +785,25 @@ def table(scores: Mapping[tuple[str, str], Score]) -> list[str]:
     return lines
 
 
+def agreement(scores: Mapping[tuple[str, str], Score]) -> list[str]:
+    """Lines that say of each of the paper's numbers whether ours agrees."""
+    said: dict[str, list[str]] = {}
+    for (method, material), published in PUBLISHED.items():
+        for measure, name in (("accuracy", "pixel accuracy"), ("dice", "Dice")):
+            known = getattr(published, measure)
+            if known is not None:
+                ours = getattr(scores[method, material], measure)
+                how = stands(ours, known).split(" by ")[0]
+                text = f"{method} on {material}, {name} ({ours:.2f}, paper {known:.2f})"
+                said.setdefault(how, []).append(text)
+    names = {"agrees": "Agree", "higher": "Higher here", "lower": "Lower here"}
+    return [
+        f"- {title}, {len(said[how])}: {'; '.join(said[how])}."
+        for how, title in names.items()
+        if how in said
+    ]
+
+
 def write_report(
     path: Path,
     results: Mapping[str, Any],
@@ -821,6 +841,10 @@ def write_report(
         f"{AGREES_WITHIN:g}.",
         "",
         *table(scores),
+        "",
+        "Of the numbers that the paper gives:",
+        "",
+        *agreement(scores),
         "",
         "The paper's Bragg numbers are of one image each, with thresholds tuned by hand for each; "
         "here the filter is",

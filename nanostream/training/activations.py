@@ -68,12 +68,9 @@ def activation_maps(
     if image.ndim != 2 or any(side % multiple or not side for side in image.shape):
         msg = f"image of shape {image.shape}: expected (H, W), both multiples of {multiple}"
         raise ValueError(msg)
-    tapped = keras.Model(model.input, [model.get_layer(name).output for name in layers])
+    tapped = keras.Model(model.input, {name: model.get_layer(name).output for name in layers})
     outputs = tapped(image.astype(np.float32)[None, ..., None], training=False)
-    return {
-        name: np.asarray(output)[0].astype(np.float32)
-        for name, output in zip(layers, outputs, strict=True)
-    }
+    return {name: np.asarray(outputs[name])[0].astype(np.float32) for name in layers}
 
 
 def most_varied(maps: NDArray[np.float32], count: int) -> NDArray[np.int64]:
