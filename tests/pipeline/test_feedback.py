@@ -25,7 +25,7 @@ SCRIPTS = Path(__file__).parents[2] / "configs" / "serialem"
 PIXEL_SIZE_NM = DemoMicrograph.load().pixel_size_nm
 
 
-def micrographs(count, shape=(512, 512)):
+def micrographs(count, shape=(704, 704)):
     return [pixels for pixels, _ in demo_movie(count, shape=shape, seed=7)]
 
 
@@ -48,7 +48,7 @@ def test_the_script_run_by_serialem_is_told_of_each_section_it_saves(tmp_path):
         path = running.watch / "day 1" / "gold.mrc"
         with StackWriter(path, pixel_size_nm=PIXEL_SIZE_NM) as stack:
             # Not square: what is counted from the top must not be counted from the side.
-            serialem = Serialem(stack, iter(micrographs(4, shape=(512, 640))))
+            serialem = Serialem(stack, iter(micrographs(4, shape=(704, 832))))
             for _ in range(2):
                 serialem.run(script("nanostream_feedback.txt", npSteps=240))
             serialem.run(script("nanostream_condition.txt", npSteps=240, npLeast=9999, npTries=2))
@@ -237,7 +237,7 @@ def test_serialems_python_is_told_over_the_query_port(tmp_path):
     assert len(points) == min(2, count) > 0
     assert points[0] == [
         *("AddImagePosAsNavPoint", "A"),
-        *(pytest.approx(best.x + 0.5), pytest.approx(512 - 0.5 - best.y)),
+        *(pytest.approx(best.x + 0.5), pytest.approx(704 - 0.5 - best.y)),
     ]
     assert outside.returncode == 0, outside.stderr
     assert outside.stdout.splitlines()[0] == echo[1]

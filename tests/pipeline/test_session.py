@@ -3,6 +3,7 @@
 import json
 import sys
 import threading
+import time
 
 import numpy as np
 import pandas as pd
@@ -142,6 +143,7 @@ def test_a_section_overwritten_before_it_was_read_is_quarantined_with_the_reason
         with running.before_work():
             play(images[:1], running.watch, interval_s=0.0, pixel_size_nm=PIXEL_SIZE_NM)
             running.wait_until(lambda: running.found() == 1, "the agent to see it")
+            time.sleep(1.1)  # the title that tells the two files apart has whole seconds
             play(images[1:], running.watch, interval_s=0.0, pixel_size_nm=PIXEL_SIZE_NM)
         running.wait_for_stored(1)
         running.wait_until(lambda: len(running.session.quarantine) == 1, "the quarantine")

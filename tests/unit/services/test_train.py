@@ -48,7 +48,7 @@ def test_a_fine_tuned_model_can_be_shown_and_evaluated_at_once(labelled, models,
     assert done.exit_code == 0, done.output
     assert "use it with --model mine" in done.stdout
 
-    shown = run("models", "show", "mine")
+    shown = run("models", "show", "mine", "--json")
     card = json.loads(shown.stdout)
     before, weights = find_model("default")
     assert card["normalization"] == before.normalization
@@ -86,7 +86,11 @@ def test_a_new_network_is_trained_on_a_simulated_set_and_goes_where_it_is_told(t
         instances = np.zeros((96, 96), np.uint16)
         instances[20:60, 20:60] = 1
         pixels = np.stack([1000 - 300 * (instances > 0)] * 2).astype(np.int16)
-        scene = {"particles": [{"material": "Pd"}], "pixel_size_nm": 0.02}
+        scene = {
+            "particles": [{"material": "Pd"}],
+            "pixel_size_nm": 0.02,
+            "exposures": [{"dose_e_per_a2": 500.0}] * 2,
+        }
         path = tmp_path / "set" / f"scene_{number:04d}.npz"
         np.savez(path, pixels=pixels, instances=instances, scene=np.array(json.dumps(scene)))
     (tmp_path / "set" / "set.json").write_text(json.dumps({"seed": 11}))

@@ -39,13 +39,23 @@ def labelled(folder: Path, name: str, shape=(96, 96), *, low=1000, dtype=np.uint
     return pixels
 
 
-def scene(folder: Path, number: int, material: str = "Au", size: int = 96) -> Path:
+def scene(
+    folder: Path,
+    number: int,
+    material: str = "Au",
+    size: int = 96,
+    doses: tuple[float, float] = (500.0, 500.0),
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     pixels = np.full((2, size, size), 100, np.int16)
     pixels[0, 5, 5] = 30000  # a hot pixel
     instances = np.zeros((size, size), np.uint16)
     instances[:4] = 2
-    text = {"particles": [{"material": material}], "pixel_size_nm": 0.03}
+    text = {
+        "particles": [{"material": material}],
+        "pixel_size_nm": 0.03,
+        "exposures": [{"dose_e_per_a2": dose} for dose in doses],
+    }
     path = folder / f"scene_{number:04d}.npz"
     np.savez(path, pixels=pixels, instances=instances, scene=np.array(json.dumps(text)))
     return path
@@ -221,3 +231,11 @@ def test_provenance_has_hashes_of_images_and_labels_and_the_seed_of_sets(tmp_pat
     assert [Path(name).name for name in hashes] == ["a.npy", "a_label.png", "scene_0000.npz"]
     assert all(len(value) == 64 for value in hashes.values())
     assert set_record(sources) == [{"folder": "sims", "seed": 3}]
+
+
+def test_exposures_of_too_few_electrons_are_left_out(tmp_path: Path) -> None:
+    # 0.09 Å2 a pixel: 45 and 3.6 electrons.
+    scene(tmp_path, 0, doses=(500.0, 40.0))
+    (source,) = find_sources([tmp_path]).sources
+
+    assert [frame.section.z for frame, _, _ in read_frames(source)] == [0]
