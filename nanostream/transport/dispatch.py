@@ -11,7 +11,8 @@ file or clock. Every section is in exactly one place::
 
 Rules:
 
-- A worker's credit is its number of slots less what it holds or is sent, so credit cannot leak.
+- A worker's credit is its number of slots less what it holds or is sent, so credit cannot leak. One
+  that is still loading its network gets a section beforehand only if there is no other worker.
 - What a worker says it holds is the truth: a section it holds while it waits here (the agent was
   restarted) is in work. What was sent is numbered, and a worker says the last number it has
   received: a section with no higher number that it does not hold was lost on the way and is sent
@@ -81,6 +82,7 @@ class WorkerBeat:
     received: int = 0
     link: int = 0
     model: str = ""
+    loading: bool = False
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,7 @@ class _Worker:
     detail: str = ""
     holding: frozenset[SectionId] = frozenset()
     leaving: bool = False
+    loading: bool = False
     #: Sections that failed here since the last one that did not.
     failed: dict[SectionId, None] = field(default_factory=dict)
     #: The last files of which it has done sections, until another does one that failed here.
@@ -313,7 +316,7 @@ class Dispatch:
             actions.append(Note(f"worker {beat.worker} is here: {beat.detail}"))
             actions += self._compare_models(beat)
         worker.slots, worker.seen_s, worker.detail = beat.slots, now_s, beat.detail
-        worker.holding = frozenset(beat.holding)
+        worker.holding, worker.loading = frozenset(beat.holding), beat.loading
         # The clock may have gone back before a restart: numbers must not.
         self._last_number = max(self._last_number, beat.received)
         worker.computing = beat.computing
@@ -460,6 +463,10 @@ class Dispatch:
             # It may still hold what others were given while it was silent.
             and (credit := worker.slots - len(worker.holding | worker.sent.keys())) > 0
         }
+        if any(not (w.leaving or w.set_aside or w.loading) for w in self._workers.values()):
+            free = {
+                name: credit for name, credit in free.items() if not self._workers[name].loading
+            }
         while free and self._waiting and not self._away:
             name = max(free, key=lambda worker: free[worker])
             free[name] -= 1

@@ -219,6 +219,7 @@ class _Agent:
                     received=message.received,
                     link=message.link,
                     model=message.model,
+                    loading=message.loading,
                 )
                 self._decide(beat)
                 self._server.send(worker, m.Pong(self._server.instance))

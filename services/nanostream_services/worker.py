@@ -251,7 +251,7 @@ class _Worker:
         self._told = computing, loaded
         # No credit before the sink has answered: it knows the maximum that the session was scaled
         # by so far, and without it results have nowhere to go. While the network is loaded one
-        # section may come, no more: another worker may be able to take the next at once.
+        # section may come.
         slots = self._config.delivery.slots if loaded else 1
         beat = m.Beat(
             slots=slots if "sink" in self._instances and not self._leaving else 0,

@@ -52,6 +52,18 @@ def test_a_worker_gets_no_more_than_its_credit_and_in_order():
     assert sends(dispatch.handle(d.SectionDone(section(0)), 2.0)) == [("w", 2)]
 
 
+def test_a_worker_that_is_loading_gets_a_section_only_if_there_is_no_other():
+    dispatch = a_dispatch(4)
+    loading = d.WorkerBeat("loading", 1, loading=True)
+    assert sends(dispatch.handle(loading, 0.0)) == [("loading", 0)]
+    assert sends(dispatch.handle(beat("loaded", slots=1), 0.0)) == [("loaded", 1)]
+    dispatch.handle(d.WorkerGone("loading"), 1.0)
+    assert sends(dispatch.handle(loading, 1.0)) == []  # the other one will be free in a moment
+    assert sends(dispatch.handle(d.SectionDone(section(1)), 1.0)) == [("loaded", 0)]
+    loaded = d.WorkerBeat("loading", 2)
+    assert sends(dispatch.handle(loaded, 1.0)) == [("loading", 2), ("loading", 3)]
+
+
 def test_two_workers_share_the_sections():
     dispatch = a_dispatch()
     dispatch.handle(beat("a"), 0.0)
