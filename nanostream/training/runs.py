@@ -37,9 +37,9 @@ from nanostream.config import Worker
 from nanostream.errors import DataSetError, ModelError
 from nanostream.segmentation.domain import describe, fit_reference, unsure_fraction
 from nanostream.segmentation.models import (
-    NO_TENSORFLOW,
     ModelCard,
     Normalization,
+    check_tensorflow,
     list_models,
 )
 from nanostream.segmentation.weights import PAPER_FEATURES, Architecture
@@ -147,18 +147,6 @@ class Plan:
     early_steps: int = 0
     command: str = ""
     licence: str = ""
-
-
-def check_tensorflow() -> None:
-    """Say before the work if the network could not be trained.
-
-    Raises
-    ------
-    ModelError
-        If TensorFlow is not installed.
-    """
-    if find_spec("tensorflow") is None:
-        raise ModelError(NO_TENSORFLOW)
 
 
 def check_new_name(name: str, folder: Path) -> None:
