@@ -107,12 +107,16 @@ def restart(folder: Path) -> dict[str, float]:
     process = start(watch, session, folder / "config.json")
     with StackWriter(watch / name, pixel_size_nm=0.05) as stack:
         stack.append(pixels)
-    while not stored(session, f"{name}#0"):
-        if process.poll() is not None or time.time() - start_s > PATIENCE_S:
-            sys.exit(f"{name} was not stored; see {session}/logs")
-        time.sleep(0.01)
-    times = {STORED: time.time() - start_s}
+    times: dict[str, float] = {}
     while len(times) <= len(ROLES):
+        if process.poll() is not None or time.time() - start_s > PATIENCE_S:
+            stop(process)
+            sys.exit(f"{name} was not stored, or not all are ready; see {session}/logs")
+        if STORED not in times:
+            if stored(session, f"{name}#0"):
+                times[STORED] = time.time() - start_s
+            time.sleep(0.01)
+            continue  # the logs can be read when nothing is measured any more
         for role in ROLES:
             if (ready_s := ready(log(session, role), marks[role])) is not None:
                 times[f"{role} ready"] = ready_s - start_s
