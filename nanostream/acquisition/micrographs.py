@@ -53,6 +53,7 @@ class _Sections:
 
     count: int
     read: Callable[[int], tuple[NDArray[Any], float | None]]
+    cut_off: bool = False
 
 
 def count_sections(path: Path) -> int:
@@ -65,6 +66,18 @@ def count_sections(path: Path) -> int:
     """
     with _open(path) as sections:
         return sections.count
+
+
+def is_cut_off(path: Path) -> bool:
+    """Whether an MRC file is shorter than its header says: copied in part, or still growing.
+
+    Raises
+    ------
+    MicrographError
+        As `count_sections`.
+    """
+    with _open(path) as sections:
+        return sections.cut_off
 
 
 def read_micrograph(path: Path, z: int = 0, *, section: SectionId | None = None) -> Frame:
@@ -188,7 +201,7 @@ def _open_mrc(path: Path) -> Iterator[_Sections]:
         now, pixels = mrc.read_section(path, z)
         return pixels, now.pixel_size_nm
 
-    yield _Sections(header.complete_sections(stat.st_size), read)
+    yield _Sections(header.complete_sections(stat.st_size), read, header.lacks(stat.st_size))
 
 
 @contextlib.contextmanager

@@ -26,7 +26,8 @@ class Verification(Struct, frozen=True):
     name of its new generation; ``doubled`` is stored more than once; ``damaged`` has no readable
     mask or one whose checksum is not the stored one; ``absent`` has an end but is not in the folder
     now: its file was deleted, renamed or written anew; ``unreadable`` are files in it that are no
-    micrographs; ``passed_over`` was there before the agent first started and was not wanted, and is
+    micrographs; ``cut_off`` are those whose headers count sections that are not there, or not yet;
+    ``passed_over`` was there before the agent first started and was not wanted, and is
     not counted as acquired; ``named`` counts names in the session, whatever their generation.
     """
 
@@ -38,6 +39,7 @@ class Verification(Struct, frozen=True):
     damaged: tuple[str, ...]
     absent: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+    cut_off: tuple[str, ...] = ()
     passed_over: int = 0
     named: int = 0
 
@@ -49,13 +51,15 @@ class Verification(Struct, frozen=True):
     @property
     def complete(self) -> bool:
         """What was acquired is what is stored or quarantined, each once and whole."""
-        return not (self.missing or self.another_folder or self.doubled or self.damaged)
+        wrong = self.missing or self.cut_off or self.another_folder or self.doubled or self.damaged
+        return not wrong
 
 
 class AcquiredFile(Struct, frozen=True):
     """What a header says now: complete sections, and the title that tells files apart.
 
-    The first ``passed_over`` of the sections were not wanted. ``generations`` has the number of the
+    The first ``passed_over`` of the sections were not wanted; ``cut_off`` says that the header
+    counts more than are complete. ``generations`` has the number of the
     micrograph that is in each section now, as far as the ledger can tell.
     """
 
@@ -64,6 +68,7 @@ class AcquiredFile(Struct, frozen=True):
     title: str | None
     passed_over: int = 0
     generations: dict[int, int] = {}
+    cut_off: bool = False
 
 
 def acquired_files(
@@ -103,7 +108,16 @@ def acquired_files(
             generations = _generations(folder / path, contents, read)
         except OSError as error:
             unreadable.append(str(error))
-        acquired.append(AcquiredFile(path, complete, contents.title or None, passed, generations))
+        acquired.append(
+            AcquiredFile(
+                path,
+                complete,
+                contents.title or None,
+                passed,
+                generations,
+                cut_off=contents.lacks(stat.st_size),
+            )
+        )
     return acquired, tuple(unreadable)
 
 
@@ -164,6 +178,9 @@ def verify(session: Session, acquired: Iterable[AcquiredFile] | None = None) -> 
         absent=()
         if files is None
         else tuple(f"{path}#{z}" for path, z in newest if (path, z) not in there),
+        cut_off=tuple(
+            f"{file.path} ({file.sections} whole)" for file in files or () if file.cut_off
+        ),
         named=len(newest),
         passed_over=sum(file.passed_over for file in files or ()),
     )

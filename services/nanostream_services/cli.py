@@ -276,10 +276,11 @@ def verify(
         table = Table("", "sections", "which", title=str(session))
         add_row(table, "acquired", "-" if found.acquired is None else str(found.acquired), "")
         add_row(table, "stored", str(found.stored), "")
-        for name in ("quarantined", "missing", "absent", "doubled", "damaged", "unreadable"):
+        kinds = ("quarantined", "missing", "cut_off", "absent", "doubled", "damaged", "unreadable")
+        for name in kinds:
             names: tuple[str, ...] = getattr(found, name)
             shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-            add_row(table, name, str(len(names)), shown)
+            add_row(table, name.replace("_", " "), str(len(names)), shown)
         Console().print(table)
         if found.passed_over:
             Console().print(f"{found.passed_over} sections were there before and not wanted")

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from nanostream.acquisition.micrographs import count_sections, read_micrograph
+from nanostream.acquisition.micrographs import count_sections, is_cut_off, read_micrograph
 from nanostream.analysis import Analyzer, versions
 from nanostream.config import Config, stream_of
 from nanostream.errors import ConfigError, MicrographError, ModelError, SessionError
@@ -86,6 +86,10 @@ def segment_files(
             sections += [(file, SectionId(relative, z)) for z in range(count)]
             if count == 0:
                 failed.append(f"{file}: not one complete section in it; is it cut off?")
+            elif is_cut_off(file):
+                failed.append(
+                    f"{file}: {count} whole sections, but its header counts more; is it cut off?"
+                )
         except (MicrographError, ValueError) as error:
             failed.append(str(error))
     card, _ = find_model(config.worker.model)

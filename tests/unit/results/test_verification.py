@@ -110,3 +110,19 @@ def test_a_file_that_cannot_be_read_again_is_named_and_ends_nothing(desk, monkey
     (file,), unreadable = acquired_files(desk.watch, ["a.mrc"], last_read=last_read(desk.ledger))
     assert file.sections == 3
     assert unreadable == ("[Errno 5] Input/output error",)
+
+
+def test_a_file_that_is_cut_off_is_named_and_the_session_is_not_complete(tmp_path):
+    desk = Desk(tmp_path, 3)
+    for z in range(3):
+        desk.store(z)
+    whole = verify(ns.open_session(desk.session), acquired_files(desk.watch, ["a.mrc"])[0])
+    assert whole.complete
+    assert whole.cut_off == ()
+
+    header, stat = read_header(desk.path)
+    with desk.path.open("r+b") as file:
+        file.truncate(stat.st_size - header.section_bytes // 2)
+    cut = verify(ns.open_session(desk.session), acquired_files(desk.watch, ["a.mrc"])[0])
+    assert cut.cut_off == ("a.mrc (2 whole)",)
+    assert not cut.complete

@@ -304,3 +304,12 @@ def test_live_and_offline_give_the_same_masks_scores_and_warnings(tmp_path, stra
     warnings = live_rows["section"] + ": " + live_rows["warning"]
     assert list(found.warned) == warnings.tolist()
     assert all("unlike the training data" in text for text in found.warned)
+
+
+def test_a_stack_that_is_cut_off_is_named_and_what_is_whole_of_it_is_stored(tmp_path, segment):
+    stack = save_stack(tmp_path / "gold.mrc", IMAGES[:3])
+    with stack.open("r+b") as file:
+        file.truncate(stack.stat().st_size - 1000)
+    done = segment(stack)
+    assert done.stored == 2
+    assert "gold.mrc: 2 whole sections, but its header counts more" in done.failed[0]
