@@ -67,8 +67,8 @@ _CONTACT_A = 2.2
 # How far inside the outermost atoms a label ends. Columns at the rim have one or two atoms, and
 # under focus a bright fringe lies on them: in 113 simulated images of Au, Ag, Pt and Pd at 0.04 to
 # 0.085 nm a pixel, 0 to 400 nm under focus, the contrast of the particles reached half its value
-# here (about 0.13 to 0.24 nm inside an outline half a layer beyond the atoms), which is where people
-# draw an edge (docs/decisions/0007).
+# here (about 0.13 to 0.24 nm inside an outline half a layer beyond the atoms), which is where
+# people draw an edge (docs/decisions/0007).
 _RIM_NM = 0.05
 
 # Channels between columns, up to twice this wide, belong to the crystal.
