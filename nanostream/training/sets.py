@@ -33,7 +33,7 @@ from nanostream.errors import ConfigError, DataSetError
 __all__ = ["NAMES", "SET_FILE", "SetPlan", "StopFlag", "scene_path", "scene_rng", "simulate_set"]
 
 #: Sets that share a seed and no scene.
-NAMES = ("train", "validation", "test", "bare")
+NAMES = ("train", "validation", "test", "bare", "bare-test")
 
 #: In a set's folder: how its scenes were drawn.
 SET_FILE = "set.json"
@@ -67,8 +67,8 @@ class SetPlan:
     materials
         What the particles may be made of; all that can be simulated if empty.
     name
-        One of `NAMES`: sets of one seed and different names have no scene in common. "bare" has
-        supports without particles, most of them with soot or dirt.
+        One of `NAMES`: sets of one seed and different names have no scene in common. "bare" and
+        "bare-test" have supports without particles, most of them with soot or dirt.
     in_turn
         Scene k has the material k modulo their number alone, so that each gets its own score.
     """
@@ -197,7 +197,7 @@ def _simulate_one(path: Path, plan: SetPlan, number: int) -> int:
         scene_rng(plan.seed, plan.name, number),
         size_px=plan.size_px,
         materials=plan.materials_of(number),
-        bare=plan.name == "bare",
+        bare=plan.name.startswith("bare"),
     )
     simulation.save_micrographs(path, simulation.simulate_micrographs(scene))
     return number
@@ -280,7 +280,7 @@ def _adopt(folder: Path, plan: SetPlan) -> None:
         scene_rng(plan.seed, plan.name, number),
         size_px=plan.size_px,
         materials=plan.materials_of(number),
-        bare=plan.name == "bare",
+        bare=plan.name.startswith("bare"),
     )
     try:
         with np.load(there) as stored:
