@@ -26,7 +26,7 @@ from rich.progress import track
 from nanostream.training import simulation
 
 DEMO_SET = 100
-"""First number of the spawn key; scripts/train_default_model.py uses 0, 1 and 2."""
+"""First number of the spawn key; the training sets have the first ones."""
 
 FOLDER = Path(__file__).parents[1] / "nanostream" / "acquisition" / "demo"
 

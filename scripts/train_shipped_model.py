@@ -27,8 +27,8 @@ SHIPPED = Path(__file__).parents[1] / "nanostream" / "segmentation" / "shipped"
 
 # Steps: until the validation loss would hardly fall any more; the small network learns less.
 MODELS: dict[str, tuple[Architecture, tuple[int, ...], int]] = {
-    "default": ("unet-half", HALF_FEATURES, 16_000),
-    "groschner2020": ("unet", PAPER_FEATURES, 8_000),
+    "default": ("unet-half", HALF_FEATURES, 15_000),
+    "groschner2020": ("unet", PAPER_FEATURES, 6_000),
 }
 
 
@@ -108,11 +108,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for scenes, checkpoints")
     parser.add_argument("--model", choices=MODELS, default="default")
     parser.add_argument("--seed", type=int, default=2027, help="of scenes, weights and batches")
-    parser.add_argument("--scenes", type=int, default=1400, help="scenes to train on, 4 images each")
-    parser.add_argument("--bare-scenes", type=int, default=300, help="without particles, besides")
+    parser.add_argument(
+        "--scenes", type=int, default=1000, help="to train on, 4 images each"
+    )
+    parser.add_argument("--bare-scenes", type=int, default=200, help="without particles, besides")
     parser.add_argument("--validation-scenes", type=int, default=126)
-    parser.add_argument("--test-scenes", type=int, default=210)
-    parser.add_argument("--bare-test-scenes", type=int, default=60)
+    parser.add_argument("--test-scenes", type=int, default=140)
+    parser.add_argument("--bare-test-scenes", type=int, default=40)
     parser.add_argument("--size-px", type=int, default=512)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--steps", type=int, help="instead of the model's own")

@@ -126,8 +126,6 @@ class Plan:
     work
         Folder for checkpoints, from which an interrupted training goes on; one by the paper's
         recipe begins anew.
-    early_steps
-        Write a first model after so many steps, too; 0 for none.
     command, licence
         For the card.
     """
@@ -144,7 +142,6 @@ class Plan:
     features: tuple[int, ...] = PAPER_FEATURES
     pixel_size_nm: float | None = None
     materials: tuple[str, ...] = ()
-    early_steps: int = 0
     command: str = ""
     licence: str = ""
 
@@ -288,16 +285,10 @@ def _train(
         ),
     )
 
-    def step(done: int, loss: float) -> None:
-        if plan.early_steps and done == plan.early_steps:
-            _finish(plan, model, facts, done)
-        if on_step is not None:
-            on_step(done, loss)
-
     say("training")
-    fit.fit(model, examples, recipe, checkpoints=plan.work / "checkpoints", on_step=step)
+    fit.fit(model, examples, recipe, checkpoints=plan.work / "checkpoints", on_step=on_step)
     say("scoring")
-    return _finish(plan, model, facts, recipe.steps)
+    return _finish(plan, model, facts)
 
 
 def _train_as_paper(
@@ -340,7 +331,7 @@ def _train_as_paper(
         steps=history.epochs * recipe.steps_per_epoch,
         history=asdict(history),
     )
-    return _finish(plan, model, facts, facts.steps)
+    return _finish(plan, model, facts)
 
 
 @dataclass(frozen=True)
@@ -379,7 +370,7 @@ def save_model(folder: Path, card: ModelCard, save_weights: Callable[[Path], obj
     return card
 
 
-def _finish(plan: Plan, model: keras.Model, facts: _Facts, steps_done: int) -> ModelCard:
+def _finish(plan: Plan, model: keras.Model, facts: _Facts) -> ModelCard:
     """Threshold, scores, weights and card."""
     base = plan.base.card if plan.base else None
     plan.work.mkdir(parents=True, exist_ok=True)
@@ -410,7 +401,7 @@ def _finish(plan: Plan, model: keras.Model, facts: _Facts, steps_done: int) -> M
         plan.folder,
         msgspec.structs.replace(
             card,
-            training=_training_record(plan, facts, steps_done),
+            training=_training_record(plan, facts),
             scores=_scores(Base(card, weights), plan),
         ),
         lambda path: shutil.copyfile(weights, path),
@@ -505,20 +496,23 @@ def _by_material(model: Base, sources: Sequence[Source], plan: Plan) -> dict[str
         for name in sorted({one.group for one in sections} - {""})
     }
     return {
-        name: {
-            "dice": pooled.dice,
-            "pixel_accuracy": pooled.pixel_accuracy,
-            "images": pooled.sections,
-            "mean_dice": pooled.mean_dice,
-            "precision": pooled.precision,
-            "recall": pooled.recall,
-            "calibration_error": pooled.calibration_error,
-        }
-        for name, pooled in (groups | {"all": evaluation.pool(sections)}).items()
+        name: _row(pooled) for name, pooled in (groups | {"all": evaluation.pool(sections)}).items()
     }
 
 
-def _training_record(plan: Plan, facts: _Facts, steps_done: int) -> dict[str, Any]:
+def _row(pooled: evaluation.Scores) -> dict[str, Any]:
+    """One line of a card's table; where there is no particle, Dice and the like say nothing."""
+    confusion = pooled.confusion
+    row: dict[str, Any] = {"images": pooled.sections, "pixel_accuracy": pooled.pixel_accuracy}
+    if confusion.true_positive + confusion.false_negative:
+        row |= {"dice": pooled.dice, "precision": pooled.precision, "recall": pooled.recall}
+    return row | {
+        "false_area": pooled.confusion_rows[0][1],
+        "calibration_error": pooled.calibration_error,
+    }
+
+
+def _training_record(plan: Plan, facts: _Facts) -> dict[str, Any]:
     simulated = set_record([*plan.training, *plan.held_out, *plan.test])
     record: dict[str, Any] = {
         "images": facts.images,
@@ -526,7 +520,7 @@ def _training_record(plan: Plan, facts: _Facts, steps_done: int) -> dict[str, An
         "held_out_files": _listed(file_hashes(plan.held_out)),
         "recipe": asdict(plan.recipe),
         "seed": plan.recipe.seed,
-        "steps_done": steps_done,
+        "steps_done": facts.steps,
         "versions": versions() | _more_versions("keras", "abtem" if simulated else "h5py"),
     }
     if plan.test:
@@ -538,8 +532,6 @@ def _training_record(plan: Plan, facts: _Facts, steps_done: int) -> dict[str, An
         record["from"] = {"model": card.name, "weights_sha256": card.weights_sha256}
     if facts.history:
         record["history"] = facts.history
-    if steps_done < facts.steps:
-        record["early"] = f"not the final model: written after {steps_done} steps"
     return record
 
 

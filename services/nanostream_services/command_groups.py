@@ -203,6 +203,11 @@ def _plain(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def _score(value: Any) -> str:
+    """A score as tables show it; nothing where it has no meaning."""
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
 def _score_tables(scores: dict[str, Any]) -> list[Table]:
     """Scores as tables: one for each group of rows, such as materials, and one of what is left."""
     tables = []
@@ -215,9 +220,11 @@ def _score_tables(scores: dict[str, Any]) -> list[Table]:
             add_row(rest, title, _plain(value))
             continue
         names = list(dict.fromkeys(name for row in value.values() for name in row))
-        table = Table("", *(name.replace("_", " ") for name in names), title=f"Scores {title}")
+        table = Table(Column("", overflow="fold"), title=f"Scores {title}", padding=(0, 0, 0, 1))
+        for name in names:
+            table.add_column(name.replace("_", " "), justify="right")
         for row, cells in value.items():
-            add_row(table, row, *(_plain(cells.get(name, "")) for name in names))
+            add_row(table, row, *(_score(cells.get(name)) for name in names))
         tables.append(table)
     return [rest, *tables] if rest.row_count else tables
 
