@@ -108,9 +108,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for scenes, checkpoints")
     parser.add_argument("--model", choices=MODELS, default="default")
     parser.add_argument("--seed", type=int, default=2027, help="of scenes, weights and batches")
-    parser.add_argument(
-        "--scenes", type=int, default=1000, help="to train on, 4 images each"
-    )
+    parser.add_argument("--scenes", type=int, default=800, help="to train on, 4 images each")
     parser.add_argument("--bare-scenes", type=int, default=200, help="without particles, besides")
     parser.add_argument("--validation-scenes", type=int, default=126)
     parser.add_argument("--test-scenes", type=int, default=140)
