@@ -290,6 +290,14 @@ def verify(
             Console().print(f"nothing of this session is in {watch}; is it the right folder?")
         elif found.absent:
             Console().print(f"absent: in the session, but deleted, renamed or replaced in {watch}")
+        if not found.complete:
+            kinds = ("missing", "cut_off", "doubled", "damaged")
+            wrong = [
+                f"{len(getattr(found, name))} {name}" for name in kinds if getattr(found, name)
+            ]
+            Console().print(f"not complete: {', '.join(wrong) or 'another folder'}")
+        elif watch is not None:
+            Console().print("complete: every section is stored or quarantined, once, and whole")
     if not found.complete:
         raise typer.Exit(1)
 
