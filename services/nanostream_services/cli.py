@@ -291,10 +291,13 @@ def verify(
         elif found.absent:
             Console().print(f"absent: in the session, but deleted, renamed or replaced in {watch}")
         if not found.complete:
-            kinds = ("missing", "cut_off", "doubled", "damaged")
-            wrong = [
-                f"{len(getattr(found, name))} {name}" for name in kinds if getattr(found, name)
-            ]
+            counts = {
+                "missing": len(found.missing),
+                "cut off": len(found.cut_off),
+                "doubled": len(found.doubled),
+                "damaged": len(found.damaged),
+            }
+            wrong = [f"{count} {name}" for name, count in counts.items() if count]
             Console().print(f"not complete: {', '.join(wrong) or 'another folder'}")
         elif watch is not None:
             Console().print("complete: every section is stored or quarantined, once, and whole")
