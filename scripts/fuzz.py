@@ -14,9 +14,10 @@ finding, printed with the input that led to it. Ends with the number of executio
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import atheris
@@ -30,20 +31,30 @@ with atheris.instrument_imports(include=["nanostream"]):
 import numpy as np
 
 from nanostream.acquisition.simulator import StackWriter
-from nanostream.records import Frame, Metadata, SectionId
+from nanostream.particles.measures import measure_particles, summarize
+from nanostream.records import Frame, Metadata, Result, SectionId, Segmentation
+
+
+def joined(parts: Sequence[bytes]) -> bytes:
+    """Parts of a message as one input: their number, their lengths, and they themselves."""
+    lengths = b"".join(len(part).to_bytes(2, "little") for part in parts)
+    return bytes([len(parts)]) + lengths + b"".join(parts)
+
+
+def parted(data: bytes) -> list[bytes]:
+    """What `joined` joined; of other bytes, parts all the same."""
+    count = data[0] % 6 if data else 0
+    ends = np.cumsum(
+        [0, *(int.from_bytes(data[1 + 2 * k : 3 + 2 * k], "little") for k in range(count))]
+    )
+    rest = data[1 + 2 * count :]
+    return [rest[start:end] for start, end in itertools.pairwise(ends.tolist())]
 
 
 def fuzz_messages(data: bytes) -> None:
     """Parts of a message, their number and lengths taken from the input too."""
-    provider = atheris.FuzzedDataProvider(data)
-    parts = [
-        provider.ConsumeBytes(provider.ConsumeIntInRange(0, 4096))
-        for _ in range(provider.ConsumeIntInRange(0, 4))
-    ]
-    if parts and provider.ConsumeBool():
-        parts[0] = b"nanostream" + bytes([messages.PROTOCOL]) + parts[0]
     try:
-        messages.decode(parts)
+        messages.decode(parted(data))
     except MessageError:
         return
 
@@ -82,11 +93,28 @@ def seeds(folder: Path) -> None:
     """Valid inputs to begin with."""
     with StackWriter(folder / "seed.mrc", pixel_size_nm=0.02) as stack:
         stack.append(np.zeros((4, 4), np.int16))
-    frame = Frame(SectionId("a.mrc", 0), np.zeros((4, 4), np.int16), 0.02, Metadata())
-    words = [messages.Beat(3, (frame.section,)), messages.Words(((1, "a"),)), frame]
+    pixels = np.zeros((4, 4), np.int16)
+    frame = Frame(SectionId("a.mrc", 0), pixels, 0.02, Metadata())
+    labels, probability = pixels.astype(np.int32), pixels.astype(np.float32)
+    particles = measure_particles(labels, pixels, probability, pixel_size_nm=0.02)
+    segmentation = Segmentation(
+        labels=labels,
+        probability=probability,
+        particles=particles,
+        summary=summarize(particles, shape=pixels.shape),
+        model="default",
+        model_sha256="0" * 64,
+        threshold=0.5,
+        pixel_size_nm=0.02,
+        normalization_maximum=None,
+        timings_s={},
+    )
+    result = Result.of(frame, segmentation, versions={})
+    words = [messages.Beat(3, (frame.section,)), messages.Words(((1, "a"),)), frame, result]
     for number, message in enumerate(words):
         parts = [bytes(part) for part in messages.encode(message)]
-        (folder / f"seed-{number}").write_bytes(b"".join(parts))
+        messages.decode(parted(joined(parts)))
+        (folder / f"seed-{number}").write_bytes(joined(parts))
 
 
 def main() -> None:
