@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.timeout(180),
 ]
 
-BACKLOG = 16
+BACKLOG = 40  # ten seconds of work, so that Ctrl-C comes in the middle on a busy machine, too
 
 
 def save(running, count, name, *, side=1024):
