@@ -501,7 +501,10 @@ def _by_material(model: Base, sources: Sequence[Source], plan: Plan) -> dict[str
 
 
 def _row(pooled: evaluation.Scores) -> dict[str, Any]:
-    """One line of a card's table; where there is no particle, Dice and the like say nothing."""
+    """One line of a card's table; where there is no particle, Dice and the like say nothing.
+
+    ``false_area`` is the part of the background that was taken for particles.
+    """
     confusion = pooled.confusion
     row: dict[str, Any] = {"images": pooled.sections, "pixel_accuracy": pooled.pixel_accuracy}
     if confusion.true_positive + confusion.false_negative:

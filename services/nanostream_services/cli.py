@@ -299,8 +299,12 @@ def verify(
             }
             wrong = [f"{count} {name}" for name, count in counts.items() if count]
             Console().print(f"not complete: {', '.join(wrong) or 'another folder'}")
+        elif found.unreadable:
+            Console().print("complete, as far as it could be read: see unreadable")
         elif watch is not None:
-            Console().print("complete: every section is stored or quarantined, once, and whole")
+            Console().print(
+                "complete: every section that was wanted is stored or quarantined, once, and whole"
+            )
     if not found.complete:
         raise typer.Exit(1)
 

@@ -238,7 +238,7 @@ def _print_trained(
             rows.insert(0, (card.scores["before"]["model"], card.scores["before"]))
         for model, scores in rows:
             found = scores["by_material"]["all"]
-            values = (found[key] for key in ("pixel_accuracy", "dice", "precision", "recall"))
+            values = (found.get(key) for key in ("pixel_accuracy", "dice", "precision", "recall"))
             add_row(table, model, str(found["images"]), *map(_number, values))
         console.print(table)
     use = f"--model {card.name}"
@@ -480,5 +480,5 @@ def _particle_cells(scores: Scores) -> tuple[str, ...]:
     )
 
 
-def _number(value: float) -> str:
-    return "-" if value != value else f"{value:.3f}"
+def _number(value: float | None) -> str:
+    return "-" if value is None or value != value else f"{value:.3f}"

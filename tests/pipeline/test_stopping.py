@@ -59,6 +59,7 @@ def test_a_second_ctrl_c_leaves_what_waits_and_the_next_start_goes_on(tmp_path):
         assert running.end() == 0
     done = nanostream("verify", running.out, "--watch", running.watch)
     assert done.returncode == 0, done.stdout
+    assert "complete: every section" in done.stdout
 
 
 def test_a_session_that_does_not_drain_leaves_what_waits(tmp_path):

@@ -108,6 +108,26 @@ def test_a_new_network_is_trained_on_a_simulated_set_and_goes_where_it_is_told(t
     assert card["scores"]["by_material"]["all"]["images"] == 2
 
 
+def test_where_no_particle_was_held_out_the_scores_say_nothing(tmp_path, models):
+    for name, height in (("gold", 300), ("bare", 0)):
+        (tmp_path / name).mkdir()
+        label = np.zeros((96, 96), np.uint8)
+        label[20:60, 20:60] = height > 0
+        np.save(
+            tmp_path / name / "a.npy", (1000 - height * label.astype(np.int16)).astype(np.int16)
+        )
+        cv2.imwrite(str(tmp_path / name / "a.png"), 255 * label)
+
+    done = run("train", tmp_path / "gold", "--validation", tmp_path / "bare", "--from", "default",
+               "--steps", 2, "--name", "mine")  # fmt: skip
+
+    assert done.exit_code == 0, done.output
+    assert "use it with --model mine" in done.stdout
+    card = json.loads((models / "mine" / "card.json").read_bytes())
+    assert "dice" not in card["scores"]["by_material"]["all"]
+    assert 0.0 <= card["scores"]["by_material"]["all"]["false_area"] <= 1.0
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [
