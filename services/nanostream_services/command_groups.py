@@ -214,6 +214,8 @@ def _score_tables(scores: dict[str, Any]) -> list[Table]:
     rest = Table(title="Scores", show_header=False)
     for key, value in scores.items():
         title = key.replace("_", " ")
+        if isinstance(value, dict) and "by_material" in value:  # those of the base
+            title, value = f"{title}, of {value['model']}", value["by_material"]
         if not (
             isinstance(value, dict) and value and all(isinstance(v, dict) for v in value.values())
         ):

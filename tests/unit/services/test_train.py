@@ -48,6 +48,7 @@ def test_a_fine_tuned_model_can_be_shown_and_evaluated_at_once(labelled, models,
     assert done.exit_code == 0, done.output
     assert "use it with --model mine" in done.stdout
 
+    assert "Scores before, of default" in run("models", "show", "mine").stdout
     shown = run("models", "show", "mine", "--json")
     card = json.loads(shown.stdout)
     before, weights = find_model("default")
