@@ -7,7 +7,8 @@
 Agent, sink and two workers run on this machine while a stand-in for SerialEM saves small sections.
 Each process dies by SIGKILL at a random fault point (see nanostream/faults.py) or at a random time,
 and is started again. At the end nobody is killed any more, everything is settled, and the session
-is held against the files: lost, doubled and torn must be 0. Exit code 0 only if so.
+is held against the files: lost, doubled and torn must be 0. Exit code 0 only if so, and if as many
+were killed as wanted: a fast machine may have stored all sections before.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sections", type=int, default=10_000)
     parser.add_argument("--kills", type=int, default=500)
-    parser.add_argument("--probability", type=float, default=0.003, help="at each fault point")
+    parser.add_argument("--probability", type=float, default=0.004, help="at each fault point")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="kept; a temporary one if not given")
     options = parser.parse_args()
@@ -164,7 +165,12 @@ def run(folder: Path, options: argparse.Namespace) -> bool:
             time.sleep(0.2)
         for name in ("worker-1", "worker-2", "agent", "sink"):
             next(process for process in processes if process.name == name).stop()
-    return report(console, processes, watch, session, time.monotonic() - start_s)
+    whole = report(console, processes, watch, session, time.monotonic() - start_s)
+    if kills < options.kills:
+        console.print(
+            f"fewer than {options.kills}: give more --sections or a greater --probability"
+        )
+    return whole and kills >= options.kills
 
 
 def prepare(

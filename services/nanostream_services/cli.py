@@ -303,7 +303,7 @@ def verify(
             Console().print("complete, as far as it could be read: see unreadable")
         elif watch is not None:
             Console().print(
-                "complete: every section that was wanted is stored or quarantined, once, and whole"
+                "complete: every section wanted is stored or quarantined, once and whole"
             )
     if not found.complete:
         raise typer.Exit(1)

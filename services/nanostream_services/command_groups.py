@@ -222,7 +222,7 @@ def _score_tables(scores: dict[str, Any]) -> list[Table]:
             add_row(rest, title, _plain(value))
             continue
         names = list(dict.fromkeys(name for row in value.values() for name in row))
-        table = Table(Column("", overflow="fold"), title=f"Scores {title}", padding=(0, 0, 0, 1))
+        table = Table(Column("", overflow="fold"), title=f"Scores {title}", padding=0)
         for name in names:
             table.add_column(name.replace("_", " "), justify="right")
         for row, cells in value.items():
