@@ -45,6 +45,7 @@ def simulate(arguments: argparse.Namespace) -> dict[str, list[Source]]:
         "test": arguments.test_scenes,
         "train": arguments.scenes,
         "bare": arguments.bare_scenes,
+        "faint": arguments.faint_scenes,
         "bare-test": arguments.bare_test_scenes,
     }
     sources = {}
@@ -72,7 +73,7 @@ def train(arguments: argparse.Namespace, sources: dict[str, list[Source]]) -> No
     plan = Plan(
         name=name,
         folder=arguments.out or SHIPPED / name,
-        training=[*sources["train"], *sources["bare"]],
+        training=[*sources["train"], *sources["bare"], *sources["faint"]],
         held_out=sources["validation"],
         test=[*sources["test"], *sources["bare-test"]],
         recipe=recipe,
@@ -82,7 +83,7 @@ def train(arguments: argparse.Namespace, sources: dict[str, list[Source]]) -> No
         licence="BSD-3-Clause",
         command=f"python scripts/{Path(__file__).name} --work WORK --model {name} "
         f"--seed {arguments.seed} --scenes {arguments.scenes} "
-        f"--bare-scenes {arguments.bare_scenes} "
+        f"--bare-scenes {arguments.bare_scenes} --faint-scenes {arguments.faint_scenes} "
         f"--validation-scenes {arguments.validation_scenes} "
         f"--test-scenes {arguments.test_scenes} "
         f"--bare-test-scenes {arguments.bare_test_scenes} --size-px {arguments.size_px} "
@@ -110,6 +111,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2027, help="of scenes, weights and batches")
     parser.add_argument("--scenes", type=int, default=800, help="to train on, 4 images each")
     parser.add_argument("--bare-scenes", type=int, default=200, help="without particles, besides")
+    parser.add_argument("--faint-scenes", type=int, default=200, help="of low contrast, besides")
     parser.add_argument("--validation-scenes", type=int, default=126)
     parser.add_argument("--test-scenes", type=int, default=140)
     parser.add_argument("--bare-test-scenes", type=int, default=40)

@@ -5,7 +5,7 @@
     find_sources    files of folders: labelled images, scene files         -> Source
     hold_out        part of the files, for the threshold and the scores    -> two lists of Source
     read_frames     what a source shows, as it was recorded, and the truth -> Frame, (H, W) int32
-    read_examples   all of it, filtered, in tiles of one size              -> fit.Examples
+    read_examples   all of it, filtered, at a pixel size to learn from     -> fit.Examples
 
 Files are split, not images: the sections of a stack, and the exposures of a scene, resemble one
 another too much for one to judge what was learnt from the other.
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from nanostream.errors import DataSetError
 from nanostream.records import Frame, SectionId
 from nanostream.segmentation.normalization import median_filter, without_shift
+from nanostream.segmentation.resampling import needed_zoom, resample
 from nanostream.training.datasets import (
     Pair,
     Pairing,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BARE",
+    "FINEST_NM",
     "LEAST_ELECTRONS_PER_PX",
     "MIN_SIDE_PX",
     "TILE_PX",
@@ -62,6 +64,11 @@ __all__ = [
 #: Side of the tiles that larger micrographs are cut into. They are scaled each by its own
 #: moments, which should be near those of the whole micrograph that the live network sees.
 TILE_PX = 1024
+
+#: Micrographs of finer pixels are brought to this one, in training as live. What can be seen of a
+#: crystal is there (Nyquist at 0.04 nm), the crop of a training step shows four times the area
+#: that it does at 0.01 nm, and its noise is averaged.
+FINEST_NM = 0.02
 
 #: Name of what has no material, in tables.
 BARE = "bare support"
@@ -241,18 +248,18 @@ def read_frames(
 def read_examples(
     sources: Sequence[Source],
     *,
-    crop_px: int,
     pixel_size_nm: float | None = None,
+    finest_nm: float | None = None,
     scalable: bool = True,
 ) -> tuple[Examples, list[float]]:
-    """Everything to train on, in memory: filtered, in tiles of one size; and the pixel sizes.
+    """Everything to train on, in memory and filtered; and the pixel sizes.
 
     Parameters
     ----------
-    crop_px
-        Least side of a tile: smaller micrographs are mirrored at their edges.
     pixel_size_nm
         For files that do not say it.
+    finest_nm
+        Pixel size to which micrographs of finer ones are resampled, as the network's worker will.
     scalable
         Whether the network's scaling does not mind another level and contrast. Pixels that are no
         counts, such as 0 to 1, are then stretched to counts, and else refused.
@@ -260,7 +267,7 @@ def read_examples(
     Returns
     -------
     tuple
-        The examples, and the pixel size of each micrograph that has one, nm.
+        The examples, and the pixel size of each micrograph that has one, nm, as trained on.
 
     Raises
     ------
@@ -270,54 +277,50 @@ def read_examples(
 
     Notes
     -----
-    A tile has the least side that holds the largest micrograph, at most `TILE_PX`. The tiles of a
-    larger one cover it all and overlap where its size is no multiple. Where labelled images and
-    simulated ones come together, tiles of the rarer kind are repeated until they are as many: ten
-    images would else be lost among hundreds that only keep the network from forgetting.
+    Micrographs larger than `TILE_PX` are cut into tiles of that side, which cover all of it and
+    overlap where its size is no multiple. Where labelled images and simulated ones come together,
+    tiles of the rarer kind are repeated until they are as many: ten images would else be lost
+    among hundreds that only keep the network from forgetting.
     """
     from nanostream.training.fit import Examples
 
-    pictures: list[NDArray[np.int16]] = []
-    truths: list[NDArray[np.bool_]] = []
-    truth_of: list[int] = []
+    images: list[NDArray[np.int16]] = []
+    labels: list[NDArray[np.bool_]] = []
+    scene_of: list[int] = []
     simulated: list[bool] = []
     materials: list[str] = []
     sizes_nm: list[float] = []
     for source in sources:
         shared: NDArray[np.int32] | None = None
+        first = 0
         for frame, truth, material in read_frames(source, pixel_size_nm=pixel_size_nm):
             name = f"{source.file}#{frame.section.z}"
             if min(truth.shape) < MIN_SIDE_PX:
                 height, width = truth.shape
                 msg = f"{name}: {width} x {height} px; {MIN_SIDE_PX} px a side are needed at least"
                 raise DataSetError(msg)
-            pictures.append(_filtered(frame.pixels, name, scalable=scalable))
+            zoom = _zoom(frame.pixel_size_nm, finest_nm)
+            picture = _filtered(frame.pixels, name, zoom=zoom, scalable=scalable)
             if frame.pixel_size_nm is not None:
-                sizes_nm.append(frame.pixel_size_nm)
+                sizes_nm.append(frame.pixel_size_nm / zoom)
             if truth is not shared:  # the exposures of a scene share theirs
-                shared = truth
-                truths.append(truth > 0)
-                materials.append(material)
-            truth_of.append(len(truths) - 1)
-            simulated.append(not source.pairs)
-    if not any(truth.any() for truth in truths):
+                shared, first = truth, len(labels)
+                tiles = _tiles(resample((truth > 0).astype(np.float32), zoom) > 0.5)
+                labels += tiles
+                materials += [material] * len(tiles)
+            tiles_of_picture = _tiles(picture)
+            images += tiles_of_picture
+            scene_of += range(first, first + len(tiles_of_picture))
+            simulated += [not source.pairs] * len(tiles_of_picture)
+    if not any(label.any() for label in labels):
         msg = f"{sources[0].file}: there is not one particle in its label, nor in any other"
         raise DataSetError(msg)
-    largest_px = max(max(picture.shape) for picture in pictures)
-    side_px = max(crop_px, min(TILE_PX, largest_px))
-    images = [_tiles(picture, side_px) for picture in pictures]
-    labels = [_tiles(truth, side_px) for truth in truths]
-    starts = np.cumsum([0, *(len(tiles) for tiles in labels)])
-    kinds = [np.full(len(tiles), kind) for tiles, kind in zip(images, simulated, strict=True)]
-    where = [starts[which] + np.arange(len(images[k])) for k, which in enumerate(truth_of)]
-    drawn = _balanced(np.concatenate(kinds))
+    drawn = _balanced(np.array(simulated))
     examples = Examples(
-        images=np.concatenate(images)[drawn],
-        labels=np.concatenate(labels),
-        scene_of=np.concatenate(where)[drawn],
-        materials=tuple(
-            material for material, tiles in zip(materials, labels, strict=True) for _ in tiles
-        ),
+        images=[images[k] for k in drawn],
+        labels=labels,
+        scene_of=np.array(scene_of)[drawn],
+        materials=tuple(materials),
     )
     return examples, sizes_nm
 
@@ -391,34 +394,38 @@ def _balanced(simulated: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.concatenate([np.resize(kind, max(map(len, kinds))) for kind in kinds])
 
 
-def _filtered(pixels: NDArray[Any], name: str, *, scalable: bool) -> NDArray[np.int16]:
-    """Pixels after the 3x3 median, as int16; stretched to it if need be and if it does no harm."""
-    try:
-        return median_filter(as_int16(pixels, name))
-    except DataSetError:
-        if not scalable or not np.isfinite(pixels).all():
-            raise
-    filtered = median_filter(without_shift(pixels)).astype(np.float32)
+def _zoom(pixel_size_nm: float | None, finest_nm: float | None) -> float:
+    """How many times larger a micrograph becomes, 1 or less."""
+    return needed_zoom(pixel_size_nm, (finest_nm, math.inf)) if finest_nm else 1.0
+
+
+def _filtered(pixels: NDArray[Any], name: str, *, zoom: float, scalable: bool) -> NDArray[np.int16]:
+    """Pixels after the 3x3 median, as int16; stretched to it if need be and if it does no harm.
+
+    Averaged pixels need it, too: of a few electrons each, they would lose by rounding.
+    """
+    if zoom == 1.0 or not scalable:
+        try:
+            counts = median_filter(as_int16(pixels, name))
+            return counts if zoom == 1.0 else np.rint(resample(counts, zoom)).astype(np.int16)
+        except DataSetError:
+            if not scalable or not np.isfinite(pixels).all():
+                raise
+    filtered = resample(median_filter(without_shift(pixels)), zoom).astype(np.float32)
     low, high = float(filtered.min()), float(filtered.max())
     scale = 32767.0 / (high - low) if high > low else 0.0
     return np.asarray(np.rint((filtered - low) * scale), np.int16)
 
 
-def _tiles(array: NDArray[Any], side_px: int) -> NDArray[Any]:
-    """Tiles (n, side, side) that cover an image, which is mirrored where it is smaller."""
-    missing = [max(0, side_px - side) for side in array.shape]
-    # From the middle, so that the seam is not at one edge only.
-    widths = [(lack // 2, lack - lack // 2) for lack in missing]
-    padded = np.pad(array, widths, mode="reflect")
-    corners = [_starts(side, side_px) for side in padded.shape]
-    return np.stack(
-        [padded[y : y + side_px, x : x + side_px] for y in corners[0] for x in corners[1]]
-    )
+def _tiles(array: NDArray[Any]) -> list[NDArray[Any]]:
+    """Tiles of at most `TILE_PX` a side that cover an image."""
+    corners = [_starts(side, TILE_PX) for side in array.shape]
+    return [array[y : y + TILE_PX, x : x + TILE_PX] for y in corners[0] for x in corners[1]]
 
 
 def _starts(length: int, side_px: int) -> list[int]:
     count = math.ceil(length / side_px)
-    return [round(start) for start in np.linspace(0, length - side_px, count)]
+    return [round(start) for start in np.linspace(0, max(0, length - side_px), count)]
 
 
 def set_record(sources: Sequence[Source]) -> list[dict[str, Any]]:

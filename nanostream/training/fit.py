@@ -1,8 +1,7 @@
-"""Fit of a network to a folder of simulated scenes.
+"""Fit of a network to labelled micrographs in memory.
 
-What the shipped model needs and no more: the scenes are read into memory, every batch is drawn
-and augmented from its own seed, so a run is the same whether or not it was interrupted (up to
-the order of additions in a multithreaded convolution).
+Every batch is drawn and augmented from its own seed, so a run is the same whether or not it was
+interrupted (up to the order of additions in a multithreaded convolution).
 
 References
 ----------
@@ -15,12 +14,11 @@ https://arxiv.org/abs/1606.04797
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import keras
@@ -30,7 +28,7 @@ from numpy.typing import NDArray
 
 from nanostream.segmentation.normalization import Method, median_filter, normalize
 from nanostream.segmentation.unet import PARTICLE_CLASS
-from nanostream.training.evaluation import Confusion
+from nanostream.training.muon import Muon
 
 ZOOM = (0.7, 1.5)
 """Least and greatest magnification by :func:`augment`."""
@@ -44,7 +42,13 @@ _GAP = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained; the defaults are those of the shipped model."""
+    """How a network is trained; the defaults are those of the shipped model.
+
+    Attributes
+    ----------
+    optimizer
+        Which there is; a training begun with another cannot go on.
+    """
 
     steps: int = 6000
     batch: int = 8
@@ -53,6 +57,7 @@ class Recipe:
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
     averaging: float = 0.999
+    optimizer: Literal["muon"] = "muon"
     seed: int = 0
 
 
@@ -63,33 +68,19 @@ class Examples:
     Attributes
     ----------
     images
-        (N, H, W) int16, after the 3x3 median.
+        N of (H, W) int16 after the 3x3 median, of any sizes.
     labels
-        (M, H, W) bool, one per scene.
+        M of (H, W) bool, one per scene.
     scene_of
         (N,) index of each image's scene in ``labels``.
     materials
         (M,) materials of each scene, joined by "+", "" for a bare support.
     """
 
-    images: NDArray[np.int16]
-    labels: NDArray[np.bool_]
+    images: Sequence[NDArray[np.int16]]
+    labels: Sequence[NDArray[np.bool_]]
     scene_of: NDArray[np.int64]
     materials: tuple[str, ...]
-
-
-def read_examples(paths: Sequence[Path]) -> Examples:
-    """Scene files of ``nanostream.training.simulation.save_micrographs``, in the order given."""
-    images, labels, scene_of, materials = [], [], [], []
-    for number, path in enumerate(paths):
-        with np.load(path) as scene:
-            filtered = [median_filter(pixels) for pixels in scene["pixels"]]
-            images.extend(filtered)
-            labels.append(scene["instances"] > 0)
-            particles = json.loads(str(scene["scene"]))["particles"]
-        scene_of.extend([number] * len(filtered))
-        materials.append("+".join(sorted({particle["material"] for particle in particles})))
-    return Examples(np.stack(images), np.stack(labels), np.array(scene_of), tuple(materials))
 
 
 def augment(
@@ -224,7 +215,7 @@ def fit(
     list of float
         Loss of each step of this run.
     """
-    optimizer = keras.optimizers.AdamW(
+    optimizer = Muon(
         keras.optimizers.schedules.CosineDecay(recipe.learning_rate, recipe.steps),
         weight_decay=recipe.weight_decay,
         use_ema=True,
@@ -282,34 +273,6 @@ def _settle_batch_norm(model: keras.Model, examples: Examples, recipe: Recipe) -
         forward(draw_batch(examples, recipe, recipe.steps + step)[0])
     for layer, momentum in zip(norms, momenta, strict=True):
         layer.momentum = momentum
-
-
-def predict(model: keras.Model, examples: Examples, normalization: Method) -> NDArray[np.float32]:
-    """Probability of a particle (N, H, W) for every image."""
-    forward = tf.function(lambda image: model(image, training=False)[..., PARTICLE_CLASS])
-    return np.concatenate(
-        [
-            forward(normalize(image, normalization)[None, ..., None]).numpy()
-            for image in examples.images
-        ]
-    )
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Agreement of masks with the truth, over all pixels of a set."""
-
-    dice: float
-    pixel_accuracy: float
-    images: int
-
-
-def score(
-    probabilities: NDArray[np.float32], labels: NDArray[np.bool_], threshold: float
-) -> Scores:
-    """Dice coefficient and pixel accuracy of the thresholded probabilities; arrays (N, H, W)."""
-    pixels = Confusion.of(labels, probabilities > threshold)
-    return Scores(dice=pixels.dice, pixel_accuracy=pixels.accuracy, images=len(labels))
 
 
 def choose_threshold(probabilities: NDArray[np.float32], labels: NDArray[np.bool_]) -> float:

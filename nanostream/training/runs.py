@@ -47,6 +47,7 @@ from nanostream.training import evaluation
 from nanostream.training.calibration import fit_calibration
 from nanostream.training.examples import (
     BARE,
+    FINEST_NM,
     Source,
     file_hashes,
     read_examples,
@@ -252,10 +253,11 @@ def _train(
 ) -> ModelCard:
     say("reading")
     card = plan.base.card if plan.base else None
+    known_nm = card.pixel_size_nm if card else (FINEST_NM, math.inf)
     examples, sizes_nm = read_examples(
         plan.training,
-        crop_px=recipe.crop_px,
         pixel_size_nm=plan.pixel_size_nm,
+        finest_nm=known_nm[0] if known_nm else None,
         scalable=recipe.normalization in ("standardize", "image-minmax"),
     )
     hashes = file_hashes(plan.training)
@@ -276,6 +278,7 @@ def _train(
         images=len(examples.images),
         hashes=hashes,
         sizes_nm=sizes_nm,
+        finest_nm=known_nm[0] if known_nm else 0.0,
         zoom=fit.ZOOM,
         normalization=recipe.normalization,
         normalization_maximum=card.normalization_maximum if card else None,
@@ -345,6 +348,7 @@ class _Facts:
     normalization: Normalization
     normalization_maximum: float | None
     steps: int
+    finest_nm: float = 0.0
     materials: tuple[str, ...] = ()
     history: dict[str, Any] = field(default_factory=dict)
 
@@ -551,12 +555,15 @@ def _more_versions(*packages: str) -> dict[str, str]:
 
 
 def _range_nm(facts: _Facts) -> tuple[float, float] | None:
-    """Least and greatest pixel size, with the magnification of the augmentation."""
+    """Least and greatest pixel size, with the magnification of the augmentation.
+
+    Finer than ``finest_nm`` nothing was trained on but by that: what is live goes there.
+    """
     if not facts.sizes_nm:
         return None
     least, greatest = facts.zoom
     return (
-        round(min(facts.sizes_nm) / greatest, 4),
+        round(max(min(facts.sizes_nm) / greatest, facts.finest_nm), 4),
         round(max(facts.sizes_nm) / least, 4),
     )
 

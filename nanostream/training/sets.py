@@ -33,7 +33,7 @@ from nanostream.errors import ConfigError, DataSetError
 __all__ = ["NAMES", "SET_FILE", "SetPlan", "StopFlag", "scene_path", "scene_rng", "simulate_set"]
 
 #: Sets that share a seed and no scene.
-NAMES = ("train", "validation", "test", "bare", "bare-test")
+NAMES = ("train", "validation", "test", "bare", "bare-test", "faint")
 
 #: In a set's folder: how its scenes were drawn.
 SET_FILE = "set.json"
@@ -68,7 +68,8 @@ class SetPlan:
         What the particles may be made of; all that can be simulated if empty.
     name
         One of `NAMES`: sets of one seed and different names have no scene in common. "bare" and
-        "bare-test" have supports without particles, most of them with soot or dirt.
+        "bare-test" have supports without particles, most of them with soot or dirt, "faint" has
+        small particles in much amorphous matter.
     in_turn
         Scene k has the material k modulo their number alone, so that each gets its own score.
     """
@@ -198,6 +199,7 @@ def _simulate_one(path: Path, plan: SetPlan, number: int) -> int:
         size_px=plan.size_px,
         materials=plan.materials_of(number),
         bare=plan.name.startswith("bare"),
+        faint=plan.name == "faint",
     )
     simulation.save_micrographs(path, simulation.simulate_micrographs(scene))
     return number
@@ -281,6 +283,7 @@ def _adopt(folder: Path, plan: SetPlan) -> None:
         size_px=plan.size_px,
         materials=plan.materials_of(number),
         bare=plan.name.startswith("bare"),
+        faint=plan.name == "faint",
     )
     try:
         with np.load(there) as stored:

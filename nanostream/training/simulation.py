@@ -208,6 +208,7 @@ def draw_scene(
     regime: Regime | None = None,
     images: int = 4,
     bare: bool = False,
+    faint: bool = False,
 ) -> Scene:
     """Scene drawn at random, for training and validation.
 
@@ -226,7 +227,12 @@ def draw_scene(
         Exposures of the scene. They share the exit wave, so each costs little.
     bare
         No particles, but soot and dirt on most supports: what must not be taken for particles.
+    faint
+        Small particles in 4 to 10 nm of amorphous matter, at high magnification: film, ligands and
+        what is left of the solvent, as in the CdSe micrographs of Groschner et al. (2020).
     """
+    if faint:
+        regime = "lattice"
     if regime is None:
         regime = "lattice" if rng.random() < 0.55 else "mass-thickness"
     lattice = regime == "lattice"
@@ -278,6 +284,18 @@ def draw_scene(
             soot_nm=soot if rng.random() < 0.7 else (),
             dirt_nm=float(rng.uniform(0.5, 4.0)) if rng.random() < 0.5 else 0.0,
         )
+    if faint:
+        support_nm = float(rng.uniform(4.0, 10.0))
+        particles = draw_particles(
+            rng,
+            materials=chosen,
+            field_nm=field_nm,
+            support_nm=support_nm,
+            relief=relief,
+            on_axis=float(rng.uniform(0.2, 1.0)),
+            radius_nm=(0.8, 3.0),
+        )
+        scene = replace(scene, support_nm=support_nm, particles=particles, hole=0.0)
     return scene
 
 

@@ -116,11 +116,11 @@ def test_a_single_image_cannot_be_held_out_from_itself() -> None:
 def test_the_exposures_of_a_scene_share_its_truth(tmp_path: Path) -> None:
     sources = [Source(scene(tmp_path, 0)), Source(scene(tmp_path, 1, "CdSe"))]
 
-    examples, sizes_nm = read_examples(sources, crop_px=64)
+    examples, sizes_nm = read_examples(sources)
 
-    assert (examples.images == 100).all()  # the hot pixel is gone
-    assert examples.images.shape == (4, 96, 96)
-    assert examples.labels.shape == (2, 96, 96)
+    assert (np.array(examples.images) == 100).all()  # the hot pixel is gone
+    assert np.shape(examples.images) == (4, 96, 96)
+    assert np.shape(examples.labels) == (2, 96, 96)
     assert examples.scene_of.tolist() == [0, 0, 1, 1]
     assert examples.materials == ("Au", "CdSe")
     assert sizes_nm == [0.03] * 4
@@ -131,26 +131,44 @@ def test_a_few_images_are_drawn_as_often_as_many_simulated_ones(tmp_path: Path) 
     for number in range(4):
         scene(tmp_path / "sims", number)
 
-    examples, _ = read_examples(find_sources([tmp_path]).sources, crop_px=64)
+    examples, _ = read_examples(find_sources([tmp_path]).sources)
 
     mine = [image.max() > 100 for image in examples.images]
     assert (sum(mine), len(mine)) == (8, 16)
     assert {int(examples.scene_of[k]) for k in np.flatnonzero(mine)} == {0}
-    assert examples.images[mine].max() <= pixels.max() // 2
+    assert np.array(examples.images)[mine].max() <= pixels.max() // 2
 
 
-def test_small_images_are_mirrored_to_the_crop_and_labels_with_them(tmp_path: Path) -> None:
-    pixels = labelled(tmp_path, "small", (64, 80))
+def test_images_of_different_sizes_stay_as_they_are(tmp_path: Path) -> None:
+    small = labelled(tmp_path, "a", (64, 80))
+    labelled(tmp_path, "b")
 
-    examples, sizes_nm = read_examples(find_sources([tmp_path]).sources, crop_px=160)
+    examples, sizes_nm = read_examples(find_sources([tmp_path]).sources)
 
-    assert examples.images.shape == examples.labels.shape == (1, 160, 160)
-    assert set(np.unique(examples.images)) <= set(range(pixels.min() // 2, pixels.max() // 2 + 1))
-    inside = examples.labels[0, 48:112, 40:120]
-    assert inside.sum() == 32 * 40
-    assert inside[:32, :40].all()
-    np.testing.assert_array_equal(examples.images[0, 48:112, 30], examples.images[0, 48:112, 50])
+    shapes = [(64, 80), (96, 96)]
+    assert [image.shape for image in examples.images] == shapes
+    assert [label.shape for label in examples.labels] == shapes
+    assert examples.images[0].max() <= small.max() // 2
     assert sizes_nm == []
+
+
+def test_finer_pixels_are_averaged_before_they_are_learnt_from(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    truth = np.zeros((96, 96), np.uint8)
+    truth[32:64, 16:48] = 1
+    png(tmp_path / "a_label.png", truth)
+    np.save(tmp_path / "a.npy", rng.poisson(5.0 - 2.0 * truth).astype(np.int16))
+    sources = find_sources([tmp_path]).sources
+
+    examples, sizes_nm = read_examples(sources, pixel_size_nm=0.01, finest_nm=0.02)
+    coarse, coarse_nm = read_examples(sources, pixel_size_nm=0.05, finest_nm=0.02)
+
+    assert (sizes_nm, coarse_nm) == ([0.02], [0.05])
+    assert coarse.images[0].shape == (96, 96)
+    np.testing.assert_array_equal(examples.labels[0], truth[::2, ::2] > 0)
+    image = examples.images[0].astype(float)
+    assert len(np.unique(image)) > 20  # averages of few electrons are not rounded to counts
+    assert image[examples.labels[0]].mean() < image[~examples.labels[0]].mean() - image.std()
 
 
 def test_every_pixel_of_a_large_image_is_in_a_tile(tmp_path: Path) -> None:
@@ -159,11 +177,11 @@ def test_every_pixel_of_a_large_image_is_in_a_tile(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", ramp)
     png(tmp_path / "a_label.png", np.eye(side, dtype=np.uint8))
 
-    examples, _ = read_examples(find_sources([tmp_path]).sources, crop_px=64)
+    examples, _ = read_examples(find_sources([tmp_path]).sources)
 
-    assert examples.images.shape == (4, TILE_PX, TILE_PX)
+    assert np.shape(examples.images) == (4, TILE_PX, TILE_PX)
     assert [int(tile[1, 1]) for tile in examples.images] == [2, 102, 102, 202]
-    assert examples.images.max() >= 2 * side - 4
+    assert max(tile.max() for tile in examples.images) >= 2 * side - 4
     assert examples.scene_of.tolist() == [0, 1, 2, 3]
 
 
@@ -174,37 +192,37 @@ def test_numbered_and_two_valued_labels_mean_the_same(tmp_path: Path) -> None:
     png(tmp_path / "b_label.png", numbers)
     np.save(tmp_path / "b.npy", np.full((96, 96), 5, np.int16))
 
-    examples, _ = read_examples(find_sources([tmp_path]).sources, crop_px=64)
+    examples, _ = read_examples(find_sources([tmp_path]).sources)
 
     np.testing.assert_array_equal(examples.labels[0], examples.labels[1])
 
 
 def test_pixels_between_0_and_1_are_stretched_where_it_does_no_harm(tmp_path: Path) -> None:
     pixels = labelled(tmp_path, "a", dtype=np.float32)
-    counts, _ = read_examples(find_sources([tmp_path]).sources, crop_px=64)
+    counts, _ = read_examples(find_sources([tmp_path]).sources)
     pixels /= 5000.0
     pixels[3, 3] = 50.0  # a hot pixel must not take the range
     np.save(tmp_path / "a.npy", pixels)
     sources = find_sources([tmp_path]).sources
 
-    examples, _ = read_examples(sources, crop_px=64)
+    examples, _ = read_examples(sources)
 
-    one, other = (array.astype(float).reshape(-1) for array in (counts.images, examples.images))
+    one, other = (np.ravel(array).astype(float) for array in (counts.images, examples.images))
     assert np.corrcoef(one, other)[0, 1] > 0.999
     assert np.ptp(other) == 32767
     with pytest.raises(DataSetError, match=r"a\.npy#0: float32 pixels"):
-        read_examples(sources, crop_px=64, scalable=False)
+        read_examples(sources, scalable=False)
 
 
 def test_what_cannot_be_learnt_from_is_named(tmp_path: Path) -> None:
     labelled(tmp_path, "tiny", (40, 200))
     with pytest.raises(DataSetError, match=r"tiny\.npy#0: 200 x 40 px; 64 px a side"):
-        read_examples(find_sources([tmp_path]).sources, crop_px=64)
+        read_examples(find_sources([tmp_path]).sources)
 
     png(tmp_path / "tiny_label.png", np.zeros((96, 96), np.uint8))
     np.save(tmp_path / "tiny.npy", np.zeros((96, 96), np.int16))
     with pytest.raises(DataSetError, match="not one particle"):
-        read_examples(find_sources([tmp_path]).sources, crop_px=64)
+        read_examples(find_sources([tmp_path]).sources)
 
     (tmp_path / "scene_0000.npz").write_text("no scene")
     with pytest.raises(DataSetError, match=r"scene_0000\.npz: not a scene"):

@@ -1,6 +1,5 @@
 """Training: the loss falls, a run is reproducible and goes on where it stopped."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -98,18 +97,6 @@ def test_filling_the_gap_between_two_particles_costs_more_than_the_same_pixels_e
     assert loss(slice(14, 17)) > 2.0 * loss(slice(28, 31))
 
 
-def test_scores_of_half_a_mask() -> None:
-    labels = np.zeros((1, 4, 4), np.bool_)
-    labels[0, :2] = True
-    probabilities = np.zeros((1, 4, 4), np.float32)
-    probabilities[0, 0] = 0.9
-
-    scores = fit.score(probabilities, labels, 0.5)
-
-    assert scores.dice == pytest.approx(2 * 4 / (4 + 8))
-    assert scores.pixel_accuracy == pytest.approx(12 / 16)
-
-
 def test_the_threshold_separates_what_can_be_separated() -> None:
     labels = np.array([[[True, True, False, False]]])
     probabilities = np.array([[[0.9, 0.42, 0.38, 0.1]]], np.float32)
@@ -122,21 +109,3 @@ def test_of_equally_good_thresholds_the_middle_one_is_taken() -> None:
     probabilities = np.array([[[0.9, 0.1]]], np.float32)
 
     assert fit.choose_threshold(probabilities, labels) == pytest.approx(0.5)
-
-
-def test_examples_are_read_filtered_with_their_materials(tmp_path: Path) -> None:
-    pixels = np.full((2, 16, 16), 100, np.int16)
-    pixels[0, 5, 5] = 30000  # a hot pixel
-    instances = np.zeros((16, 16), np.uint16)
-    instances[:4] = 2
-    scene = {"particles": [{"material": "CdSe"}, {"material": "Au"}, {"material": "Au"}]}
-    np.savez(
-        tmp_path / "s.npz", pixels=pixels, instances=instances, scene=np.array(json.dumps(scene))
-    )
-
-    examples = fit.read_examples([tmp_path / "s.npz"])
-
-    assert (examples.images == 100).all()
-    assert examples.labels.sum() == 64
-    assert examples.scene_of.tolist() == [0, 0]
-    assert examples.materials == ("Au+CdSe",)
