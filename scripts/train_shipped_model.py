@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from nanostream.segmentation.weights import HALF_FEATURES, PAPER_FEATURES, Architecture
+from nanostream.segmentation.weights import PAPER_FEATURES, QUARTER_FEATURES, Architecture
 from nanostream.training.examples import Source
 from nanostream.training.runs import Plan, default_recipe, train_model
 from nanostream.training.sets import SetPlan, simulate_set
@@ -27,8 +27,8 @@ SHIPPED = Path(__file__).parents[1] / "nanostream" / "segmentation" / "shipped"
 
 # Steps: as many as an hour or less of two cores allows; the training loss falls slowly by then.
 MODELS: dict[str, tuple[Architecture, tuple[int, ...], int]] = {
-    "default": ("unet-half", HALF_FEATURES, 15_000),
-    "groschner2020": ("unet", PAPER_FEATURES, 6_000),
+    "default": ("unet-quarter", QUARTER_FEATURES, 20_000),
+    "groschner2020": ("unet", PAPER_FEATURES, 8_000),
 }
 
 
@@ -109,8 +109,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for scenes, checkpoints")
     parser.add_argument("--model", choices=MODELS, default="default")
     parser.add_argument("--seed", type=int, default=2027, help="of scenes, weights and batches")
-    parser.add_argument("--scenes", type=int, default=800, help="to train on, 4 images each")
-    parser.add_argument("--bare-scenes", type=int, default=200, help="without particles, besides")
+    parser.add_argument("--scenes", type=int, default=1200, help="to train on, 4 images each")
+    parser.add_argument("--bare-scenes", type=int, default=400, help="without particles, besides")
     parser.add_argument("--faint-scenes", type=int, default=200, help="of low contrast, besides")
     parser.add_argument("--validation-scenes", type=int, default=126)
     parser.add_argument("--test-scenes", type=int, default=140)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from nanostream.errors import ConfigError
-from nanostream.segmentation.weights import Architecture
+from nanostream.segmentation.weights import STRIDES, Architecture
 
 __all__ = ["FoldedUNet", "choose_device", "receptive_radius_px"]
 
@@ -30,14 +30,15 @@ def receptive_radius_px(levels: int, architecture: Architecture = "unet") -> int
 
     A 3x3 convolution at a level pooled by ``p`` looks ``p`` pixels further: one in each encoder
     level, two at the bottom and two in each decoder level; each pooling and each upsampling can
-    shift by up to ``p``. At half the resolution all of that counts twice, and the 6x6 convolution
-    looks 3 pixels beyond its block.
+    shift by up to ``p``. At a part of the resolution all of that counts a stride, and the first
+    convolution looks two pixels beyond its block, from the other end of it.
     """
     encoder = pooling = (1 << levels) - 1  # 1 + 2 + 4 + ... over the levels
     bottom = 2 * (1 << levels)
     decoder = 2 * ((1 << levels) - 1)
     radius = encoder + bottom + decoder + pooling
-    return 2 * radius + 4 if architecture == "unet-half" else radius
+    stride = STRIDES[architecture]
+    return radius if stride == 1 else stride * radius + stride + 2
 
 
 def choose_device(wanted: str) -> str:
@@ -102,8 +103,8 @@ class FoldedUNet:
         architecture: Architecture = "unet",
     ) -> None:
         self.levels = levels
-        half = architecture == "unet-half"
-        self.step_px = 2 ** (levels + half)
+        self._stride = STRIDES[architecture]
+        self.step_px = self._stride * 2**levels
         self.margin_px = receptive_radius_px(levels, architecture)
         self._device = device
         self._dtype = (tf.float16 if "GPU" in device else tf.bfloat16) if mixed else tf.float32
@@ -112,7 +113,7 @@ class FoldedUNet:
                 tuple(tf.constant(array, self._dtype) for array in fold(arrays, epsilon))
                 for arrays in layers
             ]
-        forward = self._forward_half if half else self._forward
+        forward = self._forward if self._stride == 1 else self._forward_strided
         signature = [tf.TensorSpec((None, None, None, 1), tf.float32)]
         # Nothing in it branches on a tensor; AutoGraph would take 0.1 s of each start.
         self._compiled = tf.function(forward, input_signature=signature, autograph=False)
@@ -148,21 +149,22 @@ class FoldedUNet:
         x = tf.nn.conv2d(x, kernel[..., 1:] - kernel[..., :1], 1, "SAME")
         return _sigmoid(x[..., 0], bias)
 
-    def _forward_half(self, tiles: Any) -> Any:
-        """Ours: the same at half the resolution."""
+    def _forward_strided(self, tiles: Any) -> Any:
+        """Ours: the same at a part of the resolution."""
         layers = iter(self._layers)
-        x = tf.nn.relu(_convolve(tf.cast(tiles, self._dtype), next(layers), stride=2))
+        x = tf.nn.relu(_convolve(tf.cast(tiles, self._dtype), next(layers), stride=self._stride))
         skips = []
         for _ in range(self.levels):
             skips.append(tf.nn.relu(_convolve(x, next(layers))))
             x = tf.nn.max_pool2d(skips[-1], 2, 2, "VALID")
         x = _bottom_and_up(x, skips, layers)
         kernel, bias = next(layers)
-        # (2, 2, classes, C), each pixel of a block from the block's features alone.
+        # (stride, stride, classes, C), each pixel of a block from the block's features alone.
         difference = kernel[:, :, 1] - kernel[:, :, 0]
         channels = tf.shape(difference)[-1]
-        difference = tf.transpose(tf.reshape(difference, (1, 1, 4, channels)), (0, 1, 3, 2))
-        x = tf.nn.depth_to_space(tf.nn.conv2d(x, difference, 1, "SAME"), 2)
+        difference = tf.reshape(difference, (1, 1, self._stride**2, channels))
+        difference = tf.transpose(difference, (0, 1, 3, 2))
+        x = tf.nn.depth_to_space(tf.nn.conv2d(x, difference, 1, "SAME"), self._stride)
         return _sigmoid(x[..., 0], bias)
 
 

@@ -6,10 +6,11 @@ one follows the files: max pooling takes the batch-normalised features *before* 
 skip connection takes them after it, and the last layer is a softmax over the two classes
 background and particle.
 
-Ours ("unet-half") spends its multiply-adds at half the resolution, where they are cheaper on every
-processor: a 6x6 convolution of stride 2 takes the micrograph there (it sees 3x3 blocks of 2x2
-pixels, and 16 features keep all that four pixels hold), the last layer gives the four pixels of
-each block back. More features and a wider view for the time of the paper's network.
+Ours ("unet-quarter", and "unet-half" with less of it) spends its multiply-adds at a quarter of the
+resolution, where they are cheaper on every processor: an 8x8 convolution of stride 4 takes the
+micrograph there (it sees 2x2 blocks of 4x4 pixels, and 40 features keep what sixteen pixels hold),
+the last layer gives the sixteen pixels of each block back. More features and a wider view for
+the time of the paper's network.
 
 References
 ----------
@@ -29,8 +30,9 @@ import keras
 
 from nanostream.segmentation.weights import (
     BATCH_NORM_EPSILON,
-    HALF_FEATURES,
     PAPER_FEATURES,
+    QUARTER_FEATURES,
+    STRIDES,
     Architecture,
     Arrays,
     read_weights,
@@ -96,34 +98,41 @@ def build_unet(
     return keras.Model(inputs, outputs, name=name)
 
 
-def build_unet_half(
-    features: Sequence[int] = HALF_FEATURES, *, dropout: float = 0.1, name: str = "unet_half"
+def build_strided_unet(
+    features: Sequence[int] = QUARTER_FEATURES,
+    *,
+    stride: int = 4,
+    dropout: float = 0.0,
+    name: str = "strided_unet",
 ) -> keras.Model:
-    """U-Net at half the resolution, from scaled micrographs to probabilities.
+    """U-Net at a part of the resolution, from scaled micrographs to probabilities.
 
     Parameters
     ----------
     features
-        Number of feature maps at each level, that of half the resolution first.
+        Number of feature maps at each level, the finest first.
+    stride
+        Pixels of the micrograph along a side of each of the finest features.
     dropout
-        Part of the features dropped in each decoder level while training.
+        Part of the features dropped in each decoder level while training; so small a network has
+        more to learn than it can forget (docs/decisions/0007).
     name
         Name of the model.
 
     Returns
     -------
     keras.Model
-        Input (N, H, W, 1) float32 with H and W multiples of ``2 ** (len(features) + 1)``; output
-        (N, H, W, 2) float32, channel 1 is the particle.
+        Input (N, H, W, 1) float32 with H and W multiples of ``stride * 2 ** len(features)``;
+        output (N, H, W, 2) float32, channel 1 is the particle.
     """
     layers = keras.layers
     count = 0
 
-    def convolve(tensor: Any, channels: int, side: int = 3, stride: int = 1) -> Any:
+    def convolve(tensor: Any, channels: int, side: int = 3, step: int = 1) -> Any:
         nonlocal count
         count += 1
         tensor = layers.Conv2D(
-            channels, side, strides=stride, padding="same", name=f"conv2d_{count}"
+            channels, side, strides=step, padding="same", name=f"conv2d_{count}"
         )(tensor)
         tensor = layers.BatchNormalization(
             epsilon=BATCH_NORM_EPSILON, name=f"batch_normalization_{count}"
@@ -131,7 +140,7 @@ def build_unet_half(
         return layers.Activation("relu", name=f"activation_{count}")(tensor)
 
     inputs = keras.Input((None, None, 1), name="input_1")
-    tensor = convolve(inputs, features[0], side=6, stride=2)
+    tensor = convolve(inputs, features[0], side=stride + 4, step=stride)
     skips = []
     for level, channels in enumerate(features, start=1):
         tensor = convolve(tensor, channels)
@@ -147,14 +156,14 @@ def build_unet_half(
         tensor = convolve(tensor, channels)
         tensor = layers.Dropout(dropout, name=f"dropout_{level}")(tensor)
         tensor = convolve(tensor, channels)
-    tensor = layers.Conv2DTranspose(2, 2, strides=2, name="final_layer")(tensor)
+    tensor = layers.Conv2DTranspose(2, stride, strides=stride, name="final_layer")(tensor)
     return keras.Model(inputs, layers.Softmax(name="softmax")(tensor), name=name)
 
 
 def build_network(architecture: Architecture, features: Sequence[int]) -> keras.Model:
     """Network of a model's card, with random weights."""
-    build = build_unet_half if architecture == "unet-half" else build_unet
-    return build(features)
+    stride = STRIDES[architecture]
+    return build_unet(features) if stride == 1 else build_strided_unet(features, stride=stride)
 
 
 def load_weights(model: keras.Model, path: Path) -> None:
@@ -176,11 +185,11 @@ def load_weights(model: keras.Model, path: Path) -> None:
     # One in each encoder level, two at the bottom, two in each decoder level, and a first or a
     # last one.
     levels = (len(filters) - 3) // 3
-    half = isinstance(model.get_layer("final_layer"), keras.layers.Conv2DTranspose)
+    stride = model.get_layer("final_layer").strides[0]
     groups = read_weights(
         path,
-        filters[1 : levels + 1] if half else filters[:levels],
-        architecture="unet-half" if half else "unet",
+        filters[1 : levels + 1] if stride > 1 else filters[:levels],
+        architecture=next(name for name, known in STRIDES.items() if known == stride),
     )
     arrays = iter([array for group in groups for array in group])
     for layer in _weighted_layers(model):

@@ -20,21 +20,25 @@ from nanostream.errors import ModelError
 
 __all__ = [
     "BATCH_NORM_EPSILON",
-    "HALF_FEATURES",
     "PAPER_FEATURES",
+    "QUARTER_FEATURES",
+    "STRIDES",
     "Architecture",
     "Arrays",
     "multiply_adds_per_px",
     "read_weights",
 ]
 
-Architecture = Literal["unet", "unet-half"]
+Architecture = Literal["unet", "unet-half", "unet-quarter"]
 """The paper's network, or ours, see `nanostream.segmentation.unet`."""
+
+STRIDES: dict[Architecture, int] = {"unet": 1, "unet-half": 2, "unet-quarter": 4}
+"""Pixels of the micrograph, along a side, for each of the network's finest features."""
 
 PAPER_FEATURES: tuple[int, ...] = (4, 8, 16, 32)
 
-HALF_FEATURES: tuple[int, ...] = (16, 24, 32, 64)
-"""Of the shipped network at half the resolution."""
+QUARTER_FEATURES: tuple[int, ...] = (40, 48, 64)
+"""Of the shipped network at a quarter of the resolution."""
 
 #: As stored in the configuration of the published networks (Keras' own default is 1e-3).
 BATCH_NORM_EPSILON = 1e-4
@@ -107,12 +111,12 @@ def multiply_adds_per_px(features: Sequence[int], architecture: Architecture = "
     2492.0
     """
     levels = len(features)
-    half = architecture == "unet-half"
+    stride = STRIDES[architecture]
     up = [level for level in reversed(range(levels)) for _ in range(2)]
-    depths = [*([0] if half else []), *range(levels), levels, levels, *up, 0]
+    depths = [*([0] if stride > 1 else []), *range(levels), levels, levels, *up, 0]
     kernels = [shapes[0] for _, shapes in _expected(features, architecture) if len(shapes) == 2]
     return sum(
-        math.prod(kernel) / float(4 ** (depth + half))
+        math.prod(kernel) / float(stride**2 * 4**depth)
         for kernel, depth in zip(kernels, depths, strict=True)
     )
 
@@ -121,7 +125,8 @@ def _expected(
     features: Sequence[int], architecture: Architecture
 ) -> list[tuple[str, list[tuple[int, ...]]]]:
     """Name and shapes of each layer with weights, in the order of the graph."""
-    stem = [features[0]] if architecture == "unet-half" else []
+    stride = STRIDES[architecture]
+    stem = [features[0]] if stride > 1 else []
     decoder = [c for channels in reversed(features) for c in (channels, channels)]
     channels = (1, *stem, *features, features[-1], features[-1], *decoder)
     inputs = list(channels[:-1])
@@ -130,10 +135,10 @@ def _expected(
         inputs[len(stem) + len(features) + 2 + 2 * level] += skip
     layers: list[tuple[str, list[tuple[int, ...]]]] = []
     for number, (before, after) in enumerate(zip(inputs, channels[1:], strict=True), start=1):
-        side = 6 if stem and number == 1 else 3
+        side = stride + 4 if stem and number == 1 else 3
         layers.append((f"conv2d_{number}", [(side, side, before, after), (after,)]))
         layers.append((f"batch_normalization_{number}", [(after,)] * 4))
-    final = (2, 2, 2, channels[-1]) if stem else (1, 1, channels[-1], 2)
+    final = (stride, stride, 2, channels[-1]) if stem else (1, 1, channels[-1], 2)
     return [*layers, ("final_layer", [final, (2,)])]
 
 

@@ -51,8 +51,8 @@ class Recipe:
     """
 
     steps: int = 6000
-    batch: int = 8
-    crop_px: int = 256
+    batch: int = 4
+    crop_px: int = 384
     normalization: Method = "standardize"
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4

@@ -9,13 +9,13 @@ from nanostream.segmentation.tiles import predict_tiled
 from nanostream.segmentation.unet import build_network, convolutions
 from nanostream.segmentation.weights import (
     BATCH_NORM_EPSILON,
-    HALF_FEATURES,
     PAPER_FEATURES,
+    QUARTER_FEATURES,
     multiply_adds_per_px,
     read_weights,
 )
 
-NETWORKS = {"unet": PAPER_FEATURES, "unet-half": (6, 8, 12)}
+NETWORKS = {"unet": PAPER_FEATURES, "unet-half": (6, 8, 12), "unet-quarter": (8, 12)}
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -106,4 +106,4 @@ def test_weights_of_either_network_come_back_from_a_file(keras_model, tmp_path):
 def test_ours_costs_at_most_two_and_a_half_times_the_papers_multiply_adds():
     papers = multiply_adds_per_px(PAPER_FEATURES)
     assert papers == 2492
-    assert papers < multiply_adds_per_px(HALF_FEATURES, "unet-half") <= 2.5 * papers
+    assert papers < multiply_adds_per_px(QUARTER_FEATURES, "unet-quarter") <= 2.5 * papers

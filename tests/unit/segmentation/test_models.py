@@ -19,7 +19,7 @@ from nanostream.segmentation.models import (
     read_card,
 )
 from nanostream.segmentation.unet import build_unet
-from nanostream.segmentation.weights import HALF_FEATURES, PAPER_FEATURES
+from nanostream.segmentation.weights import PAPER_FEATURES, QUARTER_FEATURES
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,10 @@ def bring(weights, name="mine", **options):
 def test_the_package_ships_models_that_are_what_their_cards_say(name):
     card, weights = find_model(name)
     assert hashlib.sha256(weights.read_bytes()).hexdigest() == card.weights_sha256
-    expected = {"default": ("unet-half", HALF_FEATURES), "groschner2020": ("unet", PAPER_FEATURES)}
+    expected = {
+        "default": ("unet-quarter", QUARTER_FEATURES),
+        "groschner2020": ("unet", PAPER_FEATURES),
+    }
     assert (card.architecture, card.features) == expected[name]
     network = load_network(card, weights, device="cpu", mixed=False)
     assert network(np.zeros((1, 64, 96, 1), np.float32)).shape == (1, 64, 96)
