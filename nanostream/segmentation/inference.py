@@ -7,6 +7,7 @@ difference.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -58,7 +59,8 @@ def choose_device(wanted: str) -> str:
     kind, _, number = wanted.lower().partition(":")
     if kind == "cpu" or (kind == "auto" and not gpus):
         # A GPU this process does not use must not lose memory to it.
-        tf.config.set_visible_devices([], "GPU")
+        with contextlib.suppress(RuntimeError):  # TensorFlow has it already
+            tf.config.set_visible_devices([], "GPU")
         return "/CPU:0"
     if kind not in ("auto", "gpu") or not (number.isdigit() or not number):
         msg = f"[worker] device: {wanted!r}; use auto, cpu, gpu or gpu:N"
@@ -67,8 +69,11 @@ def choose_device(wanted: str) -> str:
     if index >= len(gpus):
         msg = f"[worker] device: {wanted!r}, but TensorFlow sees {len(gpus)} GPUs; use auto or cpu"
         raise ConfigError(msg)
-    tf.config.set_visible_devices([gpus[index]], "GPU")
-    tf.config.experimental.set_memory_growth(gpus[index], True)
+    try:
+        tf.config.set_visible_devices([gpus[index]], "GPU")
+        tf.config.experimental.set_memory_growth(gpus[index], True)
+    except RuntimeError:  # after a training in this process, TensorFlow has its GPUs already
+        return f"/GPU:{index}"
     return "/GPU:0"
 
 

@@ -1,6 +1,6 @@
 """Micrographs at a magnification that the network knows, and its probabilities back at their own.
 
-A network trained on micrographs of 0.01 to 0.13 nm a pixel has seen lattice fringes and edges of so
+A network trained on micrographs of 0.02 to 0.12 nm a pixel has seen lattice fringes and edges of so
 many pixels, and no others. A micrograph outside of that range is brought to the nearest end of it.
 """
 

@@ -6,11 +6,11 @@ one follows the files: max pooling takes the batch-normalised features *before* 
 skip connection takes them after it, and the last layer is a softmax over the two classes
 background and particle.
 
-Ours ("unet-quarter", and "unet-half" with less of it) spends its multiply-adds at a quarter of the
-resolution, where they are cheaper on every processor: an 8x8 convolution of stride 4 takes the
-micrograph there (it sees 2x2 blocks of 4x4 pixels, and 40 features keep what sixteen pixels hold),
-the last layer gives the sixteen pixels of each block back. More features and a wider view for
-the time of the paper's network.
+Ours ("unet-quarter") spends its multiply-adds at a quarter of the resolution, where they are
+cheaper on every processor: an 8x8 convolution of stride 4 takes the micrograph there (it sees 2x2
+blocks of 4x4 pixels, and 40 features keep what sixteen pixels hold), the last layer gives the
+sixteen pixels of each block back. More features and a wider view for the time of the paper's
+network. "unet-half", the same by a 6x6 convolution of stride 2, was shipped before.
 
 References
 ----------
@@ -114,8 +114,8 @@ def build_strided_unet(
     stride
         Pixels of the micrograph along a side of each of the finest features.
     dropout
-        Part of the features dropped in each decoder level while training; so small a network has
-        more to learn than it can forget (docs/decisions/0007).
+        Part of the features dropped in each decoder level while training: none, because so small a
+        network is as good on what it was trained on as on other micrographs.
     name
         Name of the model.
 

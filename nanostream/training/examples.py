@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from nanostream.errors import DataSetError
 from nanostream.records import Frame, SectionId
 from nanostream.segmentation.normalization import median_filter, without_shift
-from nanostream.segmentation.resampling import needed_zoom, resample
+from nanostream.segmentation.resampling import LEAST_ZOOM, needed_zoom, resample
 from nanostream.training.datasets import (
     Pair,
     Pairing,
@@ -66,8 +66,8 @@ __all__ = [
 TILE_PX = 1024
 
 #: Micrographs of finer pixels are brought to this one, in training as live. What can be seen of a
-#: crystal is there (Nyquist at 0.04 nm), the crop of a training step shows four times the area
-#: that it does at 0.01 nm, and its noise is averaged.
+#: crystal is there (Nyquist at 0.04 nm), the network looks twice as far as at 0.01 nm, and noise is
+#: averaged. (Simulated micrographs of 512 px become smaller than a crop then, and are mirrored.)
 FINEST_NM = 0.02
 
 #: Name of what has no material, in tables.
@@ -77,7 +77,7 @@ BARE = "bare support"
 #: less than one a pixel; nobody records that, and a network learns from it to guess.
 LEAST_ELECTRONS_PER_PX = 4.0
 
-#: Micrographs below are refused: four poolings leave 4 px of them.
+#: Micrographs below are refused, also if resampling makes them so: poolings leave 2 to 4 px.
 MIN_SIDE_PX = 64
 
 
@@ -295,11 +295,15 @@ def read_examples(
         first = 0
         for frame, truth, material in read_frames(source, pixel_size_nm=pixel_size_nm):
             name = f"{source.file}#{frame.section.z}"
-            if min(truth.shape) < MIN_SIDE_PX:
+            zoom = _zoom(frame.pixel_size_nm, finest_nm, name)
+            if zoom * min(truth.shape) < MIN_SIDE_PX:
                 height, width = truth.shape
-                msg = f"{name}: {width} x {height} px; {MIN_SIDE_PX} px a side are needed at least"
+                at = f", {frame.pixel_size_nm} nm a pixel" if zoom < 1.0 else ""
+                msg = (
+                    f"{name}: {width} x {height} px{at}; {MIN_SIDE_PX} px a side are needed at "
+                    f"least{f' at {finest_nm} nm a pixel' if at else ''}"
+                )
                 raise DataSetError(msg)
-            zoom = _zoom(frame.pixel_size_nm, finest_nm)
             picture = _filtered(frame.pixels, name, zoom=zoom, scalable=scalable)
             if frame.pixel_size_nm is not None:
                 sizes_nm.append(frame.pixel_size_nm / zoom)
@@ -394,9 +398,16 @@ def _balanced(simulated: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.concatenate([np.resize(kind, max(map(len, kinds))) for kind in kinds])
 
 
-def _zoom(pixel_size_nm: float | None, finest_nm: float | None) -> float:
+def _zoom(pixel_size_nm: float | None, finest_nm: float | None, name: str) -> float:
     """How many times larger a micrograph becomes, 1 or less."""
-    return needed_zoom(pixel_size_nm, (finest_nm, math.inf)) if finest_nm else 1.0
+    zoom = needed_zoom(pixel_size_nm, (finest_nm, math.inf)) if finest_nm else 1.0
+    if zoom < LEAST_ZOOM:
+        msg = (
+            f"{name}: {pixel_size_nm} nm a pixel, and the network's finest is {finest_nm} nm; is "
+            "the pixel size right? Say another with --pixel-size, or mend the file's"
+        )
+        raise DataSetError(msg)
+    return zoom
 
 
 def _filtered(pixels: NDArray[Any], name: str, *, zoom: float, scalable: bool) -> NDArray[np.int16]:
@@ -404,13 +415,15 @@ def _filtered(pixels: NDArray[Any], name: str, *, zoom: float, scalable: bool) -
 
     Averaged pixels need it, too: of a few electrons each, they would lose by rounding.
     """
-    if zoom == 1.0 or not scalable:
-        try:
-            counts = median_filter(as_int16(pixels, name))
-            return counts if zoom == 1.0 else np.rint(resample(counts, zoom)).astype(np.int16)
-        except DataSetError:
-            if not scalable or not np.isfinite(pixels).all():
-                raise
+    try:
+        counts = median_filter(as_int16(pixels, name))
+        if zoom == 1.0:
+            return counts
+        if not scalable:
+            return np.asarray(np.rint(resample(counts, zoom)), np.int16)
+    except DataSetError:
+        if not scalable or not np.isfinite(pixels).all():
+            raise
     filtered = resample(median_filter(without_shift(pixels)), zoom).astype(np.float32)
     low, high = float(filtered.min()), float(filtered.max())
     scale = 32767.0 / (high - low) if high > low else 0.0

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import keras
@@ -47,7 +47,7 @@ class Recipe:
     Attributes
     ----------
     optimizer
-        Which there is; a training begun with another cannot go on.
+        The one there is, for the record: a training begun with another cannot go on.
     """
 
     steps: int = 6000
@@ -57,7 +57,7 @@ class Recipe:
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
     averaging: float = 0.999
-    optimizer: Literal["muon"] = "muon"
+    optimizer: str = field(default="muon", init=False)
     seed: int = 0
 
 
@@ -70,7 +70,7 @@ class Examples:
     images
         N of (H, W) int16 after the 3x3 median, of any sizes.
     labels
-        M of (H, W) bool, one per scene.
+        M of (H, W) bool, one for each tile of a scene.
     scene_of
         (N,) index of each image's scene in ``labels``.
     materials
@@ -100,10 +100,9 @@ def augment(
     angle, zoom = 90.0 * int(rng.integers(4)), 1.0
     if rng.random() < 0.7:  # the others keep their noise as it was
         angle, zoom = rng.uniform(0.0, 360.0), float(np.exp(rng.uniform(*np.log(ZOOM))))
-    reach = 0.5 * max(0.0, min(height, width) - crop_px / zoom)
-    centre_x, centre_y = (
-        0.5 * np.array([width, height]) - 0.5 + np.rint(rng.uniform(-reach, reach, 2))
-    )
+    sides = np.array([width, height])
+    reach = 0.5 * np.maximum(0.0, sides - crop_px / zoom)
+    centre_x, centre_y = 0.5 * sides - 0.5 + np.rint(rng.uniform(-reach, reach))
     view = cv2.getRotationMatrix2D((centre_x, centre_y), angle, zoom)
     view[0, 2] += 0.5 * (crop_px - 1) - centre_x
     view[1, 2] += 0.5 * (crop_px - 1) - centre_y
@@ -204,7 +203,7 @@ def fit(
     Parameters
     ----------
     model
-        Made by ``nanostream.segmentation.unet.build_unet``.
+        Made by ``nanostream.segmentation.unet.build_network``.
     checkpoints
         Folder from which an interrupted run goes on, saved to every 200 steps.
     on_step

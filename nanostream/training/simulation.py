@@ -228,9 +228,17 @@ def draw_scene(
     bare
         No particles, but soot and dirt on most supports: what must not be taken for particles.
     faint
-        Small particles in 4 to 10 nm of amorphous matter, at high magnification: film, ligands and
-        what is left of the solvent, as in the CdSe micrographs of Groschner et al. (2020).
+        Particles of 1.6 to 6 nm in 4 to 10 nm of amorphous matter, at high magnification (whatever
+        ``regime`` says): film, ligands and what is left of the solvent, as in the CdSe micrographs
+        of Groschner et al. (2020).
+
+    Raises
+    ------
+    ValueError
+        If it shall be bare and have faint particles.
     """
+    if bare and faint:
+        raise ValueError("a scene is bare, or has faint particles")
     if faint:
         regime = "lattice"
     if regime is None:

@@ -41,8 +41,8 @@ def test_the_experiment_runs_from_nothing_and_again_without_work(tmp_path: Path)
     out, work = tmp_path / "out", tmp_path / "work"
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     tested = {(one["method"], one["tested_on"]) for one in results["scores"]}
-    assert len(tested) == len(results["scores"]) == 14
-    assert {("combined", "Pd"), ("Bragg filter", "CdSe"), ("Au only", "CdSe")} <= tested
+    assert len(tested) == len(results["scores"]) == 20
+    assert {("combined", "Pd"), ("Bragg filter", "CdSe"), ("shipped default", "Au")} <= tested
     assert all(0 <= one["accuracy"] <= 1 for one in results["scores"])
     assert len(results["findings"]) == 4
     page = (out / "README.md").read_text(encoding="utf-8")

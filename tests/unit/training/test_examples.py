@@ -154,8 +154,8 @@ def test_images_of_different_sizes_stay_as_they_are(tmp_path: Path) -> None:
 
 def test_finer_pixels_are_averaged_before_they_are_learnt_from(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    truth = np.zeros((96, 96), np.uint8)
-    truth[32:64, 16:48] = 1
+    truth = np.zeros((160, 160), np.uint8)
+    truth[32:96, 16:80] = 1
     png(tmp_path / "a_label.png", truth)
     np.save(tmp_path / "a.npy", rng.poisson(5.0 - 2.0 * truth).astype(np.int16))
     sources = find_sources([tmp_path]).sources
@@ -164,7 +164,7 @@ def test_finer_pixels_are_averaged_before_they_are_learnt_from(tmp_path: Path) -
     coarse, coarse_nm = read_examples(sources, pixel_size_nm=0.05, finest_nm=0.02)
 
     assert (sizes_nm, coarse_nm) == ([0.02], [0.05])
-    assert coarse.images[0].shape == (96, 96)
+    assert coarse.images[0].shape == (160, 160)
     np.testing.assert_array_equal(examples.labels[0], truth[::2, ::2] > 0)
     image = examples.images[0].astype(float)
     assert len(np.unique(image)) > 20  # averages of few electrons are not rounded to counts
@@ -212,6 +212,38 @@ def test_pixels_between_0_and_1_are_stretched_where_it_does_no_harm(tmp_path: Pa
     assert np.ptp(other) == 32767
     with pytest.raises(DataSetError, match=r"a\.npy#0: float32 pixels"):
         read_examples(sources, scalable=False)
+
+
+@pytest.mark.parametrize("size_nm", [0.05, 0.01])
+def test_pixels_that_are_no_numbers_are_refused_whether_resampled_or_not(
+    tmp_path: Path, size_nm: float
+) -> None:
+    pixels = labelled(tmp_path, "a", (160, 160), dtype=np.float32)
+    pixels[80:90, 80:90] = np.nan
+    np.save(tmp_path / "a.npy", pixels)
+
+    with pytest.raises(DataSetError, match=r"a\.npy#0"):
+        read_examples(find_sources([tmp_path]).sources, pixel_size_nm=size_nm, finest_nm=0.02)
+
+
+def test_counts_stay_counts_for_a_network_that_is_scaled_by_them(tmp_path: Path) -> None:
+    pixels = labelled(tmp_path, "a", (160, 160), dtype=np.int16)
+    sources = find_sources([tmp_path]).sources
+
+    examples, _ = read_examples(sources, pixel_size_nm=0.01, finest_nm=0.02, scalable=False)
+
+    assert examples.images[0].shape == (80, 80)
+    assert examples.images[0].mean() == pytest.approx(pixels.mean(), rel=0.02)
+
+
+def test_a_pixel_size_that_cannot_be_is_said(tmp_path: Path) -> None:
+    labelled(tmp_path, "a", (200, 200))
+    sources = find_sources([tmp_path]).sources
+
+    with pytest.raises(DataSetError, match=r"a\.npy#0: 0\.001 nm a pixel.*is the pixel size right"):
+        read_examples(sources, pixel_size_nm=0.001, finest_nm=0.02)
+    with pytest.raises(DataSetError, match=r"200 x 200 px, 0\.005 nm a pixel; 64 px a side"):
+        read_examples(sources, pixel_size_nm=0.005, finest_nm=0.02)
 
 
 def test_what_cannot_be_learnt_from_is_named(tmp_path: Path) -> None:

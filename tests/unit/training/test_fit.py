@@ -71,6 +71,22 @@ def test_image_and_label_are_moved_alike() -> None:
             assert image[label > 0].mean() < image[label == 0].mean() - 0.8
 
 
+@pytest.mark.parametrize("end", [np.s_[20:44, :20], np.s_[20:44, -20:]])
+def test_both_ends_of_a_long_image_are_learnt_from(end: tuple[slice, slice]) -> None:
+    label = np.zeros((64, 400), np.bool_)
+    label[end] = True
+    image = (1000 + 500 * label).astype(np.int16)
+
+    seen = [
+        fit.augment(
+            image, label, np.random.default_rng(seed), crop_px=64, normalization="standardize"
+        )[1].any()
+        for seed in range(100)
+    ]
+
+    assert 3 < sum(seen) < 50
+
+
 def test_loss_of_a_perfect_answer_is_nearly_zero() -> None:
     truth = np.zeros((1, 8, 8, 1), np.float32)
     truth[0, 2:5, 2:5] = 1.0

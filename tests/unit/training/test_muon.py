@@ -1,11 +1,14 @@
 """The optimizer of the shipped models' recipe."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow", reason="the extra [worker] is not installed")
 
 import keras
+import tensorflow as tf
 
 from nanostream.training.muon import Muon, orthogonalized
 
@@ -46,3 +49,19 @@ def test_inner_kernels_are_stepped_in_all_directions_and_the_others_as_adamw_doe
     assert singular.min() > 0.5 * singular.max()
     # As large as a step of AdamW is on the average of a training, 0.2 of the learning rate.
     assert np.sqrt(np.mean(inner**2)) == pytest.approx(0.02, rel=0.25)
+
+
+def test_momenta_come_back_from_a_checkpoint(tmp_path: Path) -> None:
+    def made() -> tuple[Muon, tf.train.Checkpoint]:
+        kernel = keras.Variable(np.zeros((3, 3, 4, 4), np.float32))
+        optimizer = Muon(learning_rate=0.1)
+        optimizer.build([kernel])
+        return optimizer, tf.train.Checkpoint(optimizer=optimizer)
+
+    optimizer, checkpoint = made()
+    gradient = np.random.default_rng(0).normal(size=(3, 3, 4, 4)).astype(np.float32)
+    optimizer.apply([keras.ops.convert_to_tensor(gradient)])
+    again, empty = made()
+    empty.restore(checkpoint.save(str(tmp_path / "state")))
+
+    np.testing.assert_allclose(again.kernel_momenta[0].numpy(), gradient)

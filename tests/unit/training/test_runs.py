@@ -14,10 +14,10 @@ from nanostream.config import Worker
 from nanostream.errors import DataSetError
 from nanostream.records import Frame, SectionId
 from nanostream.segmentation.models import find_model
-from nanostream.segmentation.normalization import median_filter
+from nanostream.segmentation.normalization import median_filter, normalize
 from nanostream.segmentation.weights import read_weights
 from nanostream.training import fit
-from nanostream.training.examples import find_sources
+from nanostream.training.examples import find_sources, read_examples, read_frames
 from nanostream.training.paper import PaperRecipe
 from nanostream.training.runs import Base, Plan, default_recipe, train_model
 
@@ -106,6 +106,39 @@ def test_fine_tuning_begins_with_the_weights_and_scaling_of_its_base(plan: Plan,
         # Moments of the batch normalisation, the last two, follow the new images.
         for one, other in zip(before[:4], after[:4], strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_fine_pixels_are_the_same_to_the_training_and_to_the_worker(
+    plan: Plan, tmp_path: Path
+) -> None:
+    make_discs(tmp_path / "fine", 3, 160)
+    sources = find_sources([tmp_path / "fine"]).sources
+    fine = replace(
+        plan,
+        training=sources[:2],
+        held_out=sources[2:],
+        recipe=replace(RECIPE, steps=1),
+        pixel_size_nm=0.01,
+    )
+
+    card = train_model(fine)
+    tuned = train_model(
+        replace(
+            fine,
+            base=Base(card, plan.folder / card.weights),
+            work=tmp_path / "more",
+            folder=tmp_path / "tuned",
+        )
+    )
+
+    assert card.pixel_size_nm == tuned.pixel_size_nm == (0.02, pytest.approx(0.02 / 0.7, abs=1e-4))
+    frame, _, _ = next(read_frames(sources[0], pixel_size_nm=0.01))
+    live, *_ = Analyzer(Worker(), model=(card, plan.folder / card.weights)).scaled(frame)
+    examples, _ = read_examples(sources[:1], pixel_size_nm=0.01, finest_nm=0.02)
+    assert live.shape == (80, 80)
+    np.testing.assert_allclose(normalize(examples.images[0], "standardize"), live, atol=0.01)
+    with pytest.raises(DataSetError, match="begun with another pixel size"):
+        train_model(replace(fine, pixel_size_nm=0.05))
 
 
 def test_the_papers_recipe_gives_a_model_scaled_by_the_greatest_count(plan: Plan) -> None:

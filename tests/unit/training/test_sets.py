@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nanostream.errors import ConfigError, DataSetError
-from nanostream.training.sets import SetPlan, scene_path, scene_rng, simulate_set
+from nanostream.training.sets import NAMES, SetPlan, scene_path, scene_rng, simulate_set
 
 PLAN = SetPlan(seed=7, materials=("Au", "CdSe"))
 
@@ -103,9 +103,9 @@ def test_a_process_that_was_ended_from_outside_is_said(tmp_path: Path) -> None:
 
 
 def test_sets_of_one_seed_have_no_scene_in_common() -> None:
-    first = [scene_rng(1, name, 0).random() for name in ("train", "validation", "test")]
+    first = [scene_rng(1, name, 0).random() for name in NAMES]
 
-    assert len(set(first)) == 3
+    assert len(set(first)) == len(NAMES)
     # The training of the first shipped model drew so.
     old = np.random.default_rng(np.random.SeedSequence(1, spawn_key=(0, 4)))
     assert scene_rng(1, "train", 4).random() == old.random()

@@ -89,6 +89,16 @@ def test_a_seed_draws_the_same_scene_twice_and_another_seed_another() -> None:
     assert drawn(1) != drawn(2)
 
 
+def test_faint_scenes_have_much_around_their_particles() -> None:
+    scenes = [simulation.draw_scene(np.random.default_rng(k), faint=True) for k in range(10)]
+
+    assert all(scene.particles and scene.regime == "lattice" for scene in scenes)
+    assert all(4.0 <= scene.support_nm <= 10.0 for scene in scenes)
+    assert max(one.radius_nm for scene in scenes for one in scene.particles) < 6.0
+    with pytest.raises(ValueError, match="bare, or has faint particles"):
+        simulation.draw_scene(np.random.default_rng(0), bare=True, faint=True)
+
+
 def test_the_label_is_where_the_atoms_are() -> None:
     scene = tiny_scene()
     positions, numbers = simulation.crystal_positions(GOLD)
