@@ -102,7 +102,6 @@ def build_strided_unet(
     features: Sequence[int] = QUARTER_FEATURES,
     *,
     stride: int = 4,
-    dropout: float = 0.0,
     name: str = "strided_unet",
 ) -> keras.Model:
     """U-Net at a part of the resolution, from scaled micrographs to probabilities.
@@ -113,9 +112,6 @@ def build_strided_unet(
         Number of feature maps at each level, the finest first.
     stride
         Pixels of the micrograph along a side of each of the finest features.
-    dropout
-        Part of the features dropped in each decoder level while training: none, because so small a
-        network is as good on what it was trained on as on other micrographs.
     name
         Name of the model.
 
@@ -123,7 +119,8 @@ def build_strided_unet(
     -------
     keras.Model
         Input (N, H, W, 1) float32 with H and W multiples of ``stride * 2 ** len(features)``;
-        output (N, H, W, 2) float32, channel 1 is the particle.
+        output (N, H, W, 2) float32, channel 1 is the particle. Nothing is dropped in training: so
+        small a network is as good on what it was trained on as on other micrographs.
     """
     layers = keras.layers
     count = 0
@@ -154,7 +151,6 @@ def build_strided_unet(
         tensor = layers.UpSampling2D(2, name=f"up_sampling2d_{level}")(tensor)
         tensor = layers.Concatenate(name=f"concatenate_{level}")([skip, tensor])
         tensor = convolve(tensor, channels)
-        tensor = layers.Dropout(dropout, name=f"dropout_{level}")(tensor)
         tensor = convolve(tensor, channels)
     tensor = layers.Conv2DTranspose(2, stride, strides=stride, name="final_layer")(tensor)
     return keras.Model(inputs, layers.Softmax(name="softmax")(tensor), name=name)

@@ -21,6 +21,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -254,17 +255,12 @@ def draw_scene(
     field_nm = size_px * pixel_size_nm
     kind = rng.random()
     soot = tuple(float(r) for r in rng.uniform(3.0, 8.0, int(rng.integers(1, 4))))
+    scatter = partial(draw_particles, rng, materials=chosen, field_nm=field_nm, relief=relief)
     particles: tuple[Particle, ...] = ()
     if kind > 0.08:  # the others are bare support, with or without soot
-        particles = draw_particles(
-            rng,
-            materials=chosen,
-            field_nm=field_nm,
-            support_nm=support_nm,
-            relief=relief,
-            # Colloidal crystals lie on their facets, sintered islands as they come.
-            on_axis=float(rng.uniform(0.2, 1.0) if lattice else rng.uniform(0.0, 0.5)),
-        )
+        # Colloidal crystals lie on their facets, sintered islands as they come.
+        on_axis = float(rng.uniform(0.2, 1.0) if lattice else rng.uniform(0.0, 0.5))
+        particles = scatter(support_nm=support_nm, on_axis=on_axis)
     exposures = tuple(
         _draw_exposure(rng, regime, voltage_kv=voltage_kv, pixel_size_nm=pixel_size_nm)
         for _ in range(images)
@@ -294,15 +290,8 @@ def draw_scene(
         )
     if faint:
         support_nm = float(rng.uniform(4.0, 10.0))
-        particles = draw_particles(
-            rng,
-            materials=chosen,
-            field_nm=field_nm,
-            support_nm=support_nm,
-            relief=relief,
-            on_axis=float(rng.uniform(0.2, 1.0)),
-            radius_nm=(0.8, 3.0),
-        )
+        on_axis = float(rng.uniform(0.2, 1.0))
+        particles = scatter(support_nm=support_nm, on_axis=on_axis, radius_nm=(0.8, 3.0))
         scene = replace(scene, support_nm=support_nm, particles=particles, hole=0.0)
     return scene
 

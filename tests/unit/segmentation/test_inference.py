@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from nanostream.errors import ConfigError
 from nanostream.segmentation.inference import FoldedUNet, choose_device
@@ -91,6 +92,19 @@ def test_a_device_that_is_not_there_is_named():
         choose_device("gpu:7")
     with pytest.raises(ConfigError, match="tpu"):
         choose_device("tpu")
+
+
+def test_gpus_that_tensorflow_has_already_are_used_as_they_are(monkeypatch):
+    """As after a training in the same process; there is no GPU here."""
+
+    def begun(*_):
+        raise RuntimeError("Physical devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: ["first", "second"])
+    monkeypatch.setattr(tf.config, "set_visible_devices", begun)
+    assert choose_device("auto") == "/GPU:0"
+    assert choose_device("gpu:1") == "/GPU:1"
+    assert choose_device("cpu") == "/CPU:0"
 
 
 def test_weights_of_either_network_come_back_from_a_file(keras_model, tmp_path):
