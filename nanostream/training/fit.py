@@ -14,7 +14,7 @@ https://arxiv.org/abs/1606.04797
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +46,12 @@ class Recipe:
 
     Attributes
     ----------
+    cycles
+        How often the learning rate falls from its greatest to 0, as a cosine; each time takes
+        twice as long as that before.
+    emphasis
+        Materials, "" for a bare support, whose micrographs are drawn so many times as often after
+        the first cycle: of what it has left weak.
     optimizer
         The one there is, for the record: a training begun with another cannot go on.
     """
@@ -57,8 +63,15 @@ class Recipe:
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
     averaging: float = 0.999
+    cycles: int = 1
+    emphasis: Mapping[str, float] = field(default_factory=dict)
     optimizer: str = field(default="muon", init=False)
     seed: int = 0
+
+    @property
+    def first_cycle(self) -> int:
+        """Steps of the first cycle."""
+        return round(self.steps / (2**self.cycles - 1))
 
 
 @dataclass(frozen=True)
@@ -155,11 +168,26 @@ def draw_batch(
             crop_px=recipe.crop_px,
             normalization=recipe.normalization,
         )
-        for index in rng.integers(len(examples.images), size=recipe.batch)
+        for index in _draw(examples, recipe, step, rng)
     ]
     images = np.stack([image for image, _ in views])[..., None]
     labels = np.stack([np.stack([label, gaps(label)], -1) for _, label in views])
     return images, labels
+
+
+def _draw(
+    examples: Examples, recipe: Recipe, step: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Indices of the micrographs of a batch."""
+    count = len(examples.images)
+    if step < recipe.first_cycle or not recipe.emphasis:
+        return rng.integers(count, size=recipe.batch)
+    of_scene = [
+        max(recipe.emphasis.get(material, 1.0) for material in name.split("+"))
+        for name in examples.materials
+    ]
+    weights = np.array(of_scene)[examples.scene_of]
+    return rng.choice(count, size=recipe.batch, p=weights / weights.sum())
 
 
 def segmentation_loss(labels: Any, outputs: Any) -> Any:
@@ -215,7 +243,7 @@ def fit(
         Loss of each step of this run.
     """
     optimizer = Muon(
-        keras.optimizers.schedules.CosineDecay(recipe.learning_rate, recipe.steps),
+        keras.optimizers.schedules.CosineDecayRestarts(recipe.learning_rate, recipe.first_cycle),
         weight_decay=recipe.weight_decay,
         use_ema=True,
         ema_momentum=recipe.averaging,
