@@ -71,7 +71,7 @@ class Recipe:
     @property
     def first_cycle(self) -> int:
         """Steps of the first cycle."""
-        return round(self.steps / (2**self.cycles - 1))
+        return round(self.steps / ((1 << self.cycles) - 1))
 
 
 @dataclass(frozen=True)

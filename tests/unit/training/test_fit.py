@@ -1,5 +1,6 @@
 """Training: the loss falls, a run is reproducible and goes on where it stopped."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,39 @@ def test_batches_depend_on_seed_and_step_only() -> None:
     assert set(np.unique(labels)) <= {0.0, 1.0}
     np.testing.assert_array_equal(images, again)
     assert not np.array_equal(images, other)
+
+
+def test_a_second_cycle_takes_twice_the_first_and_begins_again_with_great_steps() -> None:
+    recipe = replace(RECIPE, steps=30, cycles=2)
+    model = build_unet((4,))
+    moved: list[float] = []
+    weights = model.trainable_variables[0]
+    last = weights.numpy()
+
+    def look(*_: object) -> None:
+        nonlocal last
+        moved.append(float(np.abs(weights.numpy() - last).max()))
+        last = weights.numpy()
+
+    fit.fit(model, discs(), recipe, on_step=look)
+
+    assert recipe.first_cycle == 10
+    assert moved[9] < 0.1 * max(moved[:5])
+    assert moved[29] < 0.1 * max(moved[10:20])
+
+
+def test_after_the_first_cycle_what_it_left_weak_is_drawn_more_often() -> None:
+    dark = np.full((96, 96), 0, np.int16)
+    examples = fit.Examples(
+        [dark, dark + 1000], [dark > 0, dark == 0], np.arange(2), ("Au", "CdSe+Pt")
+    )
+    recipe = replace(RECIPE, steps=90, cycles=2, emphasis={"CdSe": 4.0})
+
+    def part(steps: range) -> float:
+        return float(np.mean([fit.draw_batch(examples, recipe, s)[1][..., 0] for s in steps]))
+
+    assert part(range(30)) == pytest.approx(0.5, abs=0.1)
+    assert part(range(30, 90)) == pytest.approx(0.8, abs=0.1)
 
 
 def test_image_and_label_are_moved_alike() -> None:
