@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -215,7 +215,7 @@ def segment(
         interrupted = stop.is_set()
     if result.known:
         console.print(f"{result.known} sections were in the session already")
-    for reason in result.failed:
+    for reason in _once(result.failed):
         sys.stderr.write(f"nanostream: {reason}\n")
     for warning in result.warned[:_MOST_WARNINGS]:
         sys.stderr.write(f"nanostream: warning: {printable(warning)}\n")
@@ -223,7 +223,8 @@ def segment(
         sys.stderr.write(
             f"nanostream: warning: {more} more sections; nanostream export lists all\n"
         )
-    _summary(console, out)
+    if result.sections:
+        _summary(console, out)
     if like:
         console.print(
             f"{result.same} of {result.stored} masks are, bit for bit, those of {like}",
@@ -556,6 +557,24 @@ def _idle_for(seconds: float) -> Callable[[Snapshot, Mapping[str, int]], bool]:
         return agent_is_here and ended and snapshot.time_s - since_s >= seconds
 
     return done
+
+
+def _once(reasons: Sequence[str]) -> list[str]:
+    """Each reason once, however many sections have it.
+
+    Examples
+    --------
+    >>> _once(["a.mrc#0: no", "b.mrc: cut off", "a.mrc#1: no", "a.mrc#2: no"])
+    ['a.mrc#0 and 2 more: no', 'b.mrc: cut off']
+    """
+    whose: dict[str, list[str]] = {}
+    for reason in reasons:
+        name, _, why = reason.partition(": ")
+        whose.setdefault(why, []).append(name)
+    return [
+        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {why}"
+        for why, names in whose.items()
+    ]
 
 
 def _summary(console: Console, folder: Path) -> None:

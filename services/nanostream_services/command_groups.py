@@ -167,6 +167,9 @@ def models_import(
             msg = f"{file} has a card that says how it is used; only --name goes with a folder"
             raise ConfigError(msg)
         card = import_folder(file, name=name)
+    elif not file.exists():
+        msg = f"{file}: no such file"
+        raise ConfigError(msg)
     elif name is None or normalization is None or threshold is None:
         msg = f"{file}: weights need --name, --normalization and --threshold"
         raise ConfigError(msg)
@@ -189,15 +192,21 @@ def _range(low_high: tuple[float, float] | None) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A value of a card as a person writes it.
+    """A value of a card as a person writes it; names of files as they are.
 
     Examples
     --------
     >>> _plain({"steps": 4400, "crop_px": 288}), _plain([4, 8]), _plain(0.87654)
     ('steps 4400, crop px 288', '4, 8', '0.8765')
+    >>> _plain({"mine/image_00.png": "5c1d", "emphasis": {"CdSe": 3.0, "": 0.5}, "history": {}})
+    'mine/image_00.png 5c1d, emphasis CdSe 3, none 0.5'
     """
     if isinstance(value, dict):
-        return ", ".join(f"{str(k).replace('_', ' ')} {_plain(v)}" for k, v in value.items())
+        return ", ".join(
+            f"{(key if '.' in key else key.replace('_', ' ')) or 'none'} {_plain(held)}"
+            for key, held in value.items()
+            if held not in ({}, [], ())
+        )
     if isinstance(value, list | tuple):
         return ", ".join(map(_plain, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -341,7 +350,9 @@ def config_check(file: Annotated[Path, typer.Argument(help="TOML file.")]) -> No
         sys.stdout.write(f"{line}\n")
     if config is None:
         raise typer.Exit(2)
-    sys.stdout.write(f"{file} can be used; nanostream config show has it with all defaults\n")
+    sys.stdout.write(
+        f"{file} can be used; nanostream config show --config {file} has it with all defaults\n"
+    )
 
 
 @config_app.command("show")

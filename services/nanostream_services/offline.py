@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -33,11 +34,12 @@ class _AnotherError(MicrographError):
 class SegmentedFiles:
     """How it went: sections stored now, there already, and reasons of what failed.
 
-    ``same`` is the number of those whose mask and probability are, bit for bit, those of the
-    session they were to be like. ``warned`` says of sections stored now why their masks should be
-    checked.
+    ``sections`` is the number of all in the files that could be read, ``same`` of those whose mask
+    and probability are, bit for bit, those of the session they were to be like. ``warned`` says of
+    sections why their masks should be checked, or that another pixel size than asked for was used.
     """
 
+    sections: int
     stored: int
     known: int
     failed: tuple[str, ...]
@@ -92,6 +94,8 @@ def segment_files(
                 )
         except (MicrographError, ValueError) as error:
             failed.append(str(error))
+    if not sections:  # nothing that a session would be for
+        return SegmentedFiles(0, 0, 0, tuple(failed))
     card, _ = find_model(config.worker.model)
     threshold = config.worker.threshold or card.threshold
     before = like.sections if like is not None else None
@@ -103,10 +107,9 @@ def segment_files(
                 break
             progress(done, len(sections), str(section))
             try:
-                frame = _read(file, section, config)
-                if frame.pixel_size_nm is None and pixel_size_nm is not None:
-                    told = msgspec.structs.replace(frame.metadata, pixel_size_source="user")
-                    frame = replace(frame, pixel_size_nm=pixel_size_nm, metadata=told)
+                frame = _read(file, section, config, pixel_size_nm)
+                if own := _other_than(pixel_size_nm, frame):
+                    warned.append(f"{section}: {own}")
                 if store.has(section):
                     _check_same(store, frame, card, threshold)
                     known += 1
@@ -134,7 +137,7 @@ def segment_files(
                 store.quarantine(section, reason, attempts=1, stream=movie)
         else:
             progress(len(sections), len(sections), "")
-    return SegmentedFiles(stored, known, tuple(failed), same, tuple(warned))
+    return SegmentedFiles(len(sections), stored, known, tuple(failed), same, tuple(warned))
 
 
 def _names(files: Sequence[Path], root: Path | None) -> list[tuple[Path, str]]:
@@ -158,12 +161,26 @@ def _names(files: Sequence[Path], root: Path | None) -> list[tuple[Path, str]]:
         raise ConfigError(msg) from error
 
 
-def _read(file: Path, section: SectionId, config: Config) -> Frame:
+def _read(file: Path, section: SectionId, config: Config, pixel_size_nm: float | None) -> Frame:
     start_s = perf_counter()
     frame = read_micrograph(file, section.z, section=section)
     timings_s = {"read_s": perf_counter() - start_s}
     stream = stream_of(section.path, config.streams) is not None
-    return replace(frame, stream=stream, timings_s=timings_s)
+    frame = replace(frame, stream=stream, timings_s=timings_s)
+    if frame.pixel_size_nm is not None or pixel_size_nm is None:
+        return frame
+    told = msgspec.structs.replace(frame.metadata, pixel_size_source="user")
+    return replace(frame, pixel_size_nm=pixel_size_nm, metadata=told)
+
+
+def _other_than(pixel_size_nm: float | None, frame: Frame) -> str:
+    """A word on a pixel size that was given and is not the one of the file, which is used."""
+    if pixel_size_nm is None or math.isclose(frame.pixel_size_nm or 0, pixel_size_nm, rel_tol=1e-3):
+        return ""
+    return (
+        f"pixels of {frame.pixel_size_nm:.4g} nm by the file itself; --pixel-size "
+        f"{pixel_size_nm:.4g} is for files that do not say it"
+    )
 
 
 def _as_before(

@@ -313,3 +313,19 @@ def test_a_stack_that_is_cut_off_is_named_and_what_is_whole_of_it_is_stored(tmp_
     done = segment(stack)
     assert done.stored == 2
     assert "gold.mrc: 2 whole sections, but its header counts more" in done.failed[0]
+
+
+def test_a_pixel_size_that_the_file_contradicts_is_said(tmp_path, segment, session):
+    found = segment(save_stack(tmp_path / "gold.mrc", IMAGES[:1]), pixel_size_nm=26.0)
+    assert [said for said in found.warned if "--pixel-size" in said] == [
+        "gold.mrc#0: pixels of 0.026 nm by the file itself; --pixel-size 26 is for files that do "
+        "not say it"
+    ]
+    assert session().sections["pixel_size_nm"].tolist() == pytest.approx([0.026])
+
+
+def test_files_that_cannot_be_read_leave_no_session(tmp_path, segment):
+    (tmp_path / "notes.mrc").write_text("no micrograph")
+    found = segment(tmp_path / "notes.mrc")
+    assert (found.sections, len(found.failed)) == (0, 1)
+    assert not (tmp_path / "session").exists()
