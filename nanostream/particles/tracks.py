@@ -18,6 +18,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
+from scipy.special import gammainc
 
 from nanostream.errors import SessionError
 
@@ -39,10 +40,10 @@ _TRACK_DTYPE = np.dtype(
     ]
 )
 
-# Evidence a drift needs: half of the particles that can agree, and eight; all of them where there
-# are four to seven, as at high magnification. That four pairs agree within 6 px by chance, out of
-# the 25 of five particles and 100 px of reach, happens about 3 times in 1000.
-_DRIFT_SHARE, _DRIFT_VOTES, _LEAST_DRIFT_VOTES = 0.5, 8, 4
+# Evidence a drift needs: half of the particles that can agree, and eight of them, or so many, four
+# at least, that chance brings so many pairs together once in 1000 sections; or all of four to
+# seven, as at high magnification (within 6 px that happens about 3 times in 1000).
+_DRIFT_SHARE, _DRIFT_VOTES, _LEAST_DRIFT_VOTES, _DRIFT_CHANCE = 0.5, 8, 4, 1e-3
 # Bin widths of the vote in px: the first that gives a consensus is the sharpest. 1 px is the
 # accuracy of centroids, 8 px the largest step between sections at which half can still agree.
 _VOTE_BINS_PX = (1.0, 2.0, 4.0, 8.0)
@@ -161,7 +162,8 @@ class Tracker:
 
     1. Drift: all displacements between remembered and present particles are put into a 2-D
        histogram; the common one stands out. It counts only if half of the particles present
-       agree and at least 8 (of 4 to 7, all); else the drift is taken as zero. Without this step
+       agree, and at least 8, or all of 4 to 7, or more than chance brings together once in 1000
+       sections; else the drift is taken as zero. Without this step
        every linker that was tried lost half of its identities at stage jumps.
     2. Gate: candidates lie within a distance of 1.5 times the 99th percentile of the steps linked
        so far (two diameters at the start), and never beyond half the median distance of nearest
@@ -456,7 +458,8 @@ def _common_displacement(
     can_agree = min(int(np.count_nonzero(tracks["missed"] == 0)), int(found.size))
     if can_agree < _LEAST_DRIFT_VOTES:
         return nothing
-    needed = max(math.ceil(_DRIFT_SHARE * can_agree), min(can_agree, _DRIFT_VOTES))
+    half = max(math.ceil(_DRIFT_SHARE * can_agree), _LEAST_DRIFT_VOTES)
+    many = max(half, min(can_agree, _DRIFT_VOTES))
     of_track, of_found, _ = _pairs(tracks, found, reach_px)
     displacement = _positions(found[of_found]) - _positions(tracks[of_track])
     widest_bin_px = max(_VOTE_BINS_PX[0], _neighbour_distance(found) / 6)
@@ -473,9 +476,18 @@ def _common_displacement(
             peak = displacement[near].mean(axis=0)
         near = np.hypot(*(displacement - peak).T) <= radius_px
         votes = min(np.unique(of_track[near]).size, np.unique(of_found[near]).size)
-        if votes >= needed:
+        rare = _by_chance(of_track.size, radius_px / reach_px, votes) < _DRIFT_CHANCE
+        if votes >= many or (votes >= half and rare):
             return np.median(displacement[near], axis=0), votes
     return nothing
+
+
+def _by_chance(pairs: int, radius: float, votes: int) -> float:
+    """How often so many of the pairs of unrelated particles agree, for a radius in reaches.
+
+    Poisson statistics of displacements that fill the reach evenly, at four places a window.
+    """
+    return float(4.0 / radius**2 * gammainc(votes, pairs * radius**2))
 
 
 def _highest_peak(

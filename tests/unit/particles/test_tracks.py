@@ -107,15 +107,38 @@ def test_drift_corrected_positions_stay_where_stage_jumps_move_the_raw_ones():
     assert spread["y_corr"].max() < 20 < spread["y"].max()
 
 
-def test_few_particles_follow_a_stage_jump_only_if_all_agree():
+@pytest.mark.parametrize(("strays", "votes"), [(0, 5), (1, 4), (2, 0)])
+def test_few_particles_follow_a_stage_jump_if_four_agree(strays, votes):
     first = table([10, 60, 110, 160, 210], [50, 20, 80, 40, 60])
-    for stray, drift, votes in ((0, (0, 30), 5), (25, (0, 0), 0)):
-        tracker = Tracker()
-        before = tracker.step(0, first)
-        step = tracker.step(1, first.assign(x=first["x"] + [30, 30, 30, 30, 30 + stray]))
-        assert step.drift_px == pytest.approx(drift)
-        assert step.drift_votes == votes
-        assert np.array_equal(step.particle, before.particle) == (votes > 0)
+    tracker = Tracker()
+    before = tracker.step(0, first)
+    jump = np.full(5, 30.0)
+    jump[:strays] += [25, 40][:strays]
+    step = tracker.step(1, first.assign(x=first["x"] + jump))
+    assert step.drift_px == pytest.approx((0, 30 if votes else 0))
+    assert step.drift_votes == votes
+    assert np.count_nonzero(step.particle == before.particle) == votes
+
+
+@pytest.mark.parametrize("particles", [5, 7, 12])
+def test_a_third_that_wanders_does_not_hide_a_stage_jump_and_strangers_make_none(particles):
+    rng = np.random.default_rng(particles)
+    found = false = 0
+    for _ in range(100):
+        first, other = rng.uniform(0, 400, (2, particles, 2))
+        later = first + np.array([20, -12]) + rng.normal(0, 1, first.shape)
+        later[: particles // 3] += rng.normal(0, 15, (particles // 3, 2))
+        tables = [table(at[:, 1], at[:, 0]) for at in (first, later, other)]
+        for after in (1, 2):
+            tracker = Tracker()
+            tracker.step(0, tables[0])
+            step = tracker.step(1, tables[after])
+            if after == 2:
+                false += step.drift_votes > 0
+            else:
+                found += step.drift_px == pytest.approx((20, -12), abs=3)
+    assert found >= 95
+    assert false <= 2
 
 
 def test_three_particles_give_no_drift():
