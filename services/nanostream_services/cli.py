@@ -217,12 +217,11 @@ def segment(
         console.print(f"{result.known} sections were in the session already")
     for reason in _once(result.failed):
         sys.stderr.write(f"nanostream: {reason}\n")
-    for warning in result.warned[:_MOST_WARNINGS]:
+    warnings = _once(result.warned)
+    for warning in warnings[:_MOST_WARNINGS]:
         sys.stderr.write(f"nanostream: warning: {printable(warning)}\n")
-    if (more := len(result.warned) - _MOST_WARNINGS) > 0:
-        sys.stderr.write(
-            f"nanostream: warning: {more} more sections; nanostream export lists all\n"
-        )
+    if (more := len(warnings) - _MOST_WARNINGS) > 0:
+        sys.stderr.write(f"nanostream: {more} more warnings; nanostream export lists all\n")
     if result.sections:
         _summary(console, out)
     if like:

@@ -30,6 +30,10 @@ __all__ = [
     "quarantine_app",
 ]
 
+_HOW_SCORED = """Accuracy and Dice are by pixel, precision and recall by particle: particles that
+touch and are found as one are missed, and simulated sets have many that nobody
+could see."""
+
 models_app = typer.Typer(no_args_is_help=True, help="Networks and their cards.")
 quarantine_app = typer.Typer(no_args_is_help=True, help="Sections that were given up.")
 keys_app = typer.Typer(no_args_is_help=True, help="Keys, for more than one machine.")
@@ -125,13 +129,16 @@ def models_show(name: str, as_json: Json = False) -> None:
     add_row(facts, "folder", str(weights.parent))
     console = Console()
     console.print(facts)
-    training = Table(title="Training", show_header=False)
-    for key, value in card.training.items():
-        add_row(training, key.replace("_", " "), _plain(value))
-    if card.training:
-        console.print(training)
     for table in _score_tables(card.scores):
         console.print(table)
+    if card.scores:
+        console.print(_HOW_SCORED)
+    training = Table(title="Training (--json has all)", show_header=False)
+    for key, value in card.training.items():
+        plain = _sets(value) if key == "simulated_sets" else _plain(value)
+        add_row(training, key.replace("_", " "), plain)
+    if card.training:
+        console.print(training)
 
 
 @models_app.command("import")
@@ -210,6 +217,17 @@ def _plain(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_plain, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _sets(sets: list[dict[str, Any]]) -> str:
+    """Simulated sets in short.
+
+    Examples
+    --------
+    >>> _sets([{"folder": "a", "set": "train", "seed": 7}, {"folder": "b", "set": "bare"}])
+    'a (train, seed 7), b (bare, seed ?)'
+    """
+    return ", ".join(f"{s.get('folder')} ({s.get('set')}, seed {s.get('seed', '?')})" for s in sets)
 
 
 def _score(value: Any) -> str:
