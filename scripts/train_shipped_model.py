@@ -37,7 +37,7 @@ MODELS: dict[str, tuple[Architecture, tuple[int, ...], Recipe]] = {
         QUARTER_FEATURES,
         Recipe(steps=60_000, cycles=2, emphasis={"CdSe": 3.0, "Pd": 2.0, "": 0.5}),
     ),
-    "groschner2020": ("unet", PAPER_FEATURES, Recipe(steps=8_000)),
+    "groschner2020": ("unet", PAPER_FEATURES, Recipe(steps=10_000)),
 }
 
 
