@@ -40,10 +40,14 @@ _TRACK_DTYPE = np.dtype(
     ]
 )
 
-# Evidence a drift needs: half of the particles that can agree, and eight of them, or so many, four
-# at least, that chance brings so many pairs together once in 1000 sections; or all of four to
-# seven, as at high magnification (within 6 px that happens about 3 times in 1000).
-_DRIFT_SHARE, _DRIFT_VOTES, _LEAST_DRIFT_VOTES, _DRIFT_CHANCE = 0.5, 8, 4, 1e-3
+# Evidence a drift needs: half of the particles that can agree, and eight; all of them where there
+# are four to seven, as at high magnification. That four pairs agree within 6 px by chance, out of
+# the 25 of five particles and 100 px of reach, happens about 3 times in 1000.
+_DRIFT_SHARE, _DRIFT_VOTES, _LEAST_DRIFT_VOTES = 0.5, 8, 4
+# A stage jump may lose or change some of few particles: half of them, four at least, are enough for
+# a jump where chance seldom brings so many together and no other displacement has half the votes,
+# as in rows and arrays. (Of a small drift the same evidence would make a drift out of wandering.)
+_JUMP_CHANCE, _JUMP_RADII = 2.5e-4, 3.0
 # Bin widths of the vote in px: the first that gives a consensus is the sharpest. 1 px is the
 # accuracy of centroids, 8 px the largest step between sections at which half can still agree.
 _VOTE_BINS_PX = (1.0, 2.0, 4.0, 8.0)
@@ -162,9 +166,9 @@ class Tracker:
 
     1. Drift: all displacements between remembered and present particles are put into a 2-D
        histogram; the common one stands out. It counts only if half of the particles present
-       agree, and at least 8, or all of 4 to 7, or more than chance brings together once in 1000
-       sections; else the drift is taken as zero. Without this step
-       every linker that was tried lost half of its identities at stage jumps.
+       agree and at least 8 (of 4 to 7, all), or, for a stage jump, where neither chance nor
+       another displacement explains it, half and 4; else the drift is taken as zero. Without this
+       step every linker that was tried lost half of its identities at stage jumps.
     2. Gate: candidates lie within a distance of 1.5 times the 99th percentile of the steps linked
        so far (two diameters at the start), and never beyond half the median distance of nearest
        neighbours. It widens in
@@ -459,7 +463,8 @@ def _common_displacement(
     if can_agree < _LEAST_DRIFT_VOTES:
         return nothing
     half = max(math.ceil(_DRIFT_SHARE * can_agree), _LEAST_DRIFT_VOTES)
-    many = max(half, min(can_agree, _DRIFT_VOTES))
+    needed = max(half, min(can_agree, _DRIFT_VOTES))
+    jump = nothing
     of_track, of_found, _ = _pairs(tracks, found, reach_px)
     displacement = _positions(found[of_found]) - _positions(tracks[of_track])
     widest_bin_px = max(_VOTE_BINS_PX[0], _neighbour_distance(found) / 6)
@@ -476,18 +481,30 @@ def _common_displacement(
             peak = displacement[near].mean(axis=0)
         near = np.hypot(*(displacement - peak).T) <= radius_px
         votes = min(np.unique(of_track[near]).size, np.unique(of_found[near]).size)
-        rare = _by_chance(of_track.size, radius_px / reach_px, votes) < _DRIFT_CHANCE
-        if votes >= many or (votes >= half and rare):
+        if votes >= needed:
             return np.median(displacement[near], axis=0), votes
-    return nothing
+        if not jump[1] and votes >= half and _is_jump(displacement, peak, bin_px, votes):
+            jump = np.median(displacement[near], axis=0), votes
+    return jump
 
 
-def _by_chance(pairs: int, radius: float, votes: int) -> float:
-    """How often so many of the pairs of unrelated particles agree, for a radius in reaches.
-
-    Poisson statistics of displacements that fill the reach evenly, at four places a window.
-    """
-    return float(4.0 / radius**2 * gammainc(votes, pairs * radius**2))
+def _is_jump(
+    displacement: NDArray[np.float64], peak: NDArray[np.float64], bin_px: float, votes: int
+) -> bool:
+    """Whether a few votes cannot be anything but a stage jump."""
+    radius_px = 1.5 * bin_px
+    others = displacement[np.hypot(*(displacement - peak).T) > _JUMP_RADII * radius_px]
+    if np.hypot(*peak) <= _JUMP_RADII * radius_px or not others.size:
+        return False
+    second = _highest_peak(others, bin_px, np.abs(others).max())
+    if 2 * np.count_nonzero(np.hypot(*(others - second).T) <= radius_px) > votes:
+        return False
+    # Expected number of windows with so many pairs of unrelated particles (Poisson). Their
+    # displacements fill a disc of the radius that has their mean square; windows that differ by a
+    # pair count as different, votes squared of them to a disc.
+    share = radius_px**2 / (2.0 * np.mean(np.sum(displacement**2, axis=1)))
+    chance = votes**2 / share * gammainc(votes, len(displacement) * share)
+    return bool(chance < _JUMP_CHANCE)
 
 
 def _highest_peak(

@@ -14,6 +14,7 @@ https://arxiv.org/abs/1606.04797
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -42,18 +43,30 @@ _GAP = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained; the defaults are those of the shipped model.
+    """How a network is trained.
 
     Attributes
     ----------
     cycles
         How often the learning rate falls from its greatest to 0, as a cosine; each time takes
-        twice as long as that before.
+        twice as long as that before [1]_.
     emphasis
         Materials, "" for a bare support, whose micrographs are drawn so many times as often after
-        the first cycle: of what it has left weak.
+        the first cycle: of what it has left weak. Of several materials in a micrograph the
+        greatest number counts.
     optimizer
         The one there is, for the record: a training begun with another cannot go on.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer steps than the cycles need, or an emphasis that is not positive or
+        without a second cycle.
+
+    References
+    ----------
+    .. [1] I. Loshchilov and F. Hutter, "SGDR: Stochastic gradient descent with warm restarts",
+       ICLR (2017), https://arxiv.org/abs/1608.03983.
     """
 
     steps: int = 6000
@@ -68,10 +81,18 @@ class Recipe:
     optimizer: str = field(default="muon", init=False)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.cycles < 1 or self.steps < (1 << self.cycles) - 1:
+            msg = f"{self.steps} steps, {self.cycles} cycles: 1 or more, with a step in each"
+            raise ValueError(msg)
+        if self.emphasis and (self.cycles < 2 or min(self.emphasis.values()) <= 0):
+            msg = f"emphasis {dict(self.emphasis)}: positive numbers, and for a second cycle"
+            raise ValueError(msg)
+
     @property
     def first_cycle(self) -> int:
         """Steps of the first cycle."""
-        return round(self.steps / ((1 << self.cycles) - 1))
+        return math.ceil(self.steps / ((1 << self.cycles) - 1))
 
 
 @dataclass(frozen=True)
@@ -241,7 +262,16 @@ def fit(
     -------
     list of float
         Loss of each step of this run.
+
+    Raises
+    ------
+    ValueError
+        If the recipe's emphasis is on a material that no micrograph has.
     """
+    there = {part for name in examples.materials for part in name.split("+")}
+    if absent := set(recipe.emphasis) - there:
+        msg = f"emphasis on {', '.join(sorted(absent))}: there is {', '.join(sorted(there))}"
+        raise ValueError(msg)
     optimizer = Muon(
         keras.optimizers.schedules.CosineDecayRestarts(recipe.learning_rate, recipe.first_cycle),
         weight_decay=recipe.weight_decay,

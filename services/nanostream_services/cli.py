@@ -221,7 +221,7 @@ def segment(
     for warning in warnings[:_MOST_WARNINGS]:
         sys.stderr.write(f"nanostream: warning: {printable(warning)}\n")
     if (more := len(warnings) - _MOST_WARNINGS) > 0:
-        sys.stderr.write(f"nanostream: {more} more warnings; nanostream export lists all\n")
+        sys.stderr.write(f"nanostream: {more} more; those of sections are in nanostream export\n")
     if result.sections:
         _summary(console, out)
     if like:
@@ -559,20 +559,21 @@ def _idle_for(seconds: float) -> Callable[[Snapshot, Mapping[str, int]], bool]:
 
 
 def _once(reasons: Sequence[str]) -> list[str]:
-    """Each reason once, however many sections have it.
+    """What sections of one file have in common, once.
 
     Examples
     --------
-    >>> _once(["a.mrc#0: no", "b.mrc: cut off", "a.mrc#1: no", "a.mrc#2: no"])
-    ['a.mrc#0 and 2 more: no', 'b.mrc: cut off']
+    >>> _once(["a.mrc#0: no", "b.mrc: cut off", "c.mrc: cut off", "a.mrc#1: no", "disk full"])
+    ['a.mrc#0 and 1 more: no', 'b.mrc: cut off', 'c.mrc: cut off', 'disk full']
     """
-    whose: dict[str, list[str]] = {}
+    alike: dict[tuple[str, str], list[str]] = {}
     for reason in reasons:
         name, _, why = reason.partition(": ")
-        whose.setdefault(why, []).append(name)
+        file, section, _ = name.rpartition("#")
+        alike.setdefault((file, why) if section else (reason, ""), []).append(reason)
     return [
-        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {why}"
-        for why, names in whose.items()
+        first if not others else first.replace(": ", f" and {len(others)} more: ", 1)
+        for first, *others in alike.values()
     ]
 
 

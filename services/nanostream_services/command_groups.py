@@ -206,11 +206,11 @@ def _plain(value: Any) -> str:
     >>> _plain({"steps": 4400, "crop_px": 288}), _plain([4, 8]), _plain(0.87654)
     ('steps 4400, crop px 288', '4, 8', '0.8765')
     >>> _plain({"mine/image_00.png": "5c1d", "emphasis": {"CdSe": 3.0, "": 0.5}, "history": {}})
-    'mine/image_00.png 5c1d, emphasis CdSe 3, none 0.5'
+    'mine/image_00.png 5c1d, emphasis CdSe 3, bare support 0.5'
     """
     if isinstance(value, dict):
         return ", ".join(
-            f"{(key if '.' in key else key.replace('_', ' ')) or 'none'} {_plain(held)}"
+            f"{(key if '.' in key else key.replace('_', ' ')) or 'bare support'} {_plain(held)}"
             for key, held in value.items()
             if held not in ({}, [], ())
         )

@@ -94,9 +94,9 @@ def segment_files(
                 )
         except (MicrographError, ValueError) as error:
             failed.append(str(error))
+    card, _ = find_model(config.worker.model)
     if not sections:  # nothing that a session would be for
         return SegmentedFiles(0, 0, 0, tuple(failed))
-    card, _ = find_model(config.worker.model)
     threshold = config.worker.threshold or card.threshold
     before = like.sections if like is not None else None
     stored = known = same = 0

@@ -88,3 +88,15 @@ def test_what_is_missing_or_too_much_is_wrong_use(shipped):
     assert "only --name goes with a folder" in str(folder.exception)
     taken = ask("import", shipped)
     assert isinstance(taken.exception, ModelError)
+
+
+def test_weights_that_are_not_there_are_said_before_options_that_are(tmp_path):
+    result = ask("import", tmp_path / "unet.h5", "--name", "mine")
+    assert isinstance(result.exception, ConfigError)
+    assert str(result.exception) == f"{tmp_path / 'unet.h5'}: no such file"
+
+
+def test_scores_come_before_the_provenance_with_names_of_files_as_they_are():
+    shown = ask("show", "default").output
+    assert 0 < shown.index("calibration") < shown.index("by pixel") < shown.index("simulated sets")
+    assert "bare-test (bare-test, seed 2027)" in " ".join(shown.replace("│", " ").split())

@@ -19,6 +19,7 @@ from nanostream.segmentation.domain import describe, fit_reference
 from nanostream.segmentation.models import find_model, import_folder, import_model
 from nanostream.transport import messages
 from nanostream_services import offline
+from nanostream_services.cli import _once
 from nanostream_services.loop import Stop
 from nanostream_services.offline import segment_files
 
@@ -329,3 +330,13 @@ def test_files_that_cannot_be_read_leave_no_session(tmp_path, segment):
     found = segment(tmp_path / "notes.mrc")
     assert (found.sections, len(found.failed)) == (0, 1)
     assert not (tmp_path / "session").exists()
+
+
+def test_what_sections_of_a_file_share_is_said_once_and_every_file_is_named():
+    many = [f"gold.mrc#{z}: another model" for z in range(1000)]
+    assert _once([*many, "a.mrc: cut off", r"C:\b.mrc: cut off", "disk full"]) == [
+        "gold.mrc#0 and 999 more: another model",
+        "a.mrc: cut off",
+        r"C:\b.mrc: cut off",
+        "disk full",
+    ]

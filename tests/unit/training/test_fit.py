@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,7 +74,27 @@ def test_a_second_cycle_takes_twice_the_first_and_begins_again_with_great_steps(
 
     assert recipe.first_cycle == 10
     assert moved[9] < 0.1 * max(moved[:5])
+    assert moved[19] > 0.1 * max(moved[10:20])  # not at its end yet
     assert moved[29] < 0.1 * max(moved[10:20])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"cycles": 0},
+        {"cycles": 5},
+        {"emphasis": {"Au": 2.0}},
+        {"cycles": 2, "emphasis": {"Au": 0.0}},
+    ],
+)
+def test_what_cannot_be_trained_by_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"cycles|positive"):
+        replace(RECIPE, **wrong)
+
+
+def test_an_emphasis_on_what_is_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match="emphasis on Cu: there is Au"):
+        fit.fit(build_unet((4,)), discs(), replace(RECIPE, cycles=2, emphasis={"Cu": 2.0}))
 
 
 def test_after_the_first_cycle_what_it_left_weak_is_drawn_more_often() -> None:
