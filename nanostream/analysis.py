@@ -62,6 +62,8 @@ class Analyzer:
         card, weights = model or find_model(settings.model)
         self.card: ModelCard = card
         self.threshold = settings.threshold or card.threshold
+        # Goes with the card's threshold: who lowers that wants to see what is faint.
+        self._peak = 0.0 if settings.threshold else card.peak
         self._network = load_network(
             card, weights, device=settings.device, mixed=settings.precision == "mixed"
         )
@@ -104,7 +106,12 @@ class Analyzer:
             seen = self._predict(image)
             probability = to_shape(seen, shape)
         with _timed(timings, "label_s"):
-            labels = label_mask(probability, self.threshold, min_area_px=self.settings.min_area_px)
+            labels = label_mask(
+                probability,
+                self.threshold,
+                min_area_px=self.settings.min_area_px,
+                peak=self._peak,
+            )
         with _timed(timings, "measure_s"):
             particles = measure_particles(
                 labels,

@@ -18,6 +18,7 @@ def label_mask(
     threshold: float,
     *,
     min_area_px: int,
+    peak: float = 0.0,
     fill_holes_below_px: int | None = None,
 ) -> NDArray[np.int32]:
     """Label mask of the connected regions whose probability is above a threshold.
@@ -31,6 +32,9 @@ def label_mask(
         made in the type of `probability`: 0.7 in float32 is not above 0.7.
     min_area_px : int
         Regions of fewer pixels, holes already filled, are removed.
+    peak : float
+        Regions whose greatest probability is not above it are removed: outlines follow the
+        threshold, but what the network is nowhere sure of is no particle (hysteresis, [2]_).
     fill_holes_below_px : int, optional
         Holes of fewer pixels become particle; 0 leaves every hole. The default is `min_area_px`:
         what would be too small to count as a particle is too small to count as a hole.
@@ -61,6 +65,8 @@ def label_mask(
     ----------
     .. [1] A. Rosenfeld, "Connectivity in digital pictures", J. ACM 17 (1970) 146,
        doi:10.1145/321556.321570.
+    .. [2] J. Canny, "A computational approach to edge detection", IEEE Trans. Pattern Anal.
+       Mach. Intell. 8 (1986) 679, doi:10.1109/TPAMI.1986.4767851.
     """
     if probability.ndim != 2 or probability.size == 0 or probability.dtype.kind != "f":
         msg = (
@@ -77,8 +83,15 @@ def label_mask(
     if hole_limit_px > 1:
         _fill_small_holes(framed, hole_limit_px)
     mask = np.ascontiguousarray(inside)
-    _, labels = cv2.connectedComponents(mask, connectivity=8, ltype=cv2.CV_32S)
-    return _renumbered(np.asarray(labels, np.int32), mask, min_area_px)
+    _, found = cv2.connectedComponents(mask, connectivity=8, ltype=cv2.CV_32S)
+    labels: NDArray[np.int32] = np.asarray(found, np.int32)
+    if peak > threshold:
+        sure = np.zeros(int(labels.max()) + 1, np.uint8)
+        sure[labels[probability > peak]] = 1
+        sure[0] = 0
+        mask &= sure[labels]
+        labels *= mask
+    return _renumbered(labels, mask, min_area_px)
 
 
 def _fill_small_holes(framed: NDArray[np.uint8], limit_px: int) -> None:

@@ -75,6 +75,8 @@ class ModelCard(Struct, frozen=True):
         For ``dataset-max``: the fixed value; None for the session's running maximum.
     threshold : float
         Probability, calibrated if there is a calibration, above which a pixel is particle.
+    peak : float
+        Probability that a particle has somewhere; 0 if it need not.
     calibration : tuple of float or None
         Scale and shift of the logits: the network's probability is ``sigmoid(scale * logit +
         shift)``. See `nanostream.training.calibration.fit_calibration`.
@@ -95,6 +97,7 @@ class ModelCard(Struct, frozen=True):
     weights_sha256: str
     weights: str = "weights.weights.h5"
     architecture: Architecture = "unet"
+    peak: float = 0.0
     normalization_maximum: float | None = None
     calibration: tuple[float, float] | None = None
     pixel_size_nm: tuple[float, float] | None = None
@@ -109,6 +112,9 @@ class ModelCard(Struct, frozen=True):
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
             msg = f"threshold {self.threshold}: a probability between 0 and 1 is needed"
+            raise ValueError(msg)
+        if not 0 <= self.peak < 1:
+            msg = f"peak {self.peak}: a probability below 1 is needed, or 0"
             raise ValueError(msg)
         if self.calibration is not None:
             scale, shift = self.calibration

@@ -332,6 +332,28 @@ def _settle_batch_norm(model: keras.Model, examples: Examples, recipe: Recipe) -
         layer.momentum = momentum
 
 
+def choose_peak(peaks: NDArray[np.floating], gains: NDArray[np.integer], threshold: float) -> float:
+    """Probability that a region must have somewhere, so that most pixels are right without others.
+
+    Parameters
+    ----------
+    peaks
+        (N,) greatest probability in each region above the threshold.
+    gains
+        (N,) how many more pixels are right without the region: its wrong ones less its right ones.
+    threshold
+        Of the regions.
+
+    Returns
+    -------
+    float
+        In steps of 0.01, the lowest of the best; 0 if nothing is gained.
+    """
+    limits = np.round(np.arange(round(100 * threshold) + 1, 100) / 100, 2)
+    gained = np.array([gains[peaks <= limit].sum() for limit in limits])
+    return float(limits[gained.argmax()]) if gained.size and gained.max() > 0 else 0.0
+
+
 def choose_threshold(probabilities: NDArray[np.float32], labels: NDArray[np.bool_]) -> float:
     """Threshold above which most pixels are taken for what they are, in steps of 0.01.
 

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from nanostream.analysis import Analyzer, versions
 from nanostream.config import Worker
@@ -83,6 +84,9 @@ _TUNING_RATE = 3e-4
 
 # A card with more hashes than this would be longer than its weights are worth.
 _MOST_LISTED = 60
+
+# Micrographs that say what is usual: fewer say nothing about it.
+_ENOUGH = 20
 
 # Nine in ten held-out micrographs give no warning of being unsure; of simulated ones the tenth is
 # so faint that a warning is right.
@@ -387,6 +391,7 @@ def _finish(plan: Plan, model: keras.Model, facts: _Facts) -> ModelCard:
         normalization=facts.normalization,
         normalization_maximum=facts.normalization_maximum,
         threshold=base.threshold if base else 0.5,
+        peak=base.peak if base else 0.0,
         weights=_WEIGHTS,
         weights_sha256=_sha256(weights),
         pixel_size_nm=_range_nm(facts) or (base.pixel_size_nm if base else None),
@@ -413,10 +418,10 @@ def _finish(plan: Plan, model: keras.Model, facts: _Facts) -> ModelCard:
 
 
 def _settled(card: ModelCard, weights: Path, plan: Plan, *, by_accuracy: bool) -> ModelCard:
-    """The card with calibration, threshold and domain.
+    """The card with calibration, threshold, peak and domain.
 
-    Calibration and threshold are chosen on what was held out (the paper's threshold on what was
-    trained on), the domain is that of the training micrographs.
+    Calibration, threshold and peak are chosen on what was held out (the paper's threshold on what
+    was trained on), the domain is that of the training micrographs.
     """
     from nanostream.training.fit import choose_threshold
     from nanostream.training.paper import choose_threshold_for_accuracy
@@ -434,6 +439,10 @@ def _settled(card: ModelCard, weights: Path, plan: Plan, *, by_accuracy: bool) -
         found, truths, _ = _predicted(analyzer, plan.training, pixel_nm)
     choose = choose_threshold_for_accuracy if by_accuracy else choose_threshold
     threshold = choose(np.concatenate(found), np.concatenate(truths))
+    card = msgspec.structs.replace(card, threshold=threshold)
+    if len(unsure) >= _ENOUGH and not by_accuracy:
+        anything = Base(msgspec.structs.replace(card, peak=0.0), weights)
+        card = msgspec.structs.replace(card, peak=_peak(anything, plan))
     looks = [
         describe(analyzer.scaled(frame)[0])
         for source in plan.training
@@ -442,7 +451,23 @@ def _settled(card: ModelCard, weights: Path, plan: Plan, *, by_accuracy: bool) -
     domain = None
     with suppress(ValueError):  # fewer than 20 micrographs say nothing about what is usual
         domain = fit_reference(np.array(looks), np.array(unsure), sure_part=_SURE_PART)
-    return msgspec.structs.replace(card, threshold=threshold, domain=domain)
+    return msgspec.structs.replace(card, domain=domain)
+
+
+def _peak(model: Base, plan: Plan) -> float:
+    """Peak of the particles that were rightly found in what was held out."""
+    from nanostream.training.fit import choose_peak
+
+    analyzer = Analyzer(Worker(), model=(model.card, model.weights))
+    peaks: list[float] = []
+    gains: list[int] = []
+    for source in plan.held_out:
+        for frame, truth, _ in read_frames(source, pixel_size_nm=plan.pixel_size_nm):
+            seen = analyzer(frame)
+            regions = range(1, int(seen.labels.max()) + 1)
+            peaks.extend(ndimage.maximum(seen.probability, seen.labels, regions))
+            gains.extend(ndimage.sum_labels(np.where(truth > 0, -1, 1), seen.labels, regions))
+    return choose_peak(np.array(peaks), np.array(gains), model.card.threshold)
 
 
 def _predicted(

@@ -117,3 +117,13 @@ def test_strided_probabilities_are_read():
 def test_other_arrays_are_refused(wrong):
     with pytest.raises(ValueError, match="2-D array of floating numbers"):
         label_mask(wrong, 0.5, min_area_px=1)
+
+
+def test_a_region_that_is_nowhere_sure_is_no_particle_and_the_others_keep_their_outline():
+    probability = np.array([[0.6, 0.6, 0.1, 0.6, 0.95, 0.6], [0.1, 0.1, 0.1, 0.1, 0.1, 0.6]])
+    both = label_mask(probability, 0.5, min_area_px=1)
+    sure = label_mask(probability, 0.5, min_area_px=1, peak=0.9)
+    assert both.max() == 2
+    assert sure.tolist() == [[0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 0, 1]]
+    assert label_mask(probability, 0.5, min_area_px=1, peak=0.4).tolist() == both.tolist()
+    assert not label_mask(probability, 0.5, min_area_px=1, peak=0.95).any()

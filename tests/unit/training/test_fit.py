@@ -180,3 +180,12 @@ def test_of_equally_good_thresholds_the_middle_one_is_taken() -> None:
     probabilities = np.array([[[0.9, 0.1]]], np.float32)
 
     assert fit.choose_threshold(probabilities, labels) == pytest.approx(0.5)
+
+
+def test_the_peak_leaves_out_what_is_wrong_more_often_than_right() -> None:
+    peaks = np.array([0.55, 0.62, 0.7, 0.8, 0.99])
+    gains = np.array([30, -10, 25, -90, -400])  # without the first three 45 more pixels are right
+
+    assert fit.choose_peak(peaks, gains, 0.5) == 0.7
+    assert fit.choose_peak(peaks, -np.abs(gains), 0.5) == 0.0
+    assert fit.choose_peak(peaks[:0], gains[:0], 0.5) == 0.0
