@@ -85,13 +85,11 @@ def label_mask(
     mask = np.ascontiguousarray(inside)
     _, found = cv2.connectedComponents(mask, connectivity=8, ltype=cv2.CV_32S)
     labels: NDArray[np.int32] = np.asarray(found, np.int32)
+    wanted = np.ones(int(labels.max()) + 1, np.bool_)
     if peak > threshold:
-        sure = np.zeros(int(labels.max()) + 1, np.uint8)
-        sure[labels[probability > peak]] = 1
-        sure[0] = 0
-        mask &= sure[labels]
-        labels *= mask
-    return _renumbered(labels, mask, min_area_px)
+        wanted[:] = False
+        wanted[labels[probability > peak]] = True
+    return _renumbered(labels, mask, min_area_px, wanted)
 
 
 def _fill_small_holes(framed: NDArray[np.uint8], limit_px: int) -> None:
@@ -133,9 +131,12 @@ def _holes(pixels: NDArray[np.int64], width: int) -> NDArray[np.int64]:
 
 
 def _renumbered(
-    labels: NDArray[np.int32], mask: NDArray[np.uint8], min_area_px: int
+    labels: NDArray[np.int32],
+    mask: NDArray[np.uint8],
+    min_area_px: int,
+    wanted: NDArray[np.bool_],
 ) -> NDArray[np.int32]:
-    """Labels without the small regions, 1..n in raster order of the first pixel."""
+    """Labels without small and unwanted regions, 1..n in raster order of the first pixel."""
     flat = labels.reshape(-1)
     # Runs of equal label within a row. Two regions never touch, so the mask, a quarter of the
     # bytes, has the same runs.
@@ -149,7 +150,7 @@ def _renumbered(
     # The first run of each label: of repeated indices NumPy keeps the last assignment.
     first = np.empty(area_px.size, np.int64)
     first[of_run[::-1]] = np.arange(of_run.size - 1, -1, -1)
-    kept = np.flatnonzero(area_px >= min_area_px)
+    kept = np.flatnonzero(wanted & (area_px >= min_area_px))
     kept = kept[kept != 0]
     # OpenCV numbers by 2x2 blocks and, with several threads, by stripes: not in raster order.
     kept = kept[np.argsort(first[kept])]
