@@ -62,8 +62,8 @@ class Analyzer:
         card, weights = model or find_model(settings.model)
         self.card: ModelCard = card
         self.threshold = settings.threshold or card.threshold
-        # Goes with the card's threshold: who lowers that wants to see what is faint.
-        self._peak = 0.0 if settings.threshold else card.peak
+        # Who lowers the threshold wants to see what is faint.
+        self._peak = card.peak if self.threshold >= card.threshold else 0.0
         self._network = load_network(
             card, weights, device=settings.device, mixed=settings.precision == "mixed"
         )

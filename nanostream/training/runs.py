@@ -32,6 +32,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.special import expit, logit
 
 from nanostream.analysis import Analyzer, versions
 from nanostream.config import Worker
@@ -439,10 +440,14 @@ def _settled(card: ModelCard, weights: Path, plan: Plan, *, by_accuracy: bool) -
         found, truths, _ = _predicted(analyzer, plan.training, pixel_nm)
     choose = choose_threshold_for_accuracy if by_accuracy else choose_threshold
     threshold = choose(np.concatenate(found), np.concatenate(truths))
-    card = msgspec.structs.replace(card, threshold=threshold)
-    if len(unsure) >= _ENOUGH and not by_accuracy:
-        anything = Base(msgspec.structs.replace(card, peak=0.0), weights)
-        card = msgspec.structs.replace(card, peak=_peak(anything, plan))
+    card = msgspec.structs.replace(card, threshold=threshold, peak=0.0)
+    if by_accuracy:
+        peak = 0.0
+    elif len(unsure) >= _ENOUGH:
+        peak = _peak(Base(card, weights), plan)
+    else:
+        peak = _carried_peak(plan.base.card, card) if plan.base else 0.0
+    card = msgspec.structs.replace(card, peak=peak)
     looks = [
         describe(analyzer.scaled(frame)[0])
         for source in plan.training
@@ -452,6 +457,17 @@ def _settled(card: ModelCard, weights: Path, plan: Plan, *, by_accuracy: bool) -
     with suppress(ValueError):  # fewer than 20 micrographs say nothing about what is usual
         domain = fit_reference(np.array(looks), np.array(unsure), sure_part=_SURE_PART)
     return msgspec.structs.replace(card, domain=domain)
+
+
+def _carried_peak(base: ModelCard, card: ModelCard) -> float:
+    """The base's peak, for which too little was held out to choose one, by a new calibration."""
+    if not base.peak:
+        return 0.0
+    scale, shift = base.calibration or (1.0, 0.0)
+    uncalibrated = (float(logit(base.peak)) - shift) / scale
+    scale, shift = card.calibration or (1.0, 0.0)
+    peak = round(float(expit(scale * uncalibrated + shift)), 3)
+    return peak if card.threshold < peak < 1 else 0.0
 
 
 def _peak(model: Base, plan: Plan) -> float:

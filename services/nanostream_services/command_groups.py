@@ -106,8 +106,9 @@ def models_show(name: str, as_json: Json = False) -> None:
         maximum = card.normalization_maximum
         scaling += f", of {maximum:g}" if maximum else ", of the session so far"
     add_row(facts, "normalization", scaling)
-    peak = f"; {card.peak:g} somewhere in each particle" if card.peak else ""
-    add_row(facts, "threshold", f"{card.threshold:g}{peak}")
+    add_row(facts, "threshold", f"{card.threshold:g}")
+    if card.peak:
+        add_row(facts, "peak", f"{card.peak:g}, which every particle has somewhere")
     add_row(
         facts,
         "calibration",

@@ -104,6 +104,23 @@ def brought(tmp_path, monkeypatch):
     return bring
 
 
+def test_regions_below_the_cards_peak_are_left_out_unless_a_lower_threshold_is_given(
+    micrograph, brought
+):
+    pixels, _ = micrograph
+
+    def labels(peak, threshold=None):
+        model = brought(f"peak-{peak}", peak=peak) if threshold is None else f"peak-{peak}"
+        return ns.segment(pixels, model=model, threshold=threshold).labels
+
+    every, sure = labels(0.0), labels(0.999)
+    assert 0 < sure.max() < every.max()
+    assert np.array_equal(sure > 0, (sure > 0) & (every > 0))
+    own = find_model("default")[0].threshold
+    assert np.array_equal(labels(0.999, own), sure)
+    assert labels(0.999, 0.9 * own).max() == labels(0.0, 0.9 * own).max()
+
+
 @pytest.mark.parametrize("zoom", [2.0, 0.5], ids=["too small pixels", "too large pixels"])
 def test_a_micrograph_outside_of_the_models_pixel_sizes_gives_the_same_particles(
     micrograph, brought, zoom
@@ -127,6 +144,7 @@ def test_a_micrograph_outside_of_the_models_pixel_sizes_gives_the_same_particles
     apart_nm = cdist(one[["x_nm", "y_nm"]], another[["x_nm", "y_nm"]])
     same = apart_nm.min(1) < 0.1
     assert same.sum() >= 3
+    assert len(one) == len(another)
     diameters = another["diameter_nm"].to_numpy()[apart_nm.argmin(1)]
     np.testing.assert_allclose(one["diameter_nm"][same], diameters[same], rtol=0.05)
     # Without the range the network sees particles of another size, which it knows, too, but not as

@@ -4,11 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
+from scipy import ndimage
 
 pytest.importorskip("tensorflow", reason="the extra [worker] is not installed")
 
+from nanostream.acquisition.simulator import demo_movie
 from nanostream.analysis import Analyzer
 from nanostream.config import Worker
 from nanostream.errors import DataSetError
@@ -19,7 +22,14 @@ from nanostream.segmentation.weights import read_weights
 from nanostream.training import fit
 from nanostream.training.examples import find_sources, read_examples, read_frames
 from nanostream.training.paper import PaperRecipe
-from nanostream.training.runs import Base, Plan, default_recipe, train_model
+from nanostream.training.runs import (
+    Base,
+    Plan,
+    _carried_peak,
+    _peak,
+    default_recipe,
+    train_model,
+)
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -194,3 +204,39 @@ def test_a_card_says_how_sure_and_how_usual_micrographs_are(plan: Plan, tmp_path
 
 def as_frame(pixels: np.ndarray) -> Frame:
     return Frame(section=SectionId("disc.npy", 0), pixels=pixels, pixel_size_nm=None)
+
+
+def test_the_peak_is_above_what_was_wrongly_found_and_below_what_was_rightly(
+    plan: Plan, tmp_path: Path
+) -> None:
+    card, weights = find_model("default")
+    anything = Base(msgspec.structs.replace(card, peak=0.0), weights)
+    pixels, _ = next(demo_movie(1, shape=(640, 640), seed=11))
+    found = Analyzer(Worker(), model=(anything.card, weights))(Frame(SectionId("a", 0), pixels))
+    regions = range(1, int(found.labels.max()) + 1)
+    peaks = np.array(ndimage.maximum(found.probability, found.labels, regions))
+    least, *others = np.argsort(peaks)
+    (tmp_path / "demo").mkdir()
+    np.save(tmp_path / "demo" / "a.npy", pixels)
+    truth = np.isin(found.labels, np.array(others) + 1).astype(np.uint8)
+    (tmp_path / "demo" / "a_label.png").write_bytes(cv2.imencode(".png", truth)[1].tobytes())
+
+    held_out = find_sources([tmp_path / "demo"]).sources
+    chosen = _peak(anything, replace(plan, held_out=held_out))
+
+    assert peaks[least] <= chosen <= peaks[least] + 0.01 < peaks[others].min()
+
+
+@pytest.mark.parametrize(
+    ("calibration", "threshold", "peak"),
+    [((0.8, 0.4), 0.5, 0.87), ((1.6, 0.8), 0.5, 0.978), (None, 0.5, 0.867), ((0.8, 0.4), 0.9, 0.0)],
+)
+def test_a_fine_tuned_models_peak_is_its_bases_by_its_own_calibration(
+    calibration: tuple[float, float] | None, threshold: float, peak: float
+) -> None:
+    card, _ = find_model("default")
+    base = msgspec.structs.replace(card, calibration=(0.8, 0.4), peak=0.87)
+    tuned = msgspec.structs.replace(card, calibration=calibration, threshold=threshold)
+
+    assert _carried_peak(base, tuned) == pytest.approx(peak, abs=2e-3)
+    assert _carried_peak(msgspec.structs.replace(base, peak=0.0), tuned) == 0.0
