@@ -563,15 +563,15 @@ def test_no_header_of_a_known_file_is_read_by_a_look_or_by_a_new_agent(
 def test_workers_are_answered_during_a_long_first_look(desk, tmp_path, monkeypatch):
     monkeypatch.setattr(agent_module, "_READ_S", 1e-9)  # as if each header took long
     (tmp_path / "microscope").mkdir()
-    for number in range(20):
-        write(tmp_path / "microscope" / f"{number:02}.mrc")
+    for number in range(100):
+        write(tmp_path / "microscope" / f"{number:03}.mrc")
     desk = desk()
     desk.worker.send(m.Beat(slots=3))
     desk.until(lambda: desk.was_said("worker-1 is here"), "the worker")
-    assert desk.ledger.seen < 20
+    assert desk.ledger.seen < 100
     desk.until(lambda: desk.frames, "a frame")
-    desk.work(20)
-    assert sorted(sent(desk)) == [f"{number:02}.mrc#0" for number in range(20)]
+    desk.work(100)
+    assert sorted(sent(desk)) == [f"{number:03}.mrc#0" for number in range(100)]
 
 
 @pytest.mark.parametrize("notices", ["on", "off"])
