@@ -140,10 +140,9 @@ class Worker(Section, frozen=True):
     """How micrographs are segmented.
 
     ``threshold`` overrides the model card's; a lower one sets its ``peak`` aside. Components of the
-    mask
-    below ``min_area_px`` are noise: of a particle of fewer than about 100 px neither size nor shape
-    can be trusted. ``tile_px`` bounds the memory of one step of the network, ``batch`` says how
-    many tiles go to the device at once. ``precision`` "mixed" computes in bfloat16 on a CPU and
+    mask below ``min_area_px`` are noise: of a particle of fewer than about 100 px neither size nor
+    shape can be trusted. ``tile_px`` bounds the memory of one step of the network, ``batch`` says
+    how many tiles go to the device at once. ``precision`` "mixed" computes in bfloat16 on a CPU and
     float16 on a GPU.
     """
 

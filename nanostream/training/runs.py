@@ -441,13 +441,12 @@ def _settled(card: ModelCard, weights: Path, plan: Plan, *, by_accuracy: bool) -
     choose = choose_threshold_for_accuracy if by_accuracy else choose_threshold
     threshold = choose(np.concatenate(found), np.concatenate(truths))
     card = msgspec.structs.replace(card, threshold=threshold, peak=0.0)
-    if by_accuracy:
-        peak = 0.0
-    elif len(unsure) >= _ENOUGH:
-        peak = _peak(Base(card, weights), plan)
-    else:
-        peak = _carried_peak(plan.base.card, card) if plan.base else 0.0
-    card = msgspec.structs.replace(card, peak=peak)
+    if not by_accuracy:
+        if len(unsure) >= _ENOUGH:
+            peak = _peak(Base(card, weights), plan)
+        else:
+            peak = _carried_peak(plan.base.card, card) if plan.base else 0.0
+        card = msgspec.structs.replace(card, peak=peak)
     looks = [
         describe(analyzer.scaled(frame)[0])
         for source in plan.training

@@ -121,9 +121,14 @@ def test_regions_below_the_cards_peak_are_left_out_unless_a_lower_threshold_is_g
     assert labels(0.999, 0.9 * own).max() == labels(0.0, 0.9 * own).max()
 
 
-@pytest.mark.parametrize("zoom", [2.0, 0.5], ids=["too small pixels", "too large pixels"])
+# Pixels twice as large hold less: what is faint is not seen alike, and the network knows them, too.
+@pytest.mark.parametrize(
+    ("zoom", "others", "part"),
+    [(2.0, 1, 0.7), (0.5, 2, 0.9)],
+    ids=["too small pixels", "too large pixels"],
+)
 def test_a_micrograph_outside_of_the_models_pixel_sizes_gives_the_same_particles(
-    micrograph, brought, zoom
+    micrograph, brought, zoom, others, part
 ):
     """The same scene at half, or twice, the only pixel size that the model knows."""
     pixels, _ = micrograph
@@ -139,21 +144,21 @@ def test_a_micrograph_outside_of_the_models_pixel_sizes_gives_the_same_particles
     )
     both = np.count_nonzero(back & (expected.labels > 0))
     assert 2 * both / (np.count_nonzero(back) + np.count_nonzero(expected.labels)) > 0.87
-    # But for those that touch, or are hardly seen: where one ends is not the same to a pixel.
-    one, another = found.particles, expected.particles
+    # Below 2 nm there are only parts of particles that the edge cuts.
+    one, another = (s.particles.query("diameter_nm > 2") for s in (found, expected))
     apart_nm = cdist(one[["x_nm", "y_nm"]], another[["x_nm", "y_nm"]])
     same = apart_nm.min(1) < 0.1
-    assert same.sum() >= 3
-    assert len(one) == len(another)
+    assert len(one) == len(another) >= 3
+    # But for those that touch: where one ends is not the same to a pixel.
+    assert same.sum() >= len(one) - others
     diameters = another["diameter_nm"].to_numpy()[apart_nm.argmin(1)]
     np.testing.assert_allclose(one["diameter_nm"][same], diameters[same], rtol=0.05)
-    # Without the range the network sees particles of another size, which it knows, too, but not as
-    # well.
+    # Without the range the network sees particles of another size than it was trained on.
     blind = ns.segment(other, model=brought("blind", pixel_size_nm=None))
     small = cv2.resize(blind.probability, pixels.shape[::-1], interpolation=cv2.INTER_AREA)
     seen = cv2.resize(found.probability, pixels.shape[::-1], interpolation=cv2.INTER_AREA)
     miss, error = (np.abs(p - expected.probability).mean() for p in (small, seen))
-    assert error < 0.9 * miss
+    assert error < part * miss
 
 
 def test_a_pixel_size_that_is_absurd_is_warned_of_and_not_resampled(micrograph, brought):
