@@ -15,9 +15,9 @@ https://arxiv.org/abs/1606.04797
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from nanostream.segmentation.normalization import Method, median_filter, normalize
 from nanostream.segmentation.unet import PARTICLE_CLASS
 from nanostream.training.muon import Muon
+from nanostream.training.recipe import Recipe
 
 ZOOM = (0.7, 1.5)
 """Least and greatest magnification by :func:`augment`."""
@@ -41,58 +42,31 @@ GAP_WEIGHT = 3.0
 _GAP = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained.
+class CosineCycles(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """Learning rate of a recipe: a cosine in each cycle.
 
-    Attributes
-    ----------
-    cycles
-        How often the learning rate falls from its greatest to 0, as a cosine; each time takes
-        twice as long as that before [1]_.
-    emphasis
-        Materials, "" for a bare support, whose micrographs are drawn so many times as often after
-        the first cycle: of what it has left weak. Of several materials in a micrograph the
-        greatest number counts.
-    optimizer
-        The one there is, for the record: a training begun with another cannot go on.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer steps than the cycles need, or an emphasis that is not positive or
-        without a second cycle.
-
-    References
-    ----------
-    .. [1] I. Loshchilov and F. Hutter, "SGDR: Stochastic gradient descent with warm restarts",
-       ICLR (2017), https://arxiv.org/abs/1608.03983.
+    (``keras.optimizers.schedules.CosineDecayRestarts`` has cycles of a fixed ratio only.)
     """
 
-    steps: int = 6000
-    batch: int = 4
-    crop_px: int = 384
-    normalization: Method = "standardize"
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-4
-    averaging: float = 0.999
-    cycles: int = 1
-    emphasis: Mapping[str, float] = field(default_factory=dict)
-    optimizer: str = field(default="muon", init=False)
-    seed: int = 0
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
 
-    def __post_init__(self) -> None:
-        if self.cycles < 1 or self.steps < (1 << self.cycles) - 1:
-            msg = f"{self.steps} steps, {self.cycles} cycles: 1 or more, with a step in each"
-            raise ValueError(msg)
-        if self.emphasis and (self.cycles < 2 or min(self.emphasis.values()) <= 0):
-            msg = f"emphasis {dict(self.emphasis)}: positive numbers, and for a second cycle"
-            raise ValueError(msg)
+    def __call__(self, step: Any) -> Any:
+        """Learning rate of a step."""
+        lengths = [cycle.steps for cycle in self.recipe.cycles]
+        starts = np.cumsum([0, *lengths[:-1]])
+        step = keras.ops.cast(step, "float32")
+        cycle = keras.ops.sum(keras.ops.cast(step >= starts[1:].astype(np.float32), "int32"))
+        start, length = (
+            keras.ops.take(keras.ops.convert_to_tensor(values, "float32"), cycle)
+            for values in (starts, lengths)
+        )
+        done = keras.ops.minimum((step - start) / length, 1.0)
+        return 0.5 * self.recipe.learning_rate * (1.0 + keras.ops.cos(math.pi * done))
 
-    @property
-    def first_cycle(self) -> int:
-        """Steps of the first cycle."""
-        return math.ceil(self.steps / ((1 << self.cycles) - 1))
+    def get_config(self) -> dict[str, Any]:
+        """Arguments to make it again."""
+        return {"recipe": self.recipe}
 
 
 @dataclass(frozen=True)
@@ -124,15 +98,20 @@ def augment(
     *,
     crop_px: int,
     normalization: Method,
+    alteration: float = 1.0,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Random view of a micrograph and its label, each (crop_px, crop_px) float32.
 
     Turned, mirrored, magnified 0.7 to 1.5 times; blurred, given more noise, an uneven background
-    and another contrast; scaled as the network expects it.
+    and another contrast; scaled as the network expects it. See `Cycle` for the alteration.
     """
+
+    def chance(part: float) -> bool:
+        return bool(rng.random() < alteration * part)
+
     height, width = image.shape
     angle, zoom = 90.0 * int(rng.integers(4)), 1.0
-    if rng.random() < 0.7:  # the others keep their noise as it was
+    if chance(0.7):  # the others keep their noise as it was
         angle, zoom = rng.uniform(0.0, 360.0), float(np.exp(rng.uniform(*np.log(ZOOM))))
     sides = np.array([width, height])
     reach = 0.5 * np.maximum(0.0, sides - crop_px / zoom)
@@ -151,24 +130,24 @@ def augment(
 
     # By the moments of the whole image: those of a frame are not those of the crop.
     crop: Any = seen(normalize(image, "standardize"))
-    if rng.random() < 0.3:
+    if chance(0.3):
         crop = cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.4, 1.5))
-    if rng.random() < 0.4:
+    if chance(0.4):
         noise: Any = rng.standard_normal(crop.shape, np.float32)
         if rng.random() < 0.5:  # grain of a scintillator
             noise = cv2.GaussianBlur(noise, (0, 0), rng.uniform(0.4, 1.5))
         level = np.float32(rng.uniform(0.1, 1.0))
         noisy = median_filter(crop + level / noise.std() * noise)
         crop = noisy / np.sqrt(1.0 + level**2)
-    if rng.random() < 0.4:
+    if chance(0.4):
         knots = rng.standard_normal((4, 4), np.float32) * np.float32(rng.uniform(0.05, 0.6))
         crop = crop + cv2.resize(knots, (crop_px, crop_px), interpolation=cv2.INTER_CUBIC)
-    if rng.random() < 0.3:  # grey values stretched for display
+    if chance(0.3):  # grey values stretched for display
         low, high = np.percentile(crop, [rng.uniform(0.0, 2.0), rng.uniform(98.0, 100.0)])
         stretched = np.clip((crop - low) / max(high - low, 1e-6), 0.0, 1.0) ** rng.uniform(0.6, 1.6)
         crop = normalize(stretched, "standardize") * crop.std() + crop.mean()
     if normalization == "standardize":
-        if rng.random() < 0.3:
+        if chance(0.3):
             crop = normalize(crop, "standardize")
         crop = crop * rng.uniform(0.85, 1.2) + rng.normal(0.0, 0.15)
     else:
@@ -188,6 +167,7 @@ def draw_batch(
             rng,
             crop_px=recipe.crop_px,
             normalization=recipe.normalization,
+            alteration=recipe.cycle(step).alteration,
         )
         for index in _draw(examples, recipe, step, rng)
     ]
@@ -201,10 +181,11 @@ def _draw(
 ) -> NDArray[np.int64]:
     """Indices of the micrographs of a batch."""
     count = len(examples.images)
-    if step < recipe.first_cycle or not recipe.emphasis:
+    emphasis = recipe.cycle(step).emphasis
+    if not emphasis:
         return rng.integers(count, size=recipe.batch)
     of_scene = [
-        max(recipe.emphasis.get(material, 1.0) for material in name.split("+"))
+        max(emphasis.get(material, 1.0) for material in name.split("+"))
         for name in examples.materials
     ]
     weights = np.array(of_scene)[examples.scene_of]
@@ -269,11 +250,11 @@ def fit(
         If the recipe's emphasis is on a material that no micrograph has.
     """
     there = {part for name in examples.materials for part in name.split("+")}
-    if absent := set(recipe.emphasis) - there:
+    if absent := {part for cycle in recipe.cycles for part in cycle.emphasis} - there:
         msg = f"emphasis on {', '.join(sorted(absent))}: there is {', '.join(sorted(there))}"
         raise ValueError(msg)
     optimizer = Muon(
-        keras.optimizers.schedules.CosineDecayRestarts(recipe.learning_rate, recipe.first_cycle),
+        CosineCycles(recipe),
         weight_decay=recipe.weight_decay,
         use_ema=True,
         ema_momentum=recipe.averaging,

@@ -57,11 +57,11 @@ from nanostream.training.examples import (
     read_tiles,
     set_record,
 )
+from nanostream.training.recipe import Cycle, Recipe
 
 if TYPE_CHECKING:
     import keras
 
-    from nanostream.training.fit import Recipe
     from nanostream.training.paper import PaperRecipe
 
 __all__ = [
@@ -189,15 +189,12 @@ def default_recipe(base: Base | None, *, steps: int | None = None, seed: int = 0
     steps
         Instead of the recipe's own.
     """
-    with _quiet():
-        from nanostream.training.fit import Recipe
-
     if base is None:
         recipe = Recipe(seed=seed)
-        return recipe if steps is None else Recipe(steps=steps, seed=seed)
+        return recipe if steps is None else Recipe((Cycle(steps),), seed=seed)
     steps = steps or _TUNING_STEPS
     return Recipe(
-        steps=steps,
+        (Cycle(steps),),
         learning_rate=_TUNING_RATE,
         averaging=1.0 - 1.0 / max(2.0, 0.2 * steps),
         normalization=base.card.normalization,
@@ -618,7 +615,7 @@ def _same_training(plan: Plan, hashes: dict[str, str]) -> None:
     wanted = {
         "from": plan.base.card.weights_sha256 if plan.base else None,
         "network": None if plan.base else [plan.architecture, list(plan.features)],
-        "recipe": asdict(plan.recipe),
+        "recipe": json.loads(json.dumps(asdict(plan.recipe))),
         "files": hashes,
         # Both decide what is resampled.
         "pixel size": plan.pixel_size_nm,

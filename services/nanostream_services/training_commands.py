@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from nanostream.segmentation.models import ModelCard
     from nanostream.training.evaluation import Evaluation, Scores
     from nanostream.training.examples import Source
-    from nanostream.training.fit import Recipe
     from nanostream.training.paper import PaperRecipe
+    from nanostream.training.recipe import Recipe
 
 __all__ = ["evaluate", "simulate_training", "train"]
 

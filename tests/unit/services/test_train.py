@@ -59,7 +59,7 @@ def test_a_fine_tuned_model_can_be_shown_and_evaluated_at_once(labelled, models,
     assert card["training"]["from"]["weights_sha256"] == before.weights_sha256
     assert len(card["training"]["files"]) == 4
     assert len(card["training"]["held_out_files"]) == 2
-    assert card["training"]["recipe"]["steps"] == 4
+    assert card["training"]["recipe"]["cycles"][0]["steps"] == 4
     assert "nanostream train" in card["command"]
     assert "--from default --steps 4 --pixel-size 0.026 --seed 2" in card["command"]
     assert find_model("mine")[1].read_bytes() != weights.read_bytes()

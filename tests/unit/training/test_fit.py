@@ -13,8 +13,9 @@ import keras
 
 from nanostream.segmentation.unet import build_unet
 from nanostream.training import fit
+from nanostream.training.recipe import Cycle, Recipe
 
-RECIPE = fit.Recipe(steps=25, batch=4, crop_px=64, learning_rate=1e-2, averaging=0.8, seed=1)
+RECIPE = Recipe((Cycle(25),), batch=4, crop_px=64, learning_rate=1e-2, averaging=0.8, seed=1)
 
 
 def discs(count: int = 6, size: int = 96) -> fit.Examples:
@@ -58,8 +59,8 @@ def test_batches_depend_on_seed_and_step_only() -> None:
     assert not np.array_equal(images, other)
 
 
-def test_a_second_cycle_takes_twice_the_first_and_begins_again_with_great_steps() -> None:
-    recipe = replace(RECIPE, steps=30, cycles=2)
+def test_each_cycle_begins_again_with_great_steps() -> None:
+    recipe = replace(RECIPE, cycles=(Cycle(10), Cycle(20), Cycle(5)))
     model = build_unet((4,))
     moved: list[float] = []
     weights = model.trainable_variables[0]
@@ -72,43 +73,72 @@ def test_a_second_cycle_takes_twice_the_first_and_begins_again_with_great_steps(
 
     fit.fit(model, discs(), recipe, on_step=look)
 
-    assert recipe.first_cycle == 10
-    assert moved[9] < 0.1 * max(moved[:5])
-    assert moved[19] > 0.1 * max(moved[10:20])  # not at its end yet
-    assert moved[29] < 0.1 * max(moved[10:20])
+    assert len(moved) == recipe.steps == 35
+    for start, end in ((0, 10), (10, 30), (30, 35)):
+        assert moved[end - 1] < 0.2 * max(moved[start:end])
+    assert moved[19] > 0.1 * max(moved[10:30])  # half-way
+
+
+def test_the_learning_rate_is_that_of_cosines_with_warm_restarts() -> None:
+    ours = fit.CosineCycles(replace(RECIPE, cycles=(Cycle(10), Cycle(20))))
+    kept = keras.optimizers.schedules.CosineDecayRestarts(RECIPE.learning_rate, 10)
+
+    for step in range(30):
+        assert float(ours(step)) == pytest.approx(float(kept(step)), rel=1e-4, abs=1e-8)
+    assert float(ours(30)) == pytest.approx(0.0, abs=1e-8)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"cycles": 0},
-        {"cycles": 5},
-        {"emphasis": {"Au": 2.0}},
-        {"cycles": 2, "emphasis": {"Au": 0.0}},
+        {"steps": 0},
+        {"steps": 5, "alteration": 1.5},
+        {"steps": 5, "alteration": -0.1},
+        {"steps": 5, "emphasis": {"Au": 0.0}},
     ],
 )
 def test_what_cannot_be_trained_by_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"cycles|positive"):
-        replace(RECIPE, **wrong)
+    with pytest.raises(ValueError, match=r"1 or more|positive"):
+        Cycle(**wrong)
 
 
 def test_an_emphasis_on_what_is_not_there_is_refused() -> None:
     with pytest.raises(ValueError, match="emphasis on Cu: there is Au"):
-        fit.fit(build_unet((4,)), discs(), replace(RECIPE, cycles=2, emphasis={"Cu": 2.0}))
+        fit.fit(build_unet((4,)), discs(), replace(RECIPE, cycles=(Cycle(9, {"Cu": 2.0}),)))
 
 
-def test_after_the_first_cycle_what_it_left_weak_is_drawn_more_often() -> None:
+def test_what_is_emphasised_is_drawn_more_often_in_its_cycle() -> None:
     dark = np.full((96, 96), 0, np.int16)
     examples = fit.Examples(
         [dark, dark + 1000], [dark > 0, dark == 0], np.arange(2), ("Au", "CdSe+Pt")
     )
-    recipe = replace(RECIPE, steps=90, cycles=2, emphasis={"CdSe": 4.0})
+    recipe = replace(RECIPE, cycles=(Cycle(30), Cycle(60, {"CdSe": 4.0}), Cycle(30)))
 
     def part(steps: range) -> float:
         return float(np.mean([fit.draw_batch(examples, recipe, s)[1][..., 0] for s in steps]))
 
     assert part(range(30)) == pytest.approx(0.5, abs=0.1)
     assert part(range(30, 90)) == pytest.approx(0.8, abs=0.1)
+    assert part(range(90, 120)) == pytest.approx(0.5, abs=0.1)
+
+
+def test_views_that_are_not_altered_are_only_turned_by_right_angles() -> None:
+    y, x = np.mgrid[:64, :64]
+    ramp = (100 * x + y).astype(np.int16)
+    examples = fit.Examples([ramp], [ramp > 3000], np.zeros(1, np.int64), ("Au",))
+
+    def steepness(alteration: float) -> set[float]:
+        """Slope along the steeper axis by that along the other, of 40 views."""
+        recipe = replace(RECIPE, cycles=(Cycle(10, alteration=alteration),))
+        slopes = [
+            sorted(abs(float(slope.mean())) for slope in np.gradient(view[..., 0]))
+            for step in range(recipe.steps)
+            for view in fit.draw_batch(examples, recipe, step)[0]
+        ]
+        return {round(steep / flat) for flat, steep in slopes}
+
+    assert steepness(0.0) == {100}
+    assert len(steepness(1.0)) > 10
 
 
 def test_image_and_label_are_moved_alike() -> None:

@@ -22,6 +22,7 @@ from nanostream.segmentation.weights import read_weights
 from nanostream.training import fit
 from nanostream.training.examples import find_sources, read_examples, read_frames
 from nanostream.training.paper import PaperRecipe
+from nanostream.training.recipe import Cycle
 from nanostream.training.runs import (
     Base,
     Plan,
@@ -33,7 +34,9 @@ from nanostream.training.runs import (
 
 pytestmark = pytest.mark.timeout(240)
 
-RECIPE = fit.Recipe(steps=30, batch=2, crop_px=64, learning_rate=1e-2, averaging=0.8, seed=1)
+RECIPE = fit.Recipe(
+    (fit.Cycle(30),), batch=2, crop_px=64, learning_rate=1e-2, averaging=0.8, seed=1
+)
 
 
 class StopError(Exception):
@@ -94,7 +97,7 @@ def test_the_checkpoints_of_another_training_are_not_gone_on_with(plan: Plan) ->
         train_model(plan, on_step=interrupt)
 
     with pytest.raises(DataSetError, match="begun with another recipe"):
-        train_model(replace(plan, recipe=replace(RECIPE, steps=31)))
+        train_model(replace(plan, recipe=replace(RECIPE, cycles=(Cycle(31),))))
     with pytest.raises(DataSetError, match="begun with another files"):
         train_model(replace(plan, training=plan.training[:1]))
 
@@ -127,7 +130,7 @@ def test_fine_pixels_are_the_same_to_the_training_and_to_the_worker(
         plan,
         training=sources[:2],
         held_out=sources[2:],
-        recipe=replace(RECIPE, steps=1),
+        recipe=replace(RECIPE, cycles=(Cycle(1),)),
         pixel_size_nm=0.01,
     )
 
