@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from importlib.util import find_spec
@@ -116,6 +116,10 @@ class ModelCard(Struct, frozen=True):
         if not 0 <= self.peak < 1:
             msg = f"peak {self.peak}: a probability below 1 is needed, or 0"
             raise ValueError(msg)
+        maximum = self.normalization_maximum
+        if maximum is not None and not 0 < maximum < math.inf:
+            msg = f"maximum {maximum:g}: a count above 0 is needed"
+            raise ValueError(msg)
         if self.calibration is not None:
             scale, shift = self.calibration
             if not (0 < scale < math.inf and math.isfinite(shift)):
@@ -137,10 +141,21 @@ def user_models() -> Path:
     return Path(chosen) if chosen else platformdirs.user_data_path("nanostream") / "models"
 
 
-def list_models() -> list[ModelCard]:
-    """Cards of all models, shipped ones first."""
-    folders = [*sorted(_SHIPPED.glob("*/card.json")), *sorted(user_models().glob("*/card.json"))]
-    return [_read_card(folder) for folder in folders]
+def list_models(on_damaged: Callable[[ModelError], object] = lambda _: None) -> list[ModelCard]:
+    """Cards of all models, shipped ones first.
+
+    Parameters
+    ----------
+    on_damaged
+        Called with what is wrong with a card that cannot be read, which is left out.
+    """
+    cards = []
+    for path in (*sorted(_SHIPPED.glob("*/card.json")), *sorted(user_models().glob("*/card.json"))):
+        try:
+            cards.append(_read_card(path))
+        except ModelError as error:
+            on_damaged(error)
+    return cards
 
 
 def find_model(name: str) -> tuple[ModelCard, Path]:

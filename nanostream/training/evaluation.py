@@ -68,6 +68,7 @@ CALIBRATION_BINS = 10
 
 FIGURE_SUFFIXES = (".svg", ".png", ".pdf")
 
+_CLASSES = ("background", "particle")
 _BARS = {
     "pixel_accuracy": "pixel accuracy",
     "dice": "Dice",
@@ -467,41 +468,69 @@ def draw_evaluation(evaluation: Evaluation, path: Path) -> None:
     check_figure(path)
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 4), layout="constrained")
-    bars, matrix, reliability = figure.subplots(1, 3, width_ratios=(2, 1, 1.2))
-    figure.suptitle(f"{evaluation.model} above {evaluation.threshold:g}")
-    columns = [*evaluation.groups.values(), evaluation.all]
-    names = [*evaluation.groups, "all"]
-    for number, (measure, label) in enumerate(_BARS.items()):
-        at = np.arange(len(columns)) + (number - 2) * 0.16
-        bars.bar(at, [getattr(scores, measure) for scores in columns], 0.15, label=label)
     # Names are from folders: no mathematics in them.
-    bars.set_xticks(range(len(columns)), names, rotation=20, parse_math=False)
-    bars.set(ylim=(0, 1.3), title="by group")
-    bars.set_yticks(np.linspace(0, 1, 6))
-    bars.legend(ncols=3, fontsize="small", loc="upper center")
-    classes = ("background", "particle")
-    matrix.imshow(evaluation.all.confusion_rows, cmap="Blues", vmin=0, vmax=1)
-    for row, parts in enumerate(evaluation.all.confusion_rows):
-        for column, part in enumerate(parts):
-            colour = "white" if part > 0.5 else "black"
-            matrix.text(column, row, f"{part:.3f}", ha="center", va="center", color=colour)
-    matrix.set_xticks((0, 1), classes)
-    matrix.set_yticks((0, 1), classes, rotation=90, va="center")
-    matrix.set(xlabel="taken for", ylabel="is", title="pixels")
-    bins = evaluation.all.reliability
+    groups = {name.replace("$", r"\$"): one for name, one in evaluation.groups.items()}
+    groups["all"] = evaluation.all
+    figure = Figure(figsize=(14, 8), layout="constrained")
+    (bars, reliability), (pixels, particles) = figure.subplots(2, 2, width_ratios=(1.5, 1))
+    figure.suptitle(f"{evaluation.model} above {evaluation.threshold:g}")
+    _draw_bars(bars, groups, _BARS, title="by group")
+    bars.set(ylim=(0, 1.3), yticks=np.linspace(0, 1, 6))
+    _draw_confusion(pixels, groups)
+    _draw_errors(particles, groups)
     reliability.plot((0, 1), (0, 1), color="grey", linewidth=0.8)
-    reliability.plot(
-        [one.mean_probability for one in bins], [one.particle_fraction for one in bins], "o-"
-    )
+    for name, scores in groups.items():
+        points = [(one.mean_probability, one.particle_fraction) for one in scores.reliability]
+        style = "o-k" if name == "all" else "-"
+        label = f"{name}: {scores.calibration_error:.3f}"
+        reliability.plot(*zip(*points, strict=True), style, linewidth=1, markersize=4, label=label)
     reliability.set(
         xlim=(0, 1),
         ylim=(0, 1),
         xlabel="probability",
         ylabel="part that is particle",
-        title=f"expected calibration error {evaluation.all.calibration_error:.3f}",
+        title="expected calibration error",
     )
+    reliability.legend(fontsize="small")
     figure.savefig(path)
+
+
+def _draw_bars(axes: Any, groups: dict[str, Scores], bars: dict[str, str], *, title: str) -> None:
+    """Bars of measures side by side in each group."""
+    for number, (measure, label) in enumerate(bars.items()):
+        at = np.arange(len(groups)) + (number - 0.5 * (len(bars) - 1)) * 0.16
+        axes.bar(at, [getattr(one, measure) for one in groups.values()], 0.15, label=label)
+    axes.set_xticks(range(len(groups)), groups, rotation=20)
+    axes.set_title(title)
+    axes.legend(ncols=3, fontsize="small", loc="upper center")
+
+
+def _draw_confusion(axes: Any, groups: dict[str, Scores]) -> None:
+    """What background and particle of each group were taken for."""
+    rows = np.array([one.confusion_rows for one in groups.values()]).reshape(-1, 4).T
+    axes.imshow(rows, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for row, parts in enumerate(rows):
+        for column, part in enumerate(parts):
+            colour = "white" if part > 0.5 else "black"
+            text = "-" if math.isnan(part) else f"{part:.3f}"
+            axes.text(column, row, text, ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(groups)), groups, rotation=20)
+    names = [f"{true} as {taken}" for true in _CLASSES for taken in _CLASSES]
+    axes.set_yticks(range(4), names)
+    axes.set_title("confusion matrix: parts of the true pixels")
+
+
+def _draw_errors(axes: Any, groups: dict[str, Scores]) -> None:
+    """Error of count and of mean diameter of each group, as parts of the true ones."""
+    at = np.arange(len(groups))
+    counts = [_quotient(one.count_error, one.particles.true) for one in groups.values()]
+    sizes = [one.diameter_error / one.true_diameter for one in groups.values()]
+    for shift, values, label in ((-0.2, counts, "count"), (0.2, sizes, "mean diameter")):
+        axes.bar(at + shift, 100.0 * np.array(values), 0.38, label=label)
+    axes.axhline(0.0, color="grey", linewidth=0.8)
+    axes.set_xticks(at, groups, rotation=20)
+    axes.set(ylabel="%", title="error of what was found")
+    axes.legend(fontsize="small")
 
 
 def _reliability(calibration: Calibration) -> tuple[ReliabilityBin, ...]:

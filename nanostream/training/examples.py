@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from nanostream.errors import DataSetError
 from nanostream.records import Frame, SectionId
-from nanostream.segmentation.normalization import median_filter, without_shift
+from nanostream.segmentation.normalization import Method, median_filter, without_shift
 from nanostream.segmentation.resampling import LEAST_ZOOM, needed_zoom, resample
 from nanostream.training.datasets import (
     Pair,
@@ -236,7 +236,9 @@ def read_frames(
         materials = "+".join(sorted({particle["material"] for particle in scene["particles"]}))
         scene_nm = float(scene["pixel_size_nm"])
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        msg = f"{source.file}: not a scene of nanostream simulate-training ({error}); delete it"
+        # What NumPy cannot read it takes for a pickle.
+        why = "no zip archive" if "pickle" in str(error) else error
+        msg = f"{source.file}: not a scene of nanostream simulate-training ({why}); delete it"
         raise DataSetError(msg) from error
     for z, image in enumerate(pixels):
         if electrons_per_px[z] < LEAST_ELECTRONS_PER_PX:
@@ -250,7 +252,8 @@ def read_examples(
     *,
     pixel_size_nm: float | None = None,
     finest_nm: float | None = None,
-    scalable: bool = True,
+    normalization: Method = "standardize",
+    maximum: float | None = None,
 ) -> tuple[Examples, list[float]]:
     """Everything to train on, in memory and filtered; and the pixel sizes.
 
@@ -260,9 +263,11 @@ def read_examples(
         For files that do not say it.
     finest_nm
         Pixel size to which micrographs of finer ones are resampled, as the network's worker will.
-    scalable
-        Whether the network's scaling does not mind another level and contrast. Pixels that are no
-        counts, such as 0 to 1, are then stretched to counts, and else refused.
+    normalization, maximum
+        Of the network, see `nanostream.segmentation.normalization.normalize`. Where the scaling
+        does not mind another level and contrast, pixels that are no counts, such as 0 to 1, are
+        stretched to counts, and else refused. Without a maximum, "dataset-max" takes the greatest
+        count of the examples.
 
     Returns
     -------
@@ -284,12 +289,14 @@ def read_examples(
     """
     from nanostream.training.fit import Examples
 
+    scalable = normalization in ("standardize", "image-minmax")
     images: list[NDArray[np.int16]] = []
     labels: list[NDArray[np.bool_]] = []
     scene_of: list[int] = []
     simulated: list[bool] = []
     materials: list[str] = []
     sizes_nm: list[float] = []
+    spans: list[tuple[float, float]] = []
     for source in sources:
         shared: NDArray[np.int32] | None = None
         first = 0
@@ -305,6 +312,7 @@ def read_examples(
                 )
                 raise DataSetError(msg)
             picture = _filtered(frame.pixels, name, zoom=zoom, scalable=scalable)
+            span = _span(picture, frame.pixels, normalization, maximum)
             if frame.pixel_size_nm is not None:
                 sizes_nm.append(frame.pixel_size_nm / zoom)
             if truth is not shared:  # the exposures of a scene share theirs
@@ -316,15 +324,20 @@ def read_examples(
             images += tiles_of_picture
             scene_of += range(first, first + len(tiles_of_picture))
             simulated += [not source.pairs] * len(tiles_of_picture)
+            spans += [span] * len(tiles_of_picture)
     if not any(label.any() for label in labels):
         msg = f"{sources[0].file}: there is not one particle in its label, nor in any other"
         raise DataSetError(msg)
     drawn = _balanced(np.array(simulated))
+    counts = np.array(spans)
+    if normalization == "dataset-max" and maximum is None:
+        counts[:, 1] = counts[:, 1].max()
     examples = Examples(
         images=[images[k] for k in drawn],
         labels=labels,
         scene_of=np.array(scene_of)[drawn],
         materials=tuple(materials),
+        spans=None if normalization == "standardize" else counts[drawn],
     )
     return examples, sizes_nm
 
@@ -408,6 +421,19 @@ def _zoom(pixel_size_nm: float | None, finest_nm: float | None, name: str) -> fl
         )
         raise DataSetError(msg)
     return zoom
+
+
+def _span(
+    picture: NDArray[np.int16], pixels: NDArray[Any], normalization: Method, maximum: float | None
+) -> tuple[float, float]:
+    """Counts of a picture that become 0 and 1 where the network is live."""
+    low, high = float(picture.min()), float(picture.max())
+    if normalization == "image-minmax":
+        return low, high if high > low else low + 1.0
+    if normalization == "dataset-max" and maximum:
+        halved = without_shift(pixels).dtype == np.uint16  # by `as_int16`
+        return 0.0, 0.5 * maximum if halved else maximum
+    return 0.0, high if high > 0.0 else 1.0
 
 
 def _filtered(pixels: NDArray[Any], name: str, *, zoom: float, scalable: bool) -> NDArray[np.int16]:

@@ -27,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from nanostream.segmentation.normalization import Method, median_filter, normalize
+from nanostream.segmentation.normalization import median_filter, normalize
 from nanostream.segmentation.unet import PARTICLE_CLASS
 from nanostream.training.muon import Muon
 from nanostream.training.recipe import Recipe
@@ -83,12 +83,15 @@ class Examples:
         (N,) index of each image's scene in ``labels``.
     materials
         (M,) materials of each scene, joined by "+", "" for a bare support.
+    spans
+        (N, 2) counts of each image that become 0 and 1; None if each is scaled by its own moments.
     """
 
     images: Sequence[NDArray[np.int16]]
     labels: Sequence[NDArray[np.bool_]]
     scene_of: NDArray[np.int64]
     materials: tuple[str, ...]
+    spans: NDArray[np.float64] | None = None
 
 
 def augment(
@@ -97,13 +100,14 @@ def augment(
     rng: np.random.Generator,
     *,
     crop_px: int,
-    normalization: Method,
+    span: NDArray[np.float64] | None = None,
     alteration: float = 1.0,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Random view of a micrograph and its label, each (crop_px, crop_px) float32.
 
     Turned, mirrored, magnified 0.7 to 1.5 times; blurred, given more noise, an uneven background
-    and another contrast; scaled as the network expects it. See `Cycle` for the alteration.
+    and another contrast; scaled as the network expects it: see `Examples` for the span, and
+    `nanostream.training.recipe.Cycle` for the alteration.
     """
 
     def chance(part: float) -> bool:
@@ -146,12 +150,12 @@ def augment(
         low, high = np.percentile(crop, [rng.uniform(0.0, 2.0), rng.uniform(98.0, 100.0)])
         stretched = np.clip((crop - low) / max(high - low, 1e-6), 0.0, 1.0) ** rng.uniform(0.6, 1.6)
         crop = normalize(stretched, "standardize") * crop.std() + crop.mean()
-    if normalization == "standardize":
+    if span is None:
         if chance(0.3):
             crop = normalize(crop, "standardize")
         crop = crop * rng.uniform(0.85, 1.2) + rng.normal(0.0, 0.15)
     else:
-        crop = normalize(crop - crop.min(), normalization, maximum=float(np.ptp(crop)) or 1.0)
+        crop = (crop * image.std() + image.mean() - span[0]) / (span[1] - span[0])
     return np.asarray(crop, np.float32), (seen(label.astype(np.float32)) > 0.5).astype(np.float32)
 
 
@@ -166,7 +170,7 @@ def draw_batch(
             examples.labels[examples.scene_of[index]],
             rng,
             crop_px=recipe.crop_px,
-            normalization=recipe.normalization,
+            span=None if examples.spans is None else examples.spans[index],
             alteration=recipe.cycle(step).alteration,
         )
         for index in _draw(examples, recipe, step, rng)
@@ -237,7 +241,8 @@ def fit(
     checkpoints
         Folder from which an interrupted run goes on, saved to every 200 steps.
     on_step
-        Called with the number of steps done and the loss of the last.
+        Called with the number of steps done and the loss of the last. What it raises stops the
+        run, which is saved then.
 
     Returns
     -------
@@ -291,8 +296,14 @@ def fit(
             done.assign_add(1)
             if manager is not None and ((step + 1) % 200 == 0 or step + 1 == recipe.steps):
                 manager.save()
-            if on_step is not None:
+            if on_step is None:
+                continue
+            try:
                 on_step(step + 1, losses[-1])
+            except BaseException:  # it was stopped
+                if manager is not None:
+                    manager.save()
+                raise
         upcoming.cancel()
     optimizer.finalize_variable_values(model.trainable_variables)
     _settle_batch_norm(model, examples, recipe)

@@ -21,7 +21,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -37,7 +37,7 @@ from scipy.special import expit, logit
 from nanostream.analysis import Analyzer, versions
 from nanostream.config import Worker
 from nanostream.errors import DataSetError, ModelError
-from nanostream.segmentation.domain import describe, fit_reference, unsure_fraction
+from nanostream.segmentation.domain import DomainReference, describe, fit_reference, unsure_fraction
 from nanostream.segmentation.models import (
     ModelCard,
     Normalization,
@@ -93,8 +93,11 @@ _ENOUGH = 20
 # so faint that a warning is right.
 _SURE_PART = 0.9
 
-# Of each held-out micrograph at most about so many pixels decide about the threshold.
-_PIXELS_FOR_THRESHOLD = 1_000_000
+# At most about so many pixels decide about the threshold, a million of a micrograph; a simulated
+# scene has four micrographs.
+_PIXELS_FOR_THRESHOLD = 200_000_000
+_PIXELS_OF_ONE = 1_000_000
+_EXPOSURES = 4
 
 
 @dataclass(frozen=True)
@@ -260,7 +263,8 @@ def _train(
         plan.training,
         pixel_size_nm=plan.pixel_size_nm,
         finest_nm=known_nm[0] if known_nm else None,
-        scalable=recipe.normalization in ("standardize", "image-minmax"),
+        normalization=recipe.normalization,
+        maximum=card.normalization_maximum if card else None,
     )
     hashes = file_hashes(plan.training)
     _same_training(plan, hashes)
@@ -315,6 +319,13 @@ def _train_as_paper(
 
         keras.utils.set_random_seed(recipe.seed)
         model = build_network(plan.architecture, plan.features)
+    recipe = replace(
+        recipe,
+        training_images=len(training.tiles),
+        validation_images=len(held_out.tiles),
+        test_images=len(plan.test),
+    )
+    plan = replace(plan, recipe=recipe)
     greatest = max(training.greatest, held_out.greatest)
     say("training")
     history = fit_paper(
@@ -404,6 +415,8 @@ def _finish(plan: Plan, model: keras.Model, facts: _Facts) -> ModelCard:
         card = _settled(card, weights, plan, by_accuracy=bool(facts.history))
     elif base:  # its threshold is one of calibrated probabilities
         card = msgspec.structs.replace(card, calibration=base.calibration)
+        looks = _looks(Analyzer(Worker(), model=(card, weights)), plan)
+        card = msgspec.structs.replace(card, domain=_widened(base.domain, looks))
     return save_model(
         plan.folder,
         msgspec.structs.replace(
@@ -444,15 +457,32 @@ def _settled(card: ModelCard, weights: Path, plan: Plan, *, by_accuracy: bool) -
         else:
             peak = _carried_peak(plan.base.card, card) if plan.base else 0.0
         card = msgspec.structs.replace(card, peak=peak)
-    looks = [
-        describe(analyzer.scaled(frame)[0])
-        for source in plan.training
-        for frame, _, _ in read_frames(source, pixel_size_nm=plan.pixel_size_nm)
-    ]
-    domain = None
-    with suppress(ValueError):  # fewer than 20 micrographs say nothing about what is usual
-        domain = fit_reference(np.array(looks), np.array(unsure), sure_part=_SURE_PART)
+    looks = _looks(analyzer, plan)
+    domain: DomainReference | None
+    try:
+        domain = fit_reference(looks, np.array(unsure), sure_part=_SURE_PART)
+    except ValueError:  # fewer than 20 micrographs say nothing about what is usual
+        domain = _widened(plan.base.card.domain, looks) if plan.base else None
     return msgspec.structs.replace(card, domain=domain)
+
+
+def _looks(analyzer: Analyzer, plan: Plan) -> NDArray[np.float64]:
+    """Descriptors (N, D) of the micrographs that were trained on."""
+    return np.array(
+        [
+            describe(analyzer.scaled(frame)[0])
+            for source in plan.training
+            for frame, _, _ in read_frames(source, pixel_size_nm=plan.pixel_size_nm)
+        ]
+    )
+
+
+def _widened(domain: DomainReference | None, looks: NDArray[np.float64]) -> DomainReference | None:
+    """The base's domain, and what is no more unusual there than what it was fine-tuned on."""
+    if domain is None:
+        return None
+    scores = [score for look in looks if math.isfinite(score := domain.score(look))]
+    return msgspec.structs.replace(domain, least_score=min([domain.least_score, *scores]))
 
 
 def _carried_peak(base: ModelCard, card: ModelCard) -> float:
@@ -489,9 +519,11 @@ def _predicted(
     found: list[NDArray[np.float32]] = []
     truths: list[NDArray[np.bool_]] = []
     unsure: list[float] = []
+    micrographs = sum(len(source.pairs) or _EXPOSURES for source in sources)
+    most = min(_PIXELS_OF_ONE, _PIXELS_FOR_THRESHOLD // max(1, micrographs))
     for source in sources:
         for frame, truth, _ in read_frames(source, pixel_size_nm=pixel_size_nm):
-            every = max(1, math.ceil(truth.size / _PIXELS_FOR_THRESHOLD))
+            every = max(1, math.ceil(truth.size / most))
             probability = analyzer(frame).probability
             found.append(probability.reshape(-1)[::every])
             truths.append(truth.reshape(-1)[::every] > 0)

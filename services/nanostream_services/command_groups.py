@@ -60,7 +60,7 @@ def models_list(as_json: Json = False) -> None:
     """Models that can be used."""
     from nanostream.segmentation.models import list_models
 
-    cards = list_models()
+    cards = list_models(on_damaged=lambda error: sys.stderr.write(f"nanostream: {error}\n"))
     if as_json:
         sys.stdout.write(msgspec.json.encode(cards).decode() + "\n")
         return

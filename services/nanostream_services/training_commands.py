@@ -8,9 +8,10 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn, Self
 
 import msgspec
 import typer
@@ -19,7 +20,6 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -99,7 +99,7 @@ def train(
         str | None, typer.Option("--from", help="Fine-tune this model: default, or another.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Batches of 8; the recipe's if not said.", min=1)
+        int | None, typer.Option(help="Batches of 4; the recipe's if not said.", min=1)
     ] = None,
     validation: Annotated[
         list[Path] | None, typer.Option(help="Folder to choose the threshold on, and for scores.")
@@ -115,7 +115,9 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the model's, instead of the user's models.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of batches, new weights and what is held out.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Of batches, new weights and what is held out.", min=0)
+    ] = 0,
     work: Annotated[
         Path | None, typer.Option(help="Folder for checkpoints; the model's if not said.")
     ] = None,
@@ -128,6 +130,7 @@ def train(
     import numpy as np
 
     from nanostream.segmentation.models import find_model, user_models
+    from nanostream.segmentation.weights import PAPER_FEATURES, QUARTER_FEATURES
     from nanostream.training.examples import hold_out
     from nanostream.training.runs import (
         Base,
@@ -171,6 +174,8 @@ def train(
         recipe=how,
         work=checkpoints,
         base=start,
+        architecture="unet" if paper else "unet-quarter",
+        features=PAPER_FEATURES if paper else QUARTER_FEATURES,
         pixel_size_nm=pixel_size,
         materials=_listed(materials),
         command=_command(
@@ -187,36 +192,54 @@ def train(
             seed=seed,
         ),
     )
-    with stopping() as stop, _progress() as bar:
-        task = bar.add_task("reading", total=total)
-        card = train_model(
-            plan,
-            on_step=_shown_steps(bar, task, stop),
-            on_stage=lambda stage: bar.update(task, description=stage),
-        )
+    after = "begins anew" if paper else "goes on"
+    with _progress() as bar, _Shown(bar, total, f"the same command {after}") as shown:
+        card = train_model(plan, on_step=shown.step, on_stage=shown.stage)
     if work is None:
         shutil.rmtree(checkpoints)
     _print_trained(card, len(training), len(held_out), models / name, named=out is None)
 
 
-def _shown_steps(bar: Progress, task: TaskID, stop: Stop) -> Callable[[int, float], None]:
-    """What is shown of each step; ends the command when it was stopped."""
-    smooth: float | None = None
+class _Shown:
+    """What is seen of a training. When it is told to stop, a step is finished first; what is read
+    or scored would begin again, so Ctrl-C ends that at once.
+    """
 
-    def on_step(done: int, loss: float) -> None:
-        nonlocal smooth
-        if smooth is None and done > 1:
-            bar.console.print(f"going on from step {done - 1}", highlight=False)
-        smooth = loss if smooth is None else smooth + _SMOOTHING * (loss - smooth)
-        bar.update(task, completed=done, description=f"training, loss {smooth:.3f}")
-        if stop.is_set():
-            sys.stderr.write(
-                f"nanostream: stopped at step {done}; the same command goes on from the last "
-                "checkpoint\n"
-            )
-            raise typer.Exit(_INTERRUPTED)
+    def __init__(self, bar: Progress, total: int, after: str) -> None:
+        self._bar = bar
+        self._task = bar.add_task("reading", total=total)
+        self._after = after
+        self._training = ExitStack()
+        self._stop: Stop | None = None
+        self._loss: float | None = None
 
-    return on_step
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._training.close()
+        if kind is KeyboardInterrupt:
+            self._end("stopped")
+
+    def stage(self, name: str) -> None:
+        self._bar.update(self._task, description=name)
+        self._training.close()
+        if name == "training":
+            self._stop = self._training.enter_context(stopping())
+
+    def step(self, done: int, loss: float) -> None:
+        if self._loss is None and done > 1:
+            self._bar.console.print(f"going on from step {done - 1}", highlight=False)
+        before = loss if self._loss is None else self._loss
+        self._loss = before + _SMOOTHING * (loss - before)
+        shown = f"training, loss {self._loss:.3f}"
+        self._bar.update(self._task, completed=done, description=shown)
+        if self._stop is not None and self._stop.is_set():
+            self._end(f"stopped at step {done}")
+
+    def _end(self, what: str) -> NoReturn:
+        sys.stderr.write(f"nanostream: {what}; {self._after}\n")
+        raise typer.Exit(_INTERRUPTED)
 
 
 def _print_trained(
@@ -330,6 +353,9 @@ def evaluate(
     if figure is not None:
         evaluation.check_figure(figure)
     for file in (json, figure):
+        if file is not None and file.is_dir():
+            msg = f"{file} is a folder; give the name of a file"
+            raise ConfigError(msg)
         if file is not None and not file.parent.is_dir():
             msg = f"{file}: there is no folder {file.parent}; make it, or choose another"
             raise ConfigError(msg)
@@ -419,8 +445,8 @@ def _print(console: Console, found: Evaluation) -> None:
     if len(rows) > 1:
         rows.append(("all", found.all))
     title = f"{found.model} above {found.threshold:g}"
-    pixels = ("sections", "accuracy", "Dice", "mean Dice", "IoU", "particle", "background")
-    particles = ("true", "found", "matched", "precision", "recall", "diameter", "of the mask")
+    pixels = ("images", "accuracy", "Dice", "mean", "IoU", "particle", "backgr.", "calibr.")
+    particles = ("true", "found", "matched", "precision", "recall", "diameter", "error")
     _print_table(console, f"{title}: pixels", pixels, rows, _pixel_cells)
     _print_table(console, f"{title}: particles", particles, rows, _particle_cells)
     table = Table("probability", title="all: what it is worth")
@@ -436,8 +462,10 @@ def _print(console: Console, found: Evaluation) -> None:
         )
     console.print(table)
     console.print(
-        "particle, background: part of these pixels that was taken for what it is\n"
-        f"expected calibration error: {found.all.calibration_error:.4f}",
+        "mean: of the images' own Dice coefficients\n"
+        "particle, backgr.: part of these pixels that was taken for what it is\n"
+        "calibr.: expected calibration error of the probability\n"
+        "error: mean diameter of what was found less that of the true particles",
         highlight=False,
     )
 
@@ -462,7 +490,8 @@ def _print_table(
 def _pixel_cells(scores: Scores) -> tuple[str, ...]:
     (background, _), (_, particle) = scores.confusion_rows
     parts = (scores.pixel_accuracy, scores.dice, scores.mean_dice, scores.iou)
-    return (str(scores.sections), *map(_number, (*parts, particle, background)))
+    cells = (*parts, particle, background, scores.calibration_error)
+    return (str(scores.sections), *map(_number, cells))
 
 
 def _particle_cells(scores: Scores) -> tuple[str, ...]:
@@ -474,8 +503,8 @@ def _particle_cells(scores: Scores) -> tuple[str, ...]:
         _number(scores.precision),
         _number(scores.recall),
         *(
-            "-" if size != size else f"{size:.2f} {scores.diameter_unit}"
-            for size in (scores.true_diameter, scores.found_diameter)
+            "-" if size != size else f"{size:{how}} {scores.diameter_unit}"
+            for size, how in ((scores.true_diameter, ".2f"), (scores.diameter_error, "+.2f"))
         ),
     )
 

@@ -100,6 +100,7 @@ def test_a_label_of_another_size_is_refused_with_both_names(labelled):
         (["."], DataSetError, "neither a micrograph with its label nor a scene of"),
         (["absent"], DataSetError, "absent is not a folder"),
         ([".", "--figure", "a.jpg"], ConfigError, "a.jpg: a figure is written as"),
+        ([".", "--json", "."], ConfigError, "is a folder; give the name of a file"),
         ([".", "--json", "absent/a.json"], ConfigError, "there is no folder absent"),
         ([".", "--threshold", "2"], ConfigError, "threshold"),
     ],

@@ -79,6 +79,28 @@ def test_a_folder_with_its_card_becomes_a_model(shipped, tmp_path):
     assert find_model("mine")[0].scores == find_model("default")[0].scores
 
 
+def test_a_damaged_card_is_said_and_leaves_the_others(models):
+    (models / "torn").mkdir(parents=True)
+    (models / "torn" / "card.json").write_text('{"name": "to')
+
+    listed = ask("list")
+
+    assert listed.exit_code == 0
+    assert "default" in listed.stdout
+    assert "torn" in listed.stderr
+    assert isinstance(ask("show", "torn").exception, ModelError)
+
+
+def test_a_maximum_that_cannot_be_is_refused(tmp_path):
+    weights = find_model("groschner2020")[1]
+
+    done = ask("import", weights, "--name", "x", "--normalization", "dataset-max",
+               "--threshold", 0.5, "--maximum", -5)  # fmt: skip
+
+    assert isinstance(done.exception, ModelError)
+    assert "maximum -5" in str(done.exception)
+
+
 def test_what_is_missing_or_too_much_is_wrong_use(shipped):
     weights = ask("import", shipped / "weights.weights.h5", "--name", "mine")
     assert isinstance(weights.exception, ConfigError)

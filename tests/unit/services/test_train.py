@@ -1,6 +1,7 @@
 """`nanostream train` and `simulate-training`: from labelled images to a model that can be used."""
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -59,6 +60,8 @@ def test_a_fine_tuned_model_can_be_shown_and_evaluated_at_once(labelled, models,
     assert card["training"]["from"]["weights_sha256"] == before.weights_sha256
     assert len(card["training"]["files"]) == 4
     assert len(card["training"]["held_out_files"]) == 2
+    assert card["domain"]["mean"] == list(before.domain.mean)  # of so few, none of its own
+    assert card["domain"]["least_score"] <= before.domain.least_score
     assert card["training"]["recipe"]["cycles"][0]["steps"] == 4
     assert "nanostream train" in card["command"]
     assert "--from default --steps 4 --pixel-size 0.026 --seed 2" in card["command"]
@@ -105,6 +108,7 @@ def test_a_new_network_is_trained_on_a_simulated_set_and_goes_where_it_is_told(t
     assert card["materials"] == ["Pd"]
     assert card["training"]["simulated_sets"] == [{"folder": "set", "seed": 11}]
     assert "from" not in card["training"]
+    assert card["architecture"] == find_model("default")[0].architecture
     assert list(card["scores"]["by_material"]) == ["Pd", "all"]
     assert card["scores"]["by_material"]["all"]["images"] == 2
 
@@ -166,10 +170,51 @@ def test_without_tensorflow_it_is_said_how_to_get_it(labelled, monkeypatch):
     assert "pip install 'nanostream[worker]'" in str(done.exception)
 
 
-def test_an_unknown_recipe_is_wrong_use(labelled):
-    done = run("train", labelled, "--name", "x", "--recipe", "secret")
+@pytest.mark.parametrize("stage", ["reading", "scoring"])
+def test_ctrl_c_ends_reading_and_scoring_at_once(labelled, models, monkeypatch, stage):
+    from nanostream.training import runs
+
+    def interrupted(*_, **__):
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("it went on")
+
+    name = {"reading": "read_examples", "scoring": "_finish"}[stage]
+    monkeypatch.setattr(runs, name, interrupted)
+
+    done = run("train", labelled, "--name", "x", "--from", "default", "--steps", 2)
+
+    assert done.exit_code == 130
+    assert "stopped; the same command goes on" in done.stderr
+
+
+def test_ctrl_c_while_it_trains_loses_no_step(labelled, models, monkeypatch):
+    from nanostream.training import fit
+
+    draw = fit.draw_batch
+
+    def interrupt(examples, recipe, step):
+        if step == 2:
+            signal.raise_signal(signal.SIGINT)
+        return draw(examples, recipe, step)
+
+    arguments = ("train", labelled, "--name", "x", "--from", "default", "--steps", 5)
+    with monkeypatch.context() as context:
+        context.setattr(fit, "draw_batch", interrupt)
+        stopped = run(*arguments)
+    assert stopped.exit_code == 130
+    assert "stopped at step" in stopped.stderr
+
+    done = run(*arguments)
+
+    assert done.exit_code == 0, done.output
+    assert "going on from step" in done.stderr
+
+
+@pytest.mark.parametrize(("option", "value"), [("--recipe", "secret"), ("--seed", "-1")])
+def test_an_unknown_recipe_and_a_negative_seed_are_wrong_use(labelled, option, value):
+    done = run("train", labelled, "--name", "x", option, value)
     assert done.exit_code == 2
-    assert "secret" in done.stderr
+    assert option in done.stderr
 
 
 def test_a_simulated_set_carries_its_parameters(tmp_path):

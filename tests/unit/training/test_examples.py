@@ -11,6 +11,7 @@ pytest.importorskip("tensorflow", reason="the extra [worker] is not installed")
 
 from nanostream.acquisition.simulator import StackWriter
 from nanostream.errors import DataSetError
+from nanostream.segmentation.normalization import Method, median_filter, normalize
 from nanostream.training.examples import (
     TILE_PX,
     Source,
@@ -21,6 +22,7 @@ from nanostream.training.examples import (
     read_frames,
     set_record,
 )
+from nanostream.training.fit import augment
 
 
 def png(path: Path, grey: np.ndarray) -> None:
@@ -211,7 +213,7 @@ def test_pixels_between_0_and_1_are_stretched_where_it_does_no_harm(tmp_path: Pa
     assert np.corrcoef(one, other)[0, 1] > 0.999
     assert np.ptp(other) == 32767
     with pytest.raises(DataSetError, match=r"a\.npy#0: float32 pixels"):
-        read_examples(sources, scalable=False)
+        read_examples(sources, normalization="image-max")
 
 
 @pytest.mark.parametrize("size_nm", [0.05, 0.01])
@@ -230,10 +232,38 @@ def test_counts_stay_counts_for_a_network_that_is_scaled_by_them(tmp_path: Path)
     pixels = labelled(tmp_path, "a", (160, 160), dtype=np.int16)
     sources = find_sources([tmp_path]).sources
 
-    examples, _ = read_examples(sources, pixel_size_nm=0.01, finest_nm=0.02, scalable=False)
+    examples, _ = read_examples(
+        sources, pixel_size_nm=0.01, finest_nm=0.02, normalization="dataset-max"
+    )
 
     assert examples.images[0].shape == (80, 80)
     assert examples.images[0].mean() == pytest.approx(pixels.mean(), rel=0.02)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16])
+@pytest.mark.parametrize("scaling", ["standardize", "image-max", "image-minmax", "dataset-max"])
+def test_what_is_learnt_from_is_scaled_as_what_is_live(
+    tmp_path: Path, dtype: type, scaling: Method
+) -> None:
+    pixels = labelled(tmp_path, "a", dtype=dtype)
+    maximum = 2.0 * float(pixels.max()) if scaling == "dataset-max" else None
+    live = normalize(median_filter(pixels), scaling, maximum=maximum)
+    examples, _ = read_examples(
+        find_sources([tmp_path]).sources, normalization=scaling, maximum=maximum
+    )
+
+    seen, _ = augment(
+        examples.images[0],
+        examples.labels[0],
+        np.random.default_rng(0),
+        crop_px=len(pixels),
+        span=None if examples.spans is None else examples.spans[0],
+        alteration=0.0,
+    )
+
+    if scaling == "standardize":  # level and contrast are changed a little in every view
+        seen = normalize(seen, "standardize")
+    np.testing.assert_allclose(np.sort(seen, None), np.sort(live, None), atol=0.01)
 
 
 def test_a_pixel_size_that_cannot_be_is_said(tmp_path: Path) -> None:
@@ -257,7 +287,7 @@ def test_what_cannot_be_learnt_from_is_named(tmp_path: Path) -> None:
         read_examples(find_sources([tmp_path]).sources)
 
     (tmp_path / "scene_0000.npz").write_text("no scene")
-    with pytest.raises(DataSetError, match=r"scene_0000\.npz: not a scene"):
+    with pytest.raises(DataSetError, match=r"scene_0000\.npz: not a scene.*no zip archive"):
         list(read_frames(Source(tmp_path / "scene_0000.npz")))
 
 
