@@ -652,10 +652,10 @@ def _record(
         hits[tuple(rng.integers(0, counts.shape[0], (2, exposure.xrays)))] = 1.0
         counts += ndimage.gaussian_filter(hits, 0.8) * counts.mean() * rng.uniform(5.0, 40.0)
     counts *= exposure.gain_counts_per_e
-    counts += exposure.offset_counts
     counts += rng.normal(0.0, 1.0, counts.shape) * exposure.readout_counts
     if exposure.bad_pixels:
         at = rng.integers(0, counts.shape[0], (2, exposure.bad_pixels))
         hot = float(counts.max()) * rng.uniform(1.5, 4.0)
         counts[at[0], at[1]] = np.where(rng.random(exposure.bad_pixels) < 0.5, 0.0, hot)
+    counts += exposure.offset_counts
     return np.clip(np.rint(counts), -32768, 32767).astype(np.int16)

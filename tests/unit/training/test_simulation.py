@@ -148,14 +148,17 @@ def test_binning_halves_the_grid_and_keeps_the_field() -> None:
     )
 
 
-def test_bad_pixels_are_dead_or_hot() -> None:
+@pytest.mark.parametrize("offset", [0.0, 10.0, -32768.0])
+def test_bad_pixels_are_dead_or_hot_whatever_the_dark_level(offset: float) -> None:
     electrons = np.full((64, 64), 200.0, np.float32)
-    exposure = replace(EXPOSURE, bad_pixels=20)
-    pixels = simulation._record(electrons, exposure, np.random.default_rng(0))
+    exposure = replace(EXPOSURE, bad_pixels=20, offset_counts=offset)
+    pixels = simulation._record(electrons, exposure, np.random.default_rng(0)) - offset
 
-    bad = (pixels == 0) | (pixels > 650)  # the others lie about 410 with a deviation below 30
+    bad = (pixels == 0) | (pixels > 650)  # the others lie about 400 with a deviation below 30
     assert 15 <= bad.sum() <= 20
-    assert 330 < pixels[~bad].min() < pixels[~bad].max() < 500
+    assert (pixels[bad] == 0).sum() >= 5
+    assert (pixels[bad] > 650).sum() >= 5
+    assert 320 < pixels[~bad].min() < pixels[~bad].max() < 490
 
 
 def test_a_twin_has_no_two_atoms_closer_than_in_the_crystal() -> None:
