@@ -160,20 +160,21 @@ def judge(
     Parameters
     ----------
     reference : DomainReference or None
-        Of the model's card; without one nothing is known.
+        Of the model's card; without one there is no score, and a warning where more than half of
+        the particle area is a guess.
     image : (H, W) float32
         As the network saw it: filtered, resampled, scaled.
     probability : (H, W) float32
         As the network gave it.
     """
-    if reference is None:
-        return Verdict(math.nan, "")
-    score = reference.score(describe(image))
+    score, most_unsure = math.nan, _MOST_UNSURE
     said = []
-    if score < reference.least_score:  # False for NaN
-        said.append(f"unlike the training data (domain score {score:.2g}): check the mask")
+    if reference is not None:
+        score, most_unsure = reference.score(describe(image)), reference.most_unsure
+        if score < reference.least_score:  # False for NaN
+            said.append(f"unlike the training data (domain score {score:.2g}): check the mask")
     unsure = unsure_fraction(probability)
-    if unsure > reference.most_unsure:
+    if unsure > most_unsure:
         low, high = _UNSURE
         said.append(
             f"not sure: {100 * unsure:.0f} % of the particle area is between {low:g} and {high:g}"

@@ -122,7 +122,7 @@ def models_show(name: str, as_json: Json = False) -> None:
         f"below domain score {card.domain.least_score:g} (of {card.domain.images} training "
         f"images), above {100 * card.domain.most_unsure:.0f} % unsure"
         if card.domain
-        else "no: it does not know its training data",
+        else "above 50 % unsure; what is unlike its training data it does not know",
     )
     for key in ("date", "licence", "command"):
         if value := getattr(card, key):

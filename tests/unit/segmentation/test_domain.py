@@ -122,19 +122,20 @@ def test_what_cannot_be_told_has_no_score_and_no_warning(reference, image):
     assert verdict.warning == ""
 
 
-def test_without_a_reference_there_is_no_score_and_no_warning():
-    image = np.zeros((512, 512), np.float32)
-    verdict = judge(None, image, np.full(image.shape, 0.5, np.float32))
-    assert math.isnan(verdict.domain_score)
-    assert verdict.warning == ""
-
-
 def particle(sure):
     """A square of 100 x 100 px, of which the lowest part is unsure."""
     probability = np.full((512, 512), 0.01, np.float32)
     probability[64:164, 64:164] = 0.99
     probability[64 + round(100 * sure) : 164, 64:164] = 0.5
     return probability
+
+
+@pytest.mark.parametrize(("sure", "said"), [(0.6, ""), (0.3, "not sure: 69 % of")])
+def test_without_a_reference_there_is_no_score_and_guesses_are_still_said(sure, said):
+    verdict = judge(None, np.zeros((512, 512), np.float32), particle(sure))
+    assert math.isnan(verdict.domain_score)
+    assert verdict.warning.startswith(said)
+    assert bool(verdict.warning) == bool(said)
 
 
 @pytest.mark.parametrize("sure", [1.0, 0.6, 0.0])
