@@ -281,7 +281,7 @@ def read_card(path: Path) -> dict[str, Any]:
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
         msg = f"model card {path} cannot be used: {error}"
         raise ModelError(msg) from error
 
@@ -382,7 +382,7 @@ def _tensorflow() -> Iterator[None]:
 def _read_card(path: Path) -> ModelCard:
     try:
         return msgspec.json.decode(path.read_bytes(), type=ModelCard)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
         msg = f"model card {path} cannot be used: {error}"
         raise ModelError(msg) from error
 

@@ -458,7 +458,7 @@ def check_figure(path: Path) -> None:
 
 
 def draw_evaluation(evaluation: Evaluation, path: Path) -> None:
-    """Figure of an evaluation: scores of the groups, confusion matrix, reliability.
+    """Figure of an evaluation: scores, calibration, confusion and errors of each group.
 
     Raises
     ------
@@ -469,67 +469,61 @@ def draw_evaluation(evaluation: Evaluation, path: Path) -> None:
     from matplotlib.figure import Figure
 
     # Names are from folders: no mathematics in them.
-    groups = {name.replace("$", r"\$"): one for name, one in evaluation.groups.items()}
-    groups["all"] = evaluation.all
+    names = [*(name.replace("$", r"\$") for name in evaluation.groups), "all"]
+    groups = [*evaluation.groups.values(), evaluation.all]
     figure = Figure(figsize=(14, 8), layout="constrained")
     (bars, reliability), (pixels, particles) = figure.subplots(2, 2, width_ratios=(1.5, 1))
     figure.suptitle(f"{evaluation.model} above {evaluation.threshold:g}")
-    _draw_bars(bars, groups, _BARS, title="by group")
-    bars.set(ylim=(0, 1.3), yticks=np.linspace(0, 1, 6))
+    _draw_scores(bars, groups)
     _draw_confusion(pixels, groups)
     _draw_errors(particles, groups)
-    reliability.plot((0, 1), (0, 1), color="grey", linewidth=0.8)
-    for name, scores in groups.items():
-        points = [(one.mean_probability, one.particle_fraction) for one in scores.reliability]
-        style = "o-k" if name == "all" else "-"
-        label = f"{name}: {scores.calibration_error:.3f}"
-        reliability.plot(*zip(*points, strict=True), style, linewidth=1, markersize=4, label=label)
-    reliability.set(
-        xlim=(0, 1),
-        ylim=(0, 1),
-        xlabel="probability",
-        ylabel="part that is particle",
-        title="expected calibration error",
-    )
-    reliability.legend(fontsize="small")
+    _draw_reliability(reliability, names, groups)
+    for axes in (bars, pixels, particles):
+        axes.set_xticks(range(len(groups)), names, rotation=20)
     figure.savefig(path)
 
 
-def _draw_bars(axes: Any, groups: dict[str, Scores], bars: dict[str, str], *, title: str) -> None:
-    """Bars of measures side by side in each group."""
-    for number, (measure, label) in enumerate(bars.items()):
-        at = np.arange(len(groups)) + (number - 0.5 * (len(bars) - 1)) * 0.16
-        axes.bar(at, [getattr(one, measure) for one in groups.values()], 0.15, label=label)
-    axes.set_xticks(range(len(groups)), groups, rotation=20)
-    axes.set_title(title)
+def _draw_scores(axes: Any, groups: Sequence[Scores]) -> None:
+    for number, (measure, label) in enumerate(_BARS.items()):
+        at = np.arange(len(groups)) + (number - 2) * 0.16
+        axes.bar(at, [getattr(one, measure) for one in groups], 0.15, label=label)
+    axes.set(ylim=(0, 1.3), yticks=np.linspace(0, 1, 6), title="by group")
     axes.legend(ncols=3, fontsize="small", loc="upper center")
 
 
-def _draw_confusion(axes: Any, groups: dict[str, Scores]) -> None:
+def _draw_confusion(axes: Any, groups: Sequence[Scores]) -> None:
     """What background and particle of each group were taken for."""
-    rows = np.array([one.confusion_rows for one in groups.values()]).reshape(-1, 4).T
+    rows = np.array([one.confusion_rows for one in groups]).reshape(-1, 4).T
     axes.imshow(rows, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for row, parts in enumerate(rows):
-        for column, part in enumerate(parts):
-            colour = "white" if part > 0.5 else "black"
-            text = "-" if math.isnan(part) else f"{part:.3f}"
-            axes.text(column, row, text, ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(groups)), groups, rotation=20)
-    names = [f"{true} as {taken}" for true in _CLASSES for taken in _CLASSES]
-    axes.set_yticks(range(4), names)
+    for (row, column), part in np.ndenumerate(rows):
+        colour = "white" if part > 0.5 else "black"
+        text = "-" if math.isnan(part) else f"{part:.3f}"
+        axes.text(column, row, text, ha="center", va="center", color=colour)
+    axes.set_yticks(range(4), [f"{true} as {taken}" for true in _CLASSES for taken in _CLASSES])
     axes.set_title("confusion matrix: parts of the true pixels")
 
 
-def _draw_errors(axes: Any, groups: dict[str, Scores]) -> None:
-    """Error of count and of mean diameter of each group, as parts of the true ones."""
-    at = np.arange(len(groups))
-    counts = [_quotient(one.count_error, one.particles.true) for one in groups.values()]
-    sizes = [one.diameter_error / one.true_diameter for one in groups.values()]
+def _draw_errors(axes: Any, groups: Sequence[Scores]) -> None:
+    """Error of count and of mean diameter, as parts of the true ones; none without particles."""
+    counts = [_quotient(one.count_error, one.particles.true) for one in groups]
+    sizes = [one.diameter_error / one.true_diameter for one in groups]
     for shift, values, label in ((-0.2, counts, "count"), (0.2, sizes, "mean diameter")):
-        axes.bar(at + shift, 100.0 * np.array(values), 0.38, label=label)
+        at = np.arange(len(groups)) + shift
+        axes.bar(at, 100.0 * np.array(values), 0.38, label=label)
     axes.axhline(0.0, color="grey", linewidth=0.8)
-    axes.set_xticks(at, groups, rotation=20)
     axes.set(ylabel="%", title="error of what was found")
+    axes.legend(fontsize="small")
+
+
+def _draw_reliability(axes: Any, names: Sequence[str], groups: Sequence[Scores]) -> None:
+    axes.plot((0, 1), (0, 1), color="grey", linewidth=0.8)
+    for name, scores in zip(names, groups, strict=True):
+        points = [(one.mean_probability, one.particle_fraction) for one in scores.reliability]
+        label = f"{scores.calibration_error:.3f} {name}"
+        axes.plot(*zip(*points, strict=True), "o-", linewidth=1, markersize=3, label=label)
+    axes.lines[-1].set(color="black", markersize=5)  # of all
+    axes.set(xlim=(0, 1), ylim=(0, 1), title="expected calibration error")
+    axes.set(xlabel="probability", ylabel="part that is particle")
     axes.legend(fontsize="small")
 
 

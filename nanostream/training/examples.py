@@ -237,7 +237,8 @@ def read_frames(
         scene_nm = float(scene["pixel_size_nm"])
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         # What NumPy cannot read it takes for a pickle.
-        why = "no zip archive" if "pickle" in str(error) else error
+        no_zip = isinstance(error, ValueError) and not zipfile.is_zipfile(source.file)
+        why = "no zip archive" if no_zip else error
         msg = f"{source.file}: not a scene of nanostream simulate-training ({why}); delete it"
         raise DataSetError(msg) from error
     for z, image in enumerate(pixels):
@@ -297,6 +298,7 @@ def read_examples(
     materials: list[str] = []
     sizes_nm: list[float] = []
     spans: list[tuple[float, float]] = []
+    halved: list[bool] = []  # by `as_int16`, not where the network is live
     for source in sources:
         shared: NDArray[np.int32] | None = None
         first = 0
@@ -312,7 +314,8 @@ def read_examples(
                 )
                 raise DataSetError(msg)
             picture = _filtered(frame.pixels, name, zoom=zoom, scalable=scalable)
-            span = _span(picture, frame.pixels, normalization, maximum)
+            span = _span(picture, normalization)
+            is_halved = without_shift(median_filter(frame.pixels)).dtype == np.uint16
             if frame.pixel_size_nm is not None:
                 sizes_nm.append(frame.pixel_size_nm / zoom)
             if truth is not shared:  # the exposures of a scene share theirs
@@ -325,13 +328,15 @@ def read_examples(
             scene_of += range(first, first + len(tiles_of_picture))
             simulated += [not source.pairs] * len(tiles_of_picture)
             spans += [span] * len(tiles_of_picture)
+            halved += [is_halved] * len(tiles_of_picture)
     if not any(label.any() for label in labels):
         msg = f"{sources[0].file}: there is not one particle in its label, nor in any other"
         raise DataSetError(msg)
     drawn = _balanced(np.array(simulated))
     counts = np.array(spans)
-    if normalization == "dataset-max" and maximum is None:
-        counts[:, 1] = counts[:, 1].max()
+    if normalization == "dataset-max":
+        halves = np.where(halved, 0.5, 1.0)
+        counts[:, 1] = (maximum or (counts[:, 1] / halves).max()) * halves
     examples = Examples(
         images=[images[k] for k in drawn],
         labels=labels,
@@ -423,16 +428,11 @@ def _zoom(pixel_size_nm: float | None, finest_nm: float | None, name: str) -> fl
     return zoom
 
 
-def _span(
-    picture: NDArray[np.int16], pixels: NDArray[Any], normalization: Method, maximum: float | None
-) -> tuple[float, float]:
-    """Counts of a picture that become 0 and 1 where the network is live."""
+def _span(picture: NDArray[np.int16], normalization: Method) -> tuple[float, float]:
+    """Counts of a picture that become 0 and 1 where a network is live that knows no other."""
     low, high = float(picture.min()), float(picture.max())
     if normalization == "image-minmax":
         return low, high if high > low else low + 1.0
-    if normalization == "dataset-max" and maximum:
-        halved = without_shift(pixels).dtype == np.uint16  # by `as_int16`
-        return 0.0, 0.5 * maximum if halved else maximum
     return 0.0, high if high > 0.0 else 1.0
 
 
@@ -442,7 +442,7 @@ def _filtered(pixels: NDArray[Any], name: str, *, zoom: float, scalable: bool) -
     Averaged pixels need it, too: of a few electrons each, they would lose by rounding.
     """
     try:
-        counts = median_filter(as_int16(pixels, name))
+        counts = as_int16(median_filter(pixels), name)
         if zoom == 1.0:
             return counts
         if not scalable:

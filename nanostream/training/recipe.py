@@ -23,7 +23,8 @@ class Cycle:
         several materials in a micrograph the greatest number counts.
     alteration
         How often `nanostream.training.fit.augment` alters a view, as a part of how often it does by
-        default. Views are turned by right angles and mirrored all the same.
+        default. Views are turned by right angles, mirrored and, if each is scaled by its own
+        moments, changed a little in level and contrast all the same.
 
     Raises
     ------
@@ -55,6 +56,11 @@ class Recipe:
     optimizer
         The one there is, for the record: a training begun with another cannot go on.
 
+    Raises
+    ------
+    ValueError
+        If there is no cycle.
+
     References
     ----------
     .. [1] I. Loshchilov and F. Hutter, "SGDR: Stochastic gradient descent with warm restarts",
@@ -70,6 +76,11 @@ class Recipe:
     averaging: float = 0.999
     optimizer: str = field(default="muon", init=False)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.cycles:
+            msg = "a recipe without a cycle: give one or more"
+            raise ValueError(msg)
 
     @property
     def steps(self) -> int:

@@ -323,7 +323,7 @@ def _train_as_paper(
         recipe,
         training_images=len(training.tiles),
         validation_images=len(held_out.tiles),
-        test_images=len(plan.test),
+        test_images=0,  # scores are of whole micrographs
     )
     plan = replace(plan, recipe=recipe)
     greatest = max(training.greatest, held_out.greatest)
@@ -478,11 +478,15 @@ def _looks(analyzer: Analyzer, plan: Plan) -> NDArray[np.float64]:
 
 
 def _widened(domain: DomainReference | None, looks: NDArray[np.float64]) -> DomainReference | None:
-    """The base's domain, and what is no more unusual there than what it was fine-tuned on."""
+    """The base's domain, and what is no more unusual there than nine in ten of the looks (N, D)."""
     if domain is None:
         return None
     scores = [score for look in looks if math.isfinite(score := domain.score(look))]
-    return msgspec.structs.replace(domain, least_score=min([domain.least_score, *scores]))
+    if not scores:
+        return domain
+    # One odd micrograph must not make everything usual.
+    least = float(np.quantile(scores, 0.1, method="higher"))
+    return msgspec.structs.replace(domain, least_score=min(domain.least_score, least))
 
 
 def _carried_peak(base: ModelCard, card: ModelCard) -> float:
@@ -525,7 +529,7 @@ def _predicted(
         for frame, truth, _ in read_frames(source, pixel_size_nm=pixel_size_nm):
             every = max(1, math.ceil(truth.size / most))
             probability = analyzer(frame).probability
-            found.append(probability.reshape(-1)[::every])
+            found.append(probability.reshape(-1)[::every].copy())
             truths.append(truth.reshape(-1)[::every] > 0)
             unsure.append(unsure_fraction(probability))
     return found, truths, unsure
@@ -637,22 +641,18 @@ def _range_nm(facts: _Facts) -> tuple[float, float] | None:
     )
 
 
-def _as_list(range_nm: tuple[float, float] | None) -> list[float] | None:
-    """As JSON gives it back."""
-    return None if range_nm is None else list(range_nm)
-
-
 def _same_training(plan: Plan, hashes: dict[str, str]) -> None:
     """See that the checkpoints in the work folder are of this training, or begin a new one."""
-    wanted = {
+    settings = {
         "from": plan.base.card.weights_sha256 if plan.base else None,
-        "network": None if plan.base else [plan.architecture, list(plan.features)],
-        "recipe": json.loads(json.dumps(asdict(plan.recipe))),
+        "network": None if plan.base else [plan.architecture, plan.features],
+        "recipe": asdict(plan.recipe),
         "files": hashes,
         # Both decide what is resampled.
         "pixel size": plan.pixel_size_nm,
-        "base's pixel sizes": _as_list(plan.base.card.pixel_size_nm) if plan.base else None,
+        "base's pixel sizes": plan.base.card.pixel_size_nm if plan.base else None,
     }
+    wanted = json.loads(json.dumps(settings))  # as the file gives it back
     file = plan.work / "run.json"
     if file.is_file():
         try:

@@ -224,6 +224,8 @@ class _Shown:
     def stage(self, name: str) -> None:
         self._bar.update(self._task, description=name)
         self._training.close()
+        if self._stop is not None and self._stop.is_set():  # after the last step
+            self._end("stopped")
         if name == "training":
             self._stop = self._training.enter_context(stopping())
 

@@ -79,9 +79,10 @@ def test_a_folder_with_its_card_becomes_a_model(shipped, tmp_path):
     assert find_model("mine")[0].scores == find_model("default")[0].scores
 
 
-def test_a_damaged_card_is_said_and_leaves_the_others(models):
+@pytest.mark.parametrize("damage", [b'{"name": "to', b'{"name": "\xff\xfe"}', b"[]"])
+def test_a_damaged_card_is_said_and_leaves_the_others(models, damage):
     (models / "torn").mkdir(parents=True)
-    (models / "torn" / "card.json").write_text('{"name": "to')
+    (models / "torn" / "card.json").write_bytes(damage)
 
     listed = ask("list")
 

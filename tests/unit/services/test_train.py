@@ -1,6 +1,7 @@
 """`nanostream train` and `simulate-training`: from labelled images to a model that can be used."""
 
 import json
+import re
 import signal
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 pytest.importorskip("tensorflow", reason="the extra [worker] is not installed")
@@ -202,12 +204,26 @@ def test_ctrl_c_while_it_trains_loses_no_step(labelled, models, monkeypatch):
         context.setattr(fit, "draw_batch", interrupt)
         stopped = run(*arguments)
     assert stopped.exit_code == 130
-    assert "stopped at step" in stopped.stderr
+    step = re.search(r"stopped at step (\d); the same command goes on", stopped.stderr)
+    assert step
 
     done = run(*arguments)
 
     assert done.exit_code == 0, done.output
-    assert "going on from step" in done.stderr
+    assert f"going on from step {step[1]}" in done.stderr
+
+
+def test_ctrl_c_after_the_last_step_is_not_lost():
+    from nanostream_services.training_commands import _progress, _Shown
+
+    with _progress() as bar, _Shown(bar, 1, "the same command goes on") as shown:
+        shown.stage("training")
+        shown.step(1, 0.5)
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(typer.Exit) as ended:
+            shown.stage("scoring")
+
+    assert ended.value.exit_code == 130
 
 
 @pytest.mark.parametrize(("option", "value"), [("--recipe", "secret"), ("--seed", "-1")])

@@ -266,6 +266,21 @@ def test_what_is_learnt_from_is_scaled_as_what_is_live(
     np.testing.assert_allclose(np.sort(seen, None), np.sort(live, None), atol=0.01)
 
 
+def test_the_greatest_count_of_a_data_set_is_the_recorded_one(tmp_path: Path) -> None:
+    for name, dtype, greatest in (("a", np.uint16, 30000), ("bb", np.int16, 8000)):
+        pixels = labelled(tmp_path, name, dtype=dtype)
+        pixels[:8, :8] = greatest
+        np.save(tmp_path / f"{name}.npy", pixels)
+    sources = find_sources([tmp_path]).sources
+
+    examples, _ = read_examples(sources, normalization="dataset-max")
+    given, _ = read_examples(sources, normalization="dataset-max", maximum=40000.0)
+
+    # uint16 is halved to fit into int16, and so must be what it is divided by.
+    np.testing.assert_array_equal(examples.spans, [[0.0, 15000.0], [0.0, 30000.0]])
+    np.testing.assert_array_equal(given.spans, [[0.0, 20000.0], [0.0, 40000.0]])
+
+
 def test_a_pixel_size_that_cannot_be_is_said(tmp_path: Path) -> None:
     labelled(tmp_path, "a", (200, 200))
     sources = find_sources([tmp_path]).sources

@@ -102,6 +102,11 @@ def test_what_cannot_be_trained_by_is_refused(wrong: dict[str, Any]) -> None:
         Cycle(**wrong)
 
 
+def test_a_recipe_has_a_cycle() -> None:
+    with pytest.raises(ValueError, match="without a cycle"):
+        Recipe(())
+
+
 def test_an_emphasis_on_what_is_not_there_is_refused() -> None:
     with pytest.raises(ValueError, match="emphasis on Cu: there is Au"):
         fit.fit(build_unet((4,)), discs(), replace(RECIPE, cycles=(Cycle(9, {"Cu": 2.0}),)))
@@ -122,7 +127,7 @@ def test_what_is_emphasised_is_drawn_more_often_in_its_cycle() -> None:
     assert part(range(90, 120)) == pytest.approx(0.5, abs=0.1)
 
 
-def test_views_that_are_not_altered_are_only_turned_by_right_angles() -> None:
+def test_views_that_are_not_altered_are_turned_by_right_angles_only() -> None:
     y, x = np.mgrid[:64, :64]
     ramp = (100 * x + y).astype(np.int16)
     examples = fit.Examples([ramp], [ramp > 3000], np.zeros(1, np.int64), ("Au",))
@@ -153,6 +158,21 @@ def test_image_and_label_are_moved_alike() -> None:
         assert np.isfinite(image).all()
         if 0.1 < label.mean() < 0.9:
             assert image[label > 0].mean() < image[label == 0].mean() - 0.8
+
+
+def test_a_batch_is_scaled_by_the_span_of_each_image() -> None:
+    flat = np.full((64, 64), 500, np.int16)
+    spans = np.array([[0.0, 1000.0], [400.0, 600.0], [0.0, 500.0]])
+    examples = fit.Examples([flat] * 3, [flat > 0], np.zeros(3, np.int64), ("Au",), spans)
+    recipe = replace(RECIPE, cycles=(Cycle(10, alteration=0.0),))
+
+    seen = {
+        round(float(view.mean()), 3)
+        for step in range(recipe.steps)
+        for view in fit.draw_batch(examples, recipe, step)[0]
+    }
+
+    assert seen == {0.5, 1.0}
 
 
 @pytest.mark.parametrize("end", [np.s_[20:44, :20], np.s_[20:44, -20:]])

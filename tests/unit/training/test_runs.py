@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import ndimage
 
 pytest.importorskip("tensorflow", reason="the extra [worker] is not installed")
@@ -19,6 +21,7 @@ from nanostream.records import Frame, SectionId
 from nanostream.segmentation.models import find_model
 from nanostream.segmentation.normalization import median_filter, normalize
 from nanostream.segmentation.weights import read_weights
+from nanostream.training import fit
 from nanostream.training.examples import find_sources, read_examples, read_frames
 from nanostream.training.paper import PaperRecipe
 from nanostream.training.recipe import Cycle, Recipe
@@ -27,6 +30,7 @@ from nanostream.training.runs import (
     Plan,
     _carried_peak,
     _peak,
+    _widened,
     default_recipe,
     train_model,
 )
@@ -116,6 +120,65 @@ def test_fine_tuning_begins_with_the_weights_and_scaling_of_its_base(plan: Plan,
         # Moments of the batch normalisation, the last two, follow the new images.
         for one, other in zip(before[:4], after[:4], strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_a_model_that_divides_by_a_maximum_is_fine_tuned_as_it_is_live(plan: Plan) -> None:
+    card, weights = find_model("groschner2020")
+    frames = [frame for source in plan.training for frame, _, _ in read_frames(source)]
+    greatest = 4.0 * max(float(frame.pixels.max()) for frame in frames)
+    base = Base(
+        msgspec.structs.replace(
+            card, normalization="dataset-max", normalization_maximum=greatest, pixel_size_nm=None
+        ),
+        weights,
+    )
+    recipe = replace(default_recipe(base, steps=1), batch=1, crop_px=96, learning_rate=0.0)
+    shown: list[NDArray[np.float32]] = []
+
+    def keep(examples: fit.Examples, recipe: Recipe, step: int) -> Any:
+        batch = draw(examples, recipe, step)
+        shown.append(batch[0])
+        return batch
+
+    draw = fit.draw_batch
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "draw_batch", keep)
+        train_model(replace(plan, base=base, recipe=recipe))
+
+    live = np.mean([Analyzer(Worker(), model=(base.card, weights)).scaled(f)[0] for f in frames])
+    assert 0.1 < live < 0.3
+    assert np.mean(shown) == pytest.approx(live, rel=0.2)
+
+
+def test_what_was_fine_tuned_on_gives_no_warning_but_for_what_is_odd(plan: Plan) -> None:
+    base = find_model("default")[0].domain
+    assert base is not None
+    usual = np.array(base.mean)
+    there = usual + 12.0 * np.linalg.pinv(np.array(base.whitening))[:, 0]
+    far = usual + 40.0 * np.linalg.pinv(np.array(base.whitening))[:, 0]
+    assert base.score(far) < base.score(there) < base.least_score
+
+    widened = _widened(base, np.array([there] * 8 + [far]))
+
+    assert widened is not None
+    assert base.score(far) < widened.least_score <= base.score(there)
+    assert _widened(base, np.array([usual] * 3)) == base
+    assert _widened(base, np.full((2, len(usual)), np.nan)) == base
+    assert _widened(None, usual[None]) is None
+
+
+def test_with_nothing_held_out_the_settings_of_the_base_are_kept(plan: Plan) -> None:
+    base = Base(*find_model("default"))
+    recipe = replace(default_recipe(base, steps=1), batch=1, crop_px=64)
+
+    card = train_model(replace(plan, base=base, recipe=recipe, held_out=()))
+
+    assert card.threshold == base.card.threshold
+    assert card.calibration == base.card.calibration
+    assert card.domain is not None
+    assert base.card.domain is not None
+    assert card.domain.mean == base.card.domain.mean
+    assert card.scores == {}
 
 
 def test_fine_pixels_are_the_same_to_the_training_and_to_the_worker(
