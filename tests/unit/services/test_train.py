@@ -172,6 +172,15 @@ def test_without_tensorflow_it_is_said_how_to_get_it(labelled, monkeypatch):
     assert "pip install 'nanostream[worker]'" in str(done.exception)
 
 
+@pytest.fixture
+def at_a_terminal():
+    """Ctrl-C as a terminal's user has it; what is started in the background may ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("at_a_terminal")
 @pytest.mark.parametrize("stage", ["reading", "scoring"])
 def test_ctrl_c_ends_reading_and_scoring_at_once(labelled, models, monkeypatch, stage):
     from nanostream.training import runs
