@@ -11,7 +11,7 @@ import pytest
 
 import nanostream as ns
 from nanostream.config import Config, Network
-from nanostream.errors import SessionError
+from nanostream.errors import ConfigError, SessionError
 from nanostream.particles.measures import measure_particles, summarize
 from nanostream.records import Frame, Result, SectionId, Segmentation
 from nanostream.results.store import Store, diameters
@@ -57,7 +57,14 @@ class Desk:
     def start(self):
         self.opened = ExitStack()
         self.store = self.opened.enter_context(Store(self.folder, self.config))
-        self.sink = _Sink(self.config, self.store)
+        deadline_s = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                self.sink = _Sink(self.config, self.store)
+                break
+            except ConfigError:  # libzmq closes the sink before's ports a moment later
+                assert time.monotonic() < deadline_s
+                time.sleep(0.02)
         self.opened.callback(self.sink.close)
 
     def stop(self):
