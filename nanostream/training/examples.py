@@ -315,7 +315,10 @@ def read_examples(
                 raise DataSetError(msg)
             picture = _filtered(frame.pixels, name, zoom=zoom, scalable=scalable)
             span = _span(picture, normalization)
-            is_halved = without_shift(median_filter(frame.pixels)).dtype == np.uint16
+            is_halved = (
+                normalization == "dataset-max"  # else nobody asks
+                and without_shift(median_filter(frame.pixels)).dtype == np.uint16
+            )
             if frame.pixel_size_nm is not None:
                 sizes_nm.append(frame.pixel_size_nm / zoom)
             if truth is not shared:  # the exposures of a scene share theirs
