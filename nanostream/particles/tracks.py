@@ -7,7 +7,6 @@ written to bytes, so that a killed process goes on where it was.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -69,6 +68,10 @@ _MEDIAN_STEP_PER_SIGMA = 1.1774
 # particle that merged is still where it was.
 _SIZE_SPREAD, _SIZE_TERM_LIMIT = 0.15, 9.0
 _NULL_MARGIN = 2.0
+# Two particles do not lie within one another. What lies within half a radius of what is missed is
+# the same, its outline drawn otherwise (half a disc has its centroid at 0.42 radii), unless it is
+# less than half as wide. Of what the edge cuts, the centroid moves with how much is seen: a radius.
+_SAME_PLACE_RADII, _SAME_PLACE_AT_EDGE_RADII, _SAME_PLACE_RATIO = 0.5, 1.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,10 @@ class Tracker:
     3. Assignment: the cost of a pair is d²/σ² + min((ln(D/D')/0.15)², 9), that of no pair
        (gate/σ)² + 2, with the distance d, the spread of steps σ and the diameters D; the diameter
        of a particle at the edge is not compared. The least total cost is exact (Jonker-Volgenant
-       [2]_), group by group of particles that compete; the idea is that of [1]_.
+       [2]_), group by group of particles that compete; the idea is that of [1]_. Of what is left,
+       a particle within half a radius of a missed one (at the edge a radius), and no less than half
+       as wide, is that one: where steps are short, the gate would end a track whenever the outline
+       changes. Drift and gate learn nothing from it.
     4. Memory: what is not found stays in its place for some sections. Where fewer than half of
        the particles are found again (beam blanked, stage moved away) nothing is held against
        the missing.
@@ -286,6 +292,8 @@ class Tracker:
                 _shift(found, rest)
                 drift_px = drift_px + rest
             self._learn_steps(found, links)
+            same = _in_place(self._tracks, found, links, self._settings.max_step_px)
+            links = np.concatenate([links, same])
         self._cumulative_drift_px = self._cumulative_drift_px + drift_px
         appeared, vanished = self._remember(found, links)
         particle = np.empty(found.size, np.int64)
@@ -550,11 +558,37 @@ def _assign(
     gain = (reach_px[of_track] / spread_px) ** 2 + _NULL_MARGIN - cost
     worth = gain > 0
     of_track, of_found, gain = of_track[worth], of_found[worth], gain[worth]
-    links = [
-        np.column_stack([of_track[chosen], of_found[chosen]])
-        for chosen in _chosen(of_track, of_found, gain, tracks.size, found.size)
-    ]
-    return np.concatenate([np.empty((0, 2), np.int64), *links])
+    return _chosen(of_track, of_found, gain, tracks.size, found.size)
+
+
+def _in_place(
+    tracks: NDArray[np.void],
+    found: NDArray[np.void],
+    links: NDArray[np.int64],
+    max_step_px: float | None,
+) -> NDArray[np.int64]:
+    """(n, 2) more links: what is missed, and what takes up its place in another outline."""
+    lost = np.setdiff1d(np.arange(tracks.size), links[:, 0])
+    new = np.setdiff1d(np.arange(found.size), links[:, 1])
+    if not (lost.size and new.size):
+        return np.empty((0, 2), np.int64)
+    widest_px = max(tracks["diameter"][lost].max(), found["diameter"][new].max())
+    of_track, of_found, distance_px = _pairs(
+        tracks[lost], found[new], float(_SAME_PLACE_AT_EDGE_RADII * widest_px / 2)
+    )
+    of_track, of_found = lost[of_track], new[of_found]
+    before, after = tracks["diameter"][of_track], found["diameter"][of_found]
+    at_edge = tracks["touches_edge"][of_track] | found["touches_edge"][of_found]
+    radii = np.where(at_edge, _SAME_PLACE_AT_EDGE_RADII, _SAME_PLACE_RADII)
+    reach_px = radii * np.maximum(before, after) / 2
+    if max_step_px is not None:
+        elapsed = found["last_frame"][of_found] - tracks["last_frame"][of_track]
+        reach_px = np.minimum(reach_px, max_step_px * elapsed)
+    alike = np.minimum(before, after) >= _SAME_PLACE_RATIO * np.maximum(before, after)
+    inside = (alike | at_edge) & (distance_px < reach_px)
+    of_track, of_found = of_track[inside], of_found[inside]
+    gain = 1.0 - distance_px[inside] / reach_px[inside]
+    return _chosen(of_track, of_found, gain, tracks.size, found.size)
 
 
 def _chosen(
@@ -563,15 +597,16 @@ def _chosen(
     gain: NDArray[np.float64],
     track_count: int,
     found_count: int,
-) -> Iterator[NDArray[np.int64]]:
-    """Indices of the pairs of greatest total gain, group by group of pairs that compete."""
+) -> NDArray[np.int64]:
+    """(n, 2) pairs of greatest total gain, each track and particle once."""
     nodes = track_count + found_count
     edges = coo_array((gain, (of_track, track_count + of_found)), (nodes, nodes))
+    # Exact group by group of pairs that compete.
     _, group = connected_components(edges, directed=False)
     of_pair = group[of_track]
     order = np.argsort(of_pair, kind="stable")
     _, start, size = np.unique(of_pair[order], return_index=True, return_counts=True)
-    yield order[start[size == 1]]  # mostly there is no competition
+    chosen = [order[start[size == 1]]]  # mostly there is no competition
     for pairs in np.split(order, start[1:]):
         if pairs.size < 2:
             continue
@@ -582,4 +617,6 @@ def _chosen(
         index = np.full(table.shape, -1)
         index[row, column] = pairs
         taken = index[linear_sum_assignment(table, maximize=True)]
-        yield taken[taken >= 0]
+        chosen.append(taken[taken >= 0])
+    pairs = np.concatenate(chosen)
+    return np.column_stack([of_track[pairs], of_found[pairs]])

@@ -599,8 +599,10 @@ def _summary(console: Console, folder: Path) -> None:
             f"mean {size.mean():.2f} {unit}, median {size.median():.2f} {unit}",
         )
     if len(tracks):
-        identities = tracks.groupby("file")["particle"].nunique().sum()
-        add_row(table, "tracks", str(identities))
+        lengths = tracks.groupby(["file", "particle"]).size()
+        of_file = tracks.groupby("file")["frame"].nunique().loc[lengths.index.get_level_values(0)]
+        lasting = int((2 * lengths.to_numpy() > of_file.to_numpy()).sum())
+        add_row(table, "tracks", f"{len(lengths)} ({lasting} through most sections)")
     console.print(table)
 
 

@@ -294,6 +294,37 @@ def test_the_longest_step_can_be_limited():
         assert tracker.step(1, table([24, 104], [20, 100])).particle.tolist() == expected
 
 
+@pytest.mark.parametrize(
+    ("x", "diameter_px", "touches_edge", "stays"),
+    [
+        (109.0, 32.0, False, True),  # half of the disc was drawn: its centroid is 0.42 radii off
+        (115.0, 40.0, False, False),  # beyond half a radius
+        (115.0, 40.0, True, True),  # of which the edge shows a part
+        (105.0, 12.0, False, False),  # a small one where the large one vanished
+    ],
+)
+def test_another_outline_in_the_same_place_is_the_same_particle(
+    x, diameter_px, touches_edge, stays
+):
+    still = table([100, 300, 500], [100] * 3, 44.0)
+    tracker = Tracker()
+    for frame in range(6):
+        gate_px = tracker.step(frame, still).gate_px
+    assert gate_px < 2.0
+    changed = table([x, 300, 500], [100] * 3, [diameter_px, 44, 44], [touches_edge, False, False])
+    step = tracker.step(6, changed)
+    assert (step.particle[0] == 1) == stays
+    again = tracker.step(7, still)
+    assert again.particle.tolist() == [1, 2, 3]
+    assert again.gate_px == gate_px
+
+
+def test_another_outline_is_no_longer_step_than_is_allowed():
+    tracker = Tracker(TrackerSettings(max_step_px=5.0))
+    tracker.step(0, table([100, 300], [100, 100], 44.0))
+    assert tracker.step(1, table([108, 300], [100, 100], 44.0)).particle.tolist() == [3, 2]
+
+
 def test_size_decides_between_equal_distances():
     for diameter_px, expected in ((8.0, 1), (16.0, 2)):
         tracker = Tracker()
