@@ -24,16 +24,33 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from nanostream.errors import ConfigError, DataSetError
 
-__all__ = ["NAMES", "SET_FILE", "SetPlan", "StopFlag", "scene_path", "scene_rng", "simulate_set"]
+__all__ = [
+    "NAMES",
+    "SET_FILE",
+    "Kind",
+    "SetPlan",
+    "StopFlag",
+    "scene_path",
+    "scene_rng",
+    "simulate_set",
+]
 
 #: Sets that share a seed and no scene.
-NAMES = ("train", "validation", "test", "bare", "bare-test", "faint")
+NAMES = ("train", "validation", "test", "bare", "bare-test", "faint", "defocused")
+
+Kind = Literal["usual", "bare", "faint", "defocused"]
+_KINDS: dict[str, Kind] = {
+    "bare": "bare",
+    "bare-test": "bare",
+    "faint": "faint",
+    "defocused": "defocused",
+}
 
 #: In a set's folder: how its scenes were drawn.
 SET_FILE = "set.json"
@@ -69,7 +86,7 @@ class SetPlan:
     name
         One of `NAMES`: sets of one seed and different names have no scene in common. "bare" and
         "bare-test" have supports without particles, most of them with soot or dirt, "faint" has
-        small particles in much amorphous matter.
+        small particles in much amorphous matter, "defocused" small particles far from focus.
     in_turn
         Scene k has the material k modulo their number alone, so that each gets its own score.
     """
@@ -79,6 +96,11 @@ class SetPlan:
     materials: tuple[str, ...] = ()
     name: str = "train"
     in_turn: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """Of the scenes, see `nanostream.training.simulation.draw_scene`."""
+        return _KINDS.get(self.name, "usual")
 
     def materials_of(self, number: int) -> tuple[str, ...]:
         """What the particles of one scene may be made of."""
@@ -198,8 +220,7 @@ def _simulate_one(path: Path, plan: SetPlan, number: int) -> int:
         scene_rng(plan.seed, plan.name, number),
         size_px=plan.size_px,
         materials=plan.materials_of(number),
-        bare=plan.name.startswith("bare"),
-        faint=plan.name == "faint",
+        kind=plan.kind,
     )
     simulation.save_micrographs(path, simulation.simulate_micrographs(scene))
     return number
@@ -282,8 +303,7 @@ def _adopt(folder: Path, plan: SetPlan) -> None:
         scene_rng(plan.seed, plan.name, number),
         size_px=plan.size_px,
         materials=plan.materials_of(number),
-        bare=plan.name.startswith("bare"),
-        faint=plan.name == "faint",
+        kind=plan.kind,
     )
     try:
         with np.load(there) as stored:

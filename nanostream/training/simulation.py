@@ -34,6 +34,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from nanostream.training.crystals import MATERIALS, Particle, crystal_positions, draw_form
+from nanostream.training.sets import Kind
 from nanostream.training.supports import Film, Support, slow_field, support_atoms
 
 __all__ = [
@@ -208,8 +209,7 @@ def draw_scene(
     materials: Sequence[str] = MATERIALS,
     regime: Regime | None = None,
     images: int = 4,
-    bare: bool = False,
-    faint: bool = False,
+    kind: Kind = "usual",
 ) -> Scene:
     """Scene drawn at random, for training and validation.
 
@@ -226,26 +226,22 @@ def draw_scene(
         aperture); by default 55 % and 45 % of the scenes.
     images
         Exposures of the scene. They share the exit wave, so each costs little.
-    bare
-        No particles, but soot and dirt on most supports: what must not be taken for particles.
-    faint
-        Particles of 1.6 to 6 nm in 4 to 10 nm of amorphous matter, at high magnification (whatever
-        ``regime`` says): film, ligands and what is left of the solvent, as in the CdSe micrographs
-        of Groschner et al. (2020).
-
-    Raises
-    ------
-    ValueError
-        If it shall be bare and have faint particles.
+    kind
+        "bare": no particles, but soot and dirt on most supports: what must not be taken for
+        particles. "faint": particles of 1.6 to 6 nm in 4 to 10 nm of amorphous matter: film,
+        ligands and what is left of the solvent, as in the CdSe micrographs of Groschner et al.
+        (2020). "defocused": particles of 1.6 to 7 nm, 40 to 500 nm out of focus, as on the windows
+        of heating holders. The last two are of lattice resolution, whatever ``regime`` says.
     """
-    if bare and faint:
-        raise ValueError("a scene is bare, or has faint particles")
-    if faint:
+    if kind in ("faint", "defocused"):
         regime = "lattice"
     if regime is None:
         regime = "lattice" if rng.random() < 0.55 else "mass-thickness"
     lattice = regime == "lattice"
-    pixel_size_nm = float(np.exp(rng.uniform(*np.log((0.01, 0.045) if lattice else (0.04, 0.085)))))
+    finest_nm, coarsest_nm = (0.01, 0.045) if lattice else (0.04, 0.085)
+    if kind == "defocused":  # finer ones are resampled to this
+        finest_nm = 0.02
+    pixel_size_nm = float(np.exp(rng.uniform(*np.log((finest_nm, coarsest_nm)))))
     voltage_kv = float(rng.choice([80.0, 200.0, 300.0], p=[0.2, 0.35, 0.45]))
     support_nm = float(np.exp(rng.uniform(*np.log((1.0, 8.0)))))
     relief = float(rng.uniform(0.1, 0.8)) if rng.random() < 0.5 else 0.0
@@ -253,11 +249,11 @@ def draw_scene(
     if len(materials) > 1 and rng.random() < 0.1:
         chosen.append(str(rng.choice([m for m in materials if m != chosen[0]])))
     field_nm = size_px * pixel_size_nm
-    kind = rng.random()
+    bareness = rng.random()
     soot = tuple(float(r) for r in rng.uniform(3.0, 8.0, int(rng.integers(1, 4))))
     scatter = partial(draw_particles, rng, materials=chosen, field_nm=field_nm, relief=relief)
     particles: tuple[Particle, ...] = ()
-    if kind > 0.08:  # the others are bare support, with or without soot
+    if bareness > 0.08:  # the others are bare support, with or without soot
         # Colloidal crystals lie on their facets, sintered islands as they come.
         on_axis = float(rng.uniform(0.2, 1.0) if lattice else rng.uniform(0.0, 0.5))
         particles = scatter(support_nm=support_nm, on_axis=on_axis)
@@ -279,21 +275,37 @@ def draw_scene(
         film="nitride" if rng.random() < (0.05 if lattice else 0.3) else "carbon",
         hole=float(rng.uniform(0.05, 0.5)) if rng.random() < 0.1 else 0.0,
         dirt_nm=float(rng.uniform(0.5, 4.0)) if rng.random() < 0.25 else 0.0,
-        soot_nm=soot if kind < 0.04 or rng.random() < 0.05 else (),
+        soot_nm=soot if bareness < 0.04 or rng.random() < 0.05 else (),
     )
-    if bare:
+    if kind == "bare":
         scene = replace(
             scene,
             particles=(),
             soot_nm=soot if rng.random() < 0.7 else (),
             dirt_nm=float(rng.uniform(0.5, 4.0)) if rng.random() < 0.5 else 0.0,
         )
-    if faint:
+    if kind == "faint":
         support_nm = float(rng.uniform(4.0, 10.0))
         on_axis = float(rng.uniform(0.2, 1.0))
         particles = scatter(support_nm=support_nm, on_axis=on_axis, radius_nm=(0.8, 3.0))
         scene = replace(scene, support_nm=support_nm, particles=particles, hole=0.0)
+    if kind == "defocused":
+        on_axis = float(rng.uniform(0.0, 0.5))
+        particles = scatter(support_nm=support_nm, on_axis=on_axis, radius_nm=(0.8, 3.5))
+        scene = replace(
+            scene,
+            particles=particles,
+            exposures=tuple(
+                replace(exposure, defocus_nm=_far_from_focus(rng)) for exposure in exposures
+            ),
+            film="nitride" if rng.random() < 0.5 else "carbon",
+        )
     return scene
+
+
+def _far_from_focus(rng: np.random.Generator) -> float:
+    """Defocus in nm, three in four times under focus."""
+    return float(rng.uniform(60.0, 500.0) if rng.random() < 0.75 else rng.uniform(-200.0, -40.0))
 
 
 def draw_particles(

@@ -90,13 +90,28 @@ def test_a_seed_draws_the_same_scene_twice_and_another_seed_another() -> None:
 
 
 def test_faint_scenes_have_much_around_their_particles() -> None:
-    scenes = [simulation.draw_scene(np.random.default_rng(k), faint=True) for k in range(10)]
+    scenes = [simulation.draw_scene(np.random.default_rng(k), kind="faint") for k in range(10)]
 
     assert all(scene.particles and scene.regime == "lattice" for scene in scenes)
     assert all(4.0 <= scene.support_nm <= 10.0 for scene in scenes)
     assert max(one.radius_nm for scene in scenes for one in scene.particles) < 6.0
-    with pytest.raises(ValueError, match="bare, or has faint particles"):
-        simulation.draw_scene(np.random.default_rng(0), bare=True, faint=True)
+
+
+def test_defocused_scenes_are_far_from_focus_on_both_sides() -> None:
+    scenes = [simulation.draw_scene(np.random.default_rng(k), kind="defocused") for k in range(10)]
+
+    assert all(scene.particles and 0.02 <= scene.pixel_size_nm <= 0.045 for scene in scenes)
+    defoci_nm = np.array([one.defocus_nm for scene in scenes for one in scene.exposures])
+    assert abs(defoci_nm).min() >= 40.0
+    assert (defoci_nm < 0).any()
+    assert (defoci_nm > 0).any()
+
+
+def test_bare_scenes_have_no_particles() -> None:
+    scenes = [simulation.draw_scene(np.random.default_rng(k), kind="bare") for k in range(10)]
+
+    assert not any(scene.particles for scene in scenes)
+    assert any(scene.soot_nm for scene in scenes)
 
 
 def test_the_label_is_where_the_atoms_are() -> None:
