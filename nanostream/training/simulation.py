@@ -230,8 +230,9 @@ def draw_scene(
         "bare": no particles, but soot and dirt on most supports: what must not be taken for
         particles. "faint": particles of 1.6 to 6 nm in 4 to 10 nm of amorphous matter: film,
         ligands and what is left of the solvent, as in the CdSe micrographs of Groschner et al.
-        (2020). "defocused": particles of 1.6 to 7 nm, 40 to 500 nm out of focus, as on the windows
-        of heating holders. The last two are of lattice resolution, whatever ``regime`` says.
+        (2020). "defocused": particles of 1.6 to 7 nm (in four of five), 40 to 500 nm out of focus,
+        as on the windows of heating holders. The last two are of lattice resolution, whatever
+        ``regime`` says.
     """
     if kind in ("faint", "defocused"):
         regime = "lattice"
@@ -294,7 +295,7 @@ def draw_scene(
         particles = scatter(support_nm=support_nm, on_axis=on_axis, radius_nm=(0.8, 3.5))
         scene = replace(
             scene,
-            particles=particles,
+            particles=particles if bareness > 0.2 else (),
             exposures=tuple(
                 replace(exposure, defocus_nm=_far_from_focus(rng)) for exposure in exposures
             ),
