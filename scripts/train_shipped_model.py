@@ -30,7 +30,7 @@ from nanostream.training.sets import SetPlan, simulate_set
 
 SHIPPED = Path(__file__).parents[1] / "nanostream" / "segmentation" / "shipped"
 
-# Steps: as many as 270 minutes, or 50, of two cores allow; the loss falls slowly by then.
+# Steps: as many as 260 minutes, or 50, of two cores allow; the loss falls slowly by then.
 # After 20,000 steps `default` was weakest, of the paper's materials, on CdSe, and then on Pd. Bare
 # supports, of which it has seen many by then, are drawn less: with more of them than are met, what
 # is faint is called too unlikely, and a calibration that mends it widens what is clear. In the end
@@ -44,7 +44,7 @@ MODELS: dict[str, tuple[Architecture, tuple[int, ...], tuple[Cycle, ...]]] = {
             Cycle(20_000),
             Cycle(40_000, EMPHASIS),
             Cycle(40_000, EMPHASIS, alteration=0.35),
-            Cycle(24_000, EMPHASIS, alteration=0.35),
+            Cycle(16_000, EMPHASIS, alteration=0.35),
         ),
     ),
     "groschner2020": (
