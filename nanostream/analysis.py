@@ -10,6 +10,7 @@ import logging
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -99,6 +100,7 @@ class Analyzer:
     def __call__(self, frame: Frame) -> Segmentation:
         """Segment one micrograph."""
         timings = dict(frame.timings_s)
+        frame, no_numbers = _finite(frame)
         shape = (frame.pixels.shape[0], frame.pixels.shape[1])
         with _timed(timings, "filter_s"):
             image, maximum = self.scaled(frame)
@@ -122,6 +124,9 @@ class Analyzer:
             )
             summary = summarize(particles, shape=shape)
             verdict = self._judge(frame, image, seen)
+        if no_numbers:
+            said = f"{no_numbers} pixels are no finite numbers: the median is taken for them"
+            verdict = verdict._replace(warning="; ".join(filter(None, [said, verdict.warning])))
         return Segmentation(
             labels=labels,
             probability=probability,
@@ -146,6 +151,10 @@ class Analyzer:
     ) -> Verdict:
         """Domain score and warning of what the network saw and said."""
         verdict = judge(self.card.domain, image, seen)
+        if value := _only_value(frame.pixels):
+            # Nothing else that could be said would be of a specimen.
+            said = f"all pixels are {value}: blanked, saturated, or not written"
+            return verdict._replace(warning=said)
         known_nm, size_nm = self.card.pixel_size_nm, frame.pixel_size_nm
         if known_nm and size_nm and needed_zoom(size_nm, known_nm) != self._zoom(frame):
             far = (
@@ -173,6 +182,25 @@ class Analyzer:
             return self.card.normalization_maximum
         self.raise_maximum(max(0.0, float(filtered.max())))
         return self._running_maximum
+
+
+def _finite(frame: Frame) -> tuple[Frame, int]:
+    """The frame with the median where a pixel is no number, and how many are not."""
+    pixels = frame.pixels
+    if pixels.dtype.kind != "f" or np.isfinite(pixels.sum(dtype=np.float64)):
+        return frame, 0
+    good = np.isfinite(pixels)
+    usual = np.median(pixels[good]) if good.any() else 0.0
+    mended = np.where(good, pixels, np.asarray(usual, pixels.dtype))
+    return replace(frame, pixels=mended), int(pixels.size - np.count_nonzero(good))
+
+
+def _only_value(pixels: NDArray[np.generic]) -> str:
+    """The value that all pixels have; empty if they differ."""
+    few = pixels[::61, ::61]
+    if few.min() != few.max() or pixels.min() != pixels.max():
+        return ""
+    return f"{pixels.flat[0]:g}"
 
 
 @lru_cache(maxsize=2)

@@ -173,6 +173,11 @@ class Store:
         ).fetchone()
         return int(row[0]), str(row[1]), float(row[2])
 
+    def sections_by_pixels(self) -> dict[int, SectionId]:
+        """A stored section for each checksum of a micrograph."""
+        rows = self._db.execute("SELECT pixels_crc32, section FROM sections")
+        return {int(checksum): SectionId.parse(name) for checksum, name in rows}
+
     def commit(self, result: Result) -> bool:
         """Keep a result for good: mask, rows and tracks, or nothing.
 

@@ -6,6 +6,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from msgspec import Struct
@@ -16,7 +17,7 @@ from nanostream.errors import MicrographError, NotReadyError, SessionError
 from nanostream.records import SectionId
 from nanostream.results.session import Session
 
-__all__ = ["AcquiredFile", "Verification", "acquired_files", "verify"]
+__all__ = ["Acquired", "AcquiredFile", "Verification", "acquired_files", "verify"]
 
 
 class Verification(Struct, frozen=True):
@@ -26,7 +27,8 @@ class Verification(Struct, frozen=True):
     name of its new generation; ``doubled`` is stored more than once; ``damaged`` has no readable
     mask or one whose checksum is not the stored one; ``absent`` has an end but is not in the folder
     now: its file was deleted, renamed or written anew; ``unreadable`` are files in it that are no
-    micrographs; ``cut_off`` are those whose headers count sections that are not there, or not yet;
+    micrographs, ``not_ready`` those that are none yet, such as TIFFs that no mdoc lists;
+    ``cut_off`` are those whose headers count sections that are not there, or not yet;
     ``passed_over`` was there before the agent first started and was not wanted, and is
     not counted as acquired; ``named`` counts names in the session, whatever their generation.
     """
@@ -39,6 +41,7 @@ class Verification(Struct, frozen=True):
     damaged: tuple[str, ...]
     absent: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+    not_ready: tuple[str, ...] = ()
     cut_off: tuple[str, ...] = ()
     passed_over: int = 0
     named: int = 0
@@ -53,6 +56,14 @@ class Verification(Struct, frozen=True):
         """What was acquired is what is stored or quarantined, each once and whole."""
         wrong = self.missing or self.cut_off or self.another_folder or self.doubled or self.damaged
         return not wrong
+
+
+class Acquired(NamedTuple):
+    """What a folder has: micrograph files, and why others are none, or none yet."""
+
+    files: list[AcquiredFile]
+    unreadable: tuple[str, ...]
+    not_ready: tuple[str, ...]
 
 
 class AcquiredFile(Struct, frozen=True):
@@ -76,8 +87,8 @@ def acquired_files(
     files: Iterable[str],
     passed_over: Mapping[tuple[str, str], int] | None = None,
     last_read: Mapping[str, Mapping[int, tuple[int, int]]] | None = None,
-) -> tuple[list[AcquiredFile], tuple[str, ...]]:
-    """Micrograph files as their headers say now, and the names of those that are none.
+) -> Acquired:
+    """Micrograph files as their headers say now, and what there is to say of the others.
 
     Parameters
     ----------
@@ -92,10 +103,12 @@ def acquired_files(
     passed_over, last_read = passed_over or {}, last_read or {}
     acquired = []
     unreadable = []
+    not_ready = []
     for path in files:
         try:
             contents, stat = live.inspect(folder / path)
-        except NotReadyError:
+        except NotReadyError as error:
+            not_ready.append(str(error))
             continue
         except (MicrographError, OSError) as error:
             unreadable.append(str(error))
@@ -118,7 +131,7 @@ def acquired_files(
                 cut_off=contents.lacks(stat.st_size),
             )
         )
-    return acquired, tuple(unreadable)
+    return Acquired(acquired, tuple(unreadable), tuple(not_ready))
 
 
 def _generations(

@@ -121,12 +121,19 @@ def trust(folder: Path, name: str, public: Path) -> Path:
     Raises
     ------
     ConfigError
-        If the name is none or the file is no public key.
+        If the name is none, or the file is no public key or a secret one.
     """
     if not _NAME.fullmatch(name) or name == "own":
         msg = f"{name!r} is no name for a machine; letters, digits, dash and underscore"
         raise ConfigError(msg)
     key = read_public(public)
+    own = folder / "own.secret"
+    if public.suffix == own.suffix or (own.is_file() and key == read_public(own)):
+        msg = (
+            f"{public} is a secret key, which never leaves its machine; give that machine's "
+            "own.public, and make it new keys if this file has been elsewhere"
+        )
+        raise ConfigError(msg)
     path = folder / "trusted" / f"{name}.public"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ Sockets never block: a full or absent peer is a False, and who called decides.
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import socket as socket_module
 import time
@@ -111,8 +112,8 @@ class _Place:
         except zmq.ZMQError as error:
             socket.close()
             msg = (
-                f"{self.what} cannot be bound: {error.strerror}; "
-                "stop the other nanostream session or choose another port"
+                f"{self.what} cannot be bound: {error.strerror}; stop the other nanostream "
+                "session, or give this one other ports in the [network] of its --config"
             )
             raise ConfigError(msg) from error
 
@@ -432,8 +433,8 @@ def check_free(network: Network) -> None:
                 pass
         except OSError as error:
             msg = (
-                f"{place.what} cannot be bound: {error.strerror}; "
-                "stop the other nanostream session or choose another port"
+                f"{place.what} cannot be bound: {os.strerror(error.errno or 0)}; stop the other "
+                "nanostream session, or give this one other ports in the [network] of its --config"
             )
             raise ConfigError(msg) from error
 

@@ -158,7 +158,13 @@ def run(
     with stopping() as stop:
         run_session(settings, stop, plain=plain, done=done)
         interrupted = stop.is_set()
-    _summary(Console(), out)
+    console = Console()
+    _summary(console, out)
+    console.print(
+        f"Masks and tables: {out}\nNext: nanostream export {out} --format csv --out tables",
+        soft_wrap=True,
+        highlight=False,
+    )
     if interrupted:
         _say_what_is_left(settings)
         raise typer.Exit(_INTERRUPTED)
@@ -244,11 +250,12 @@ def verify(
 ) -> None:
     """Check that what was acquired is stored or quarantined, once, with a whole mask.
 
-    Without --watch the folder that the session was told to watch is taken.
+    Without --watch the folder that the session was told to watch is taken. If none is known and
+    something was acquired live, nothing can be said of what is missing, and the exit code is 1.
     """
     from nanostream.acquisition.ledger import last_read, passed_over
     from nanostream.results.session import Session
-    from nanostream.results.verification import AcquiredFile, acquired_files
+    from nanostream.results.verification import Acquired, acquired_files
     from nanostream.results.verification import verify as hold_against
     from nanostream_services.watching import WatchedFolder
 
@@ -256,28 +263,35 @@ def verify(
     settings = load_config(used) if config or used.is_file() else Config()
     if watch is None and settings.watch.directory and Path(settings.watch.directory).is_dir():
         watch = Path(settings.watch.directory)
-    acquired: list[AcquiredFile] | None = None
-    unreadable: tuple[str, ...] = ()
+    acquired: Acquired | None = None
     if watch is not None:
         if not watch.is_dir():
             msg = f"{watch} is not a folder; give the one that was watched"
             raise ConfigError(msg)
         folder = WatchedFolder(watch.resolve(), settings.watch)
         ledger = Path(settings.watch.ledger or session / "ledger.db")
-        acquired, unreadable = acquired_files(
+        acquired = acquired_files(
             folder.root, folder.files(), passed_over(ledger), last_read(ledger)
         )
-    found = hold_against(Session(session), acquired)
-    found = msgspec.structs.replace(found, unreadable=unreadable)
+    opened = Session(session)
+    found = hold_against(opened, acquired.files if acquired else None)
+    if acquired:
+        found = msgspec.structs.replace(
+            found, unreadable=acquired.unreadable, not_ready=acquired.not_ready
+        )
+    # Sections of nanostream segment have not waited for anything.
+    waits = opened.sections.get("wait_s")
+    live = waits is not None and bool(waits.notna().any())
+    complete = found.complete and (acquired is not None or not live)
     if as_json:
-        tree = msgspec.to_builtins(found) | {"complete": found.complete}
+        tree = msgspec.to_builtins(found) | {"complete": complete}
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(tree)).decode() + "\n")
     else:
         table = Table("", "sections", "which", title=str(session))
         add_row(table, "acquired", "-" if found.acquired is None else str(found.acquired), "")
         add_row(table, "stored", str(found.stored), "")
         kinds = ("quarantined", "missing", "cut_off", "absent", "doubled", "damaged", "unreadable")
-        for name in kinds:
+        for name in (*kinds, "not_ready"):
             names: tuple[str, ...] = getattr(found, name)
             shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
             add_row(table, name.replace("_", " "), str(len(names)), shown)
@@ -285,7 +299,8 @@ def verify(
         if found.passed_over:
             Console().print(f"{found.passed_over} sections were there before and not wanted")
         if watch is None:
-            Console().print("compared with no folder: give --watch")
+            unknown = "; what is missing is not known" if live else ""
+            Console().print(f"compared with no folder{unknown}: give --watch or --config")
         elif found.another_folder:
             Console().print(f"nothing of this session is in {watch}; is it the right folder?")
         elif found.absent:
@@ -299,13 +314,14 @@ def verify(
             }
             wrong = [f"{count} {name}" for name, count in counts.items() if count]
             Console().print(f"not complete: {', '.join(wrong) or 'another folder'}")
-        elif found.unreadable:
-            Console().print("complete, as far as it could be read: see unreadable")
+        elif unread := [k for k in ("unreadable", "not_ready") if getattr(found, k)]:
+            see = " and ".join(unread).replace("_", " ")
+            Console().print(f"complete, as far as it could be read: see {see}")
         elif watch is not None:
             Console().print(
                 "complete: every section wanted is stored or quarantined, once and whole"
             )
-    if not found.complete:
+    if not complete:
         raise typer.Exit(1)
 
 
@@ -591,6 +607,12 @@ def _summary(console: Console, folder: Path) -> None:
     add_row(table, "sections quarantined", str(len(session.quarantine)))
     if warned := int((sections["warning"] != "").sum()):
         add_row(table, "sections with a warning", str(warned))
+    models = sections["model"].value_counts()
+    if len(models) > 1:
+        each = ", ".join(f"{count} by {name}" for name, count in models.items())
+        add_row(table, "models", f"{each}: their sizes are together here")
+    if len(sections) and sections["pixel_size_nm"].isna().all():
+        add_row(table, "pixel size", "not known: sizes are in px")
     add_row(table, "particles", f"{len(particles)} ({len(whole)} whole)")
     if len(whole):
         add_row(

@@ -290,7 +290,9 @@ def quarantine_show(
     if rows.empty:
         msg = f"{section} is not in quarantine; nanostream quarantine list shows what is"
         raise ConfigError(msg)
-    sys.stdout.write(f"{section}: {rows.iloc[0].reason} ({rows.iloc[0].attempts} attempts)\n")
+    attempts = rows.iloc[0].attempts
+    tried = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+    sys.stdout.write(f"{section}: {rows.iloc[0].reason} ({tried})\n")
     events = opened.events
     for event in events[events["text"].str.contains(section, regex=False)].to_dict("records"):
         sys.stdout.write(f"{_date(event['time_s'])}  {event['source']}: {event['text']}\n")
@@ -307,7 +309,10 @@ def quarantine_retry(
 
     chosen = sections or list(Session(session).quarantine["section"])
     ask_retry(session, chosen)
-    sys.stdout.write(f"{len(chosen)} sections will be tried again\n")
+    number = "1 section" if len(chosen) == 1 else f"{len(chosen)} sections"
+    here = (session / "config.json").is_file()  # not of nanostream segment, or of a sink alone
+    how = "" if here else " when the session runs, or nanostream segment is called with them"
+    sys.stdout.write(f"{number} will be tried again{how}\n")
     for path, count in _gone(session, chosen).items():
         sys.stdout.write(
             f"{path} is not in the watched folder now: {count} of them will come back here unless "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import time
 from datetime import datetime
@@ -133,7 +134,10 @@ def _write_lines(subscriber: Subscriber, stop: Stop, address: str) -> None:
             lines = [] if str(error) == complained else [str(error)]
             complained = str(error)
         for line in lines:
-            _write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
+            # What happened has its own time.
+            timed = re.match(r"\d\d:\d\d:\d\d ", line)
+            now = datetime.now()
+            _write(f"{now:%Y-%m-%d}{'' if timed else f'{now: %H:%M:%S}'} {line}\n")
         if last_round:
             return
 

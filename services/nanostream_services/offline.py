@@ -102,6 +102,7 @@ def segment_files(
     stored = known = same = 0
     with Store(Path(config.sink.session), config) as store:
         analyzer: Analyzer | None = None
+        stored_as = store.sections_by_pixels()
         for done, (file, section) in enumerate(sections):
             if stop.is_set():
                 break
@@ -120,6 +121,7 @@ def segment_files(
                 if before is not None:
                     frame, maximum = _as_before(before, frame, card, threshold)
                     analyzer.take_maximum(maximum)
+                _check_new(section, stored_as.get(frame.pixels_crc32()))
                 result = Result.of(frame, analyzer(frame), versions=versions())
                 store.commit(result)
                 stored += 1
@@ -131,8 +133,8 @@ def segment_files(
             except _AnotherError as error:
                 failed.append(f"{section}: {error}")
             except Exception as error:  # noqa: BLE001 - one bad section must not stop the rest
-                reason = f"{section}: {error}"
-                failed.append(reason)
+                reason = str(error).removeprefix(f"{file.name}: ")
+                failed.append(f"{section}: {reason}")
                 movie = stream_of(section.path, config.streams) is not None
                 store.quarantine(section, reason, attempts=1, stream=movie)
         else:
@@ -208,6 +210,16 @@ def _is_same(like: Session, result: Result) -> bool:
     labels = np.array_equal(like.labels(result.section), result.labels)
     scaled = np.rint(like.probability(result.section) * 255)
     return labels and np.array_equal(scaled, result.probability)
+
+
+def _check_new(section: SectionId, other: SectionId | None) -> None:
+    """Refuse a micrograph that is stored under a name that another root gave it."""
+    if other and (Path(other.path).name, other.z) == (Path(section.path).name, section.z):
+        msg = (
+            f"the session has this micrograph as {other}; give the --root that it was named by, or "
+            "use another --out"
+        )
+        raise _AnotherError(msg)
 
 
 def _check_same(store: Store, frame: Frame, card: ModelCard, threshold: float) -> None:

@@ -59,6 +59,25 @@ def test_any_pixel_type_and_size_and_a_blank_image_go(dtype, shape):
     assert np.isfinite(segmentation.probability).all()
 
 
+@pytest.mark.parametrize("value", [0, 1000, 32767])
+def test_an_image_of_one_value_is_called_that_and_nothing_else(value):
+    segmentation = ns.segment(np.full((300, 300), value, np.int16))
+    assert segmentation.warning.startswith(f"all pixels are {value}: blanked")
+    assert "not sure" not in segmentation.warning
+
+
+def test_pixels_that_are_no_numbers_are_counted_and_cost_only_what_is_there(micrograph):
+    whole = ns.segment(micrograph[0].astype(np.float32))
+    holed = micrograph[0].astype(np.float32)
+    holed[300:320, 300:320] = np.nan
+    holed[0, 0] = np.inf
+    found = ns.segment(holed)
+    assert found.warning.startswith("401 pixels are no finite numbers")
+    assert np.isfinite(found.particles["mean_intensity"]).all()
+    both = np.sum((found.labels > 0) & (whole.labels > 0))
+    assert 2 * both / (np.sum(found.labels > 0) + np.sum(whole.labels > 0)) > 0.95
+
+
 def test_a_model_scaled_by_the_data_sets_maximum_keeps_the_running_one(tmp_path, monkeypatch):
     monkeypatch.setenv("NANOSTREAM_MODELS", str(tmp_path))
     build_unet().save_weights(tmp_path / "w.weights.h5")

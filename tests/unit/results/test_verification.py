@@ -64,7 +64,9 @@ class Desk:
             store.quarantine(SectionId("a.mrc", z, generation), "torn", attempts=3)
 
     def found(self):
-        files, unreadable = acquired_files(self.watch, ["a.mrc"], last_read=last_read(self.ledger))
+        files, unreadable, _ = acquired_files(
+            self.watch, ["a.mrc"], last_read=last_read(self.ledger)
+        )
         assert unreadable == ()
         return verify(ns.open_session(self.session), files)
 
@@ -107,7 +109,7 @@ def test_a_file_that_cannot_be_read_again_is_named_and_ends_nothing(desk, monkey
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("nanostream.acquisition.live.changed_sections", unreadable)
-    (file,), unreadable = acquired_files(desk.watch, ["a.mrc"], last_read=last_read(desk.ledger))
+    (file,), unreadable, _ = acquired_files(desk.watch, ["a.mrc"], last_read=last_read(desk.ledger))
     assert file.sections == 3
     assert unreadable == ("[Errno 5] Input/output error",)
 

@@ -431,7 +431,7 @@ def test_what_was_there_at_the_first_start_can_be_left_alone(desk, tmp_path):
     assert sent(desk) == ["new.mrc#0", "new.mrc#1"]
     # Neither acquired nor missing for `verify`.
     known = passed_over(tmp_path / "ledger.db")
-    files, _ = acquired_files(desk.root, ["new.mrc", "old.mrc", "older.mrc"], known)
+    files, *_ = acquired_files(desk.root, ["new.mrc", "old.mrc", "older.mrc"], known)
     assert [(f.path, f.sections, f.passed_over) for f in files] == [
         ("new.mrc", 2, 0),
         ("old.mrc", 3, 3),

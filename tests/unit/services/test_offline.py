@@ -102,6 +102,19 @@ def test_without_a_root_names_begin_at_the_files_common_folder(tmp_path, segment
     assert names(session) == ["a.npy#0", "day2/a.npy#0"]
 
 
+def test_a_micrograph_that_another_root_named_is_not_stored_twice(tmp_path, segment, session):
+    gold, other = (
+        save_stack(tmp_path / name / "gold.mrc", IMAGES[:1]) for name in ("live", "mine")
+    )
+    segment(gold, other, root=tmp_path)
+    assert len(session().sections) == 2
+    again = segment(gold)
+    assert again.stored == 0
+    assert "this micrograph as" in again.failed[0]
+    assert "--root" in again.failed[0]
+    assert len(session().sections) == 2
+
+
 def test_a_file_that_is_not_below_the_root_is_wrong_use(tmp_path, segment):
     with pytest.raises(ConfigError, match="--root"):
         segment(save(tmp_path / "a.npy"), root=tmp_path / "elsewhere")

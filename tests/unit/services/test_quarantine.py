@@ -38,9 +38,12 @@ def test_a_file_that_was_renamed_or_deleted_is_named_and_what_will_happen(sessio
 
 
 def test_a_file_that_is_there_needs_no_word(session):
-    assert retry(session, "there.mrc#0") == "1 sections will be tried again\n"
+    assert retry(session, "there.mrc#0") == "1 section will be tried again\n"
 
 
 def test_where_the_watched_folder_is_on_another_machine_nothing_is_claimed(session):
     (session / "config.json").unlink()
-    assert retry(session) == "3 sections will be tried again\n"
+    assert retry(session) == (
+        "3 sections will be tried again when the session runs, or nanostream segment is called "
+        "with them\n"
+    )

@@ -149,3 +149,13 @@ def test_a_file_that_is_no_key_is_refused(tmp_path):
     (tmp_path / "own.public").write_text("-----BEGIN CERTIFICATE-----")
     with pytest.raises(ConfigError, match="no key"):
         trust(tmp_path, "other", tmp_path / "own.public")
+
+
+def test_a_secret_key_is_not_taken_for_a_public_one(tmp_path):
+    here, there = (create_keys(tmp_path / name, new_key_pair()) for name in ("here", "there"))
+    copied = tmp_path / "own.public"
+    copied.write_bytes((here.folder / "own.secret").read_bytes())
+    for secret in (there.folder / "own.secret", copied):
+        with pytest.raises(ConfigError, match="is a secret key"):
+            trust(here.folder, "there", secret)
+    assert not any((here.folder / "trusted").iterdir())
