@@ -114,6 +114,8 @@ class _Agent:
         #: TIFFs that no mdoc or idoc lists.
         self._unlisted: dict[str, float] = {}
         self._said_unlisted = 0
+        #: Since when sections are counted that are not there; inf if that is said.
+        self._cut_off: dict[str, float] = {}
         #: Since when a file cannot be opened; inf if that is said.
         self._unreadable: dict[str, float] = {}
         #: Why the ledger cannot be written.
@@ -324,6 +326,7 @@ class _Agent:
             self._next_scan_s = end_s + rest_s
             self._note_pause(len(listing), rest_s)
             self._note_unlisted(end_s)
+            self._note_cut_off(end_s)
 
     def _note_unlisted(self, now_s: float) -> None:
         """Name foreign TIFF files, once until there are twice as many."""
@@ -334,6 +337,15 @@ class _Agent:
                 f"TIFF files that no mdoc or idoc of SerialEM lists are left alone ({len(foreign)},"
                 f" such as {foreign[0]})"
             )
+
+    def _note_cut_off(self, now_s: float) -> None:
+        for path, since_s in self._cut_off.items():
+            if now_s - since_s > _UNREADABLE_S:
+                self._cut_off[path] = math.inf
+                self._note(
+                    f"{path} is cut off, or still being copied: its header counts more sections "
+                    "than are there; the rest is segmented when it comes"
+                )
 
     def _note_pause(self, files: int, pause_s: float) -> None:
         if pause_s > 2 * self._said_pause_s:
@@ -384,6 +396,10 @@ class _Agent:
                 self._unlisted[path] = unlisted_s
             return
         self._unreadable.pop(path, None)
+        if contents.lacks(status.st_size):
+            self._cut_off.setdefault(path, time.monotonic())
+        else:
+            self._cut_off.pop(path, None)
         finished = contents.frames and live.frames_finished(self._root / path)
         sections = self._readiness.inspected(path, FileStat.of(status), contents, finished=finished)
         sections += self._overwritten(path, contents)

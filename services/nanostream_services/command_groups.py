@@ -376,7 +376,8 @@ def config_check(file: Annotated[Path, typer.Argument(help="TOML file.")]) -> No
     if config is None:
         raise typer.Exit(2)
     sys.stdout.write(
-        f"{file} can be used; nanostream config show --config {file} has it with all defaults\n"
+        f"{file} can be used; nanostream config show --config {file} has it with all defaults, "
+        f"nanostream doctor --config {file} sees to model, folders and ports\n"
     )
 
 

@@ -732,6 +732,20 @@ def test_a_file_that_nobody_may_open_is_said_once(desk, monkeypatch, goes):
     ]
 
 
+def test_a_stack_that_is_cut_off_is_said_once(desk, monkeypatch):
+    monkeypatch.setattr(agent_module, "_UNREADABLE_S", 0.1)
+    desk = desk(poll_s=0.01)
+    write(desk.root / "a.mrc", 3)
+    whole = (desk.root / "a.mrc").read_bytes()
+    (desk.root / "cut.mrc").write_bytes(whole[:-10])
+    desk.work(5)
+    end_s = time.monotonic() + 0.5
+    desk.until(lambda: time.monotonic() > end_s, "looks")
+    said = [word[9:] for word in desk.words if "cut off" in word]
+    assert len(said) == 1
+    assert said[0].startswith("cut.mrc is cut off, or still being copied")
+
+
 def test_an_idoc_that_comes_late_is_news_of_its_images(desk, tmp_path, monkeypatch):
     monkeypatch.setattr(watching, "_LOST_AFTER_S", 0.0)
     there = tmp_path / "there"
