@@ -124,7 +124,9 @@ class Analyzer:
             )
             summary = summarize(particles, shape=shape)
             verdict = self._judge(frame, image, seen)
-        if no_numbers:
+        if no_numbers == frame.pixels.size:
+            verdict = verdict._replace(warning="no pixel is a finite number")
+        elif no_numbers:
             said = f"{no_numbers} pixels are no finite numbers: the median is taken for them"
             verdict = verdict._replace(warning="; ".join(filter(None, [said, verdict.warning])))
         return Segmentation(
@@ -187,9 +189,8 @@ class Analyzer:
 def _finite(frame: Frame) -> tuple[Frame, int]:
     """The frame with the median where a pixel is no number, and how many are not."""
     pixels = frame.pixels
-    if pixels.dtype.kind != "f" or np.isfinite(pixels.sum(dtype=np.float64)):
+    if pixels.dtype.kind != "f" or (good := np.isfinite(pixels)).all():
         return frame, 0
-    good = np.isfinite(pixels)
     usual = np.median(pixels[good]) if good.any() else 0.0
     mended = np.where(good, pixels, np.asarray(usual, pixels.dtype))
     return replace(frame, pixels=mended), int(pixels.size - np.count_nonzero(good))
@@ -200,7 +201,7 @@ def _only_value(pixels: NDArray[np.generic]) -> str:
     few = pixels[::61, ::61]
     if few.min() != few.max() or pixels.min() != pixels.max():
         return ""
-    return f"{pixels.flat[0]:g}"
+    return f"{pixels.flat[0]:{'g' if pixels.dtype.kind == 'f' else ''}}"
 
 
 @lru_cache(maxsize=2)

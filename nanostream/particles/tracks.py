@@ -181,9 +181,10 @@ class Tracker:
        (gate/σ)² + 2, with the distance d, the spread of steps σ and the diameters D; the diameter
        of a particle at the edge is not compared. The least total cost is exact (Jonker-Volgenant
        [2]_), group by group of particles that compete; the idea is that of [1]_. Of what is left,
-       a particle within half a radius of a missed one (at the edge a radius), and no less than half
-       as wide, is that one: where steps are short, the gate would end a track whenever the outline
-       changes. Drift and gate learn nothing from it.
+       a particle within half a radius of a missed one, and no less than half as wide, is that one;
+       if the edge cuts the smaller of the two, within a radius and of any width. Where steps are
+       short, the gate would end a track whenever the outline changes. Drift and gate learn nothing
+       from it, and it is left where fewer than half of eight or more were found by the gate.
     4. Memory: what is not found stays in its place for some sections. Where fewer than half of
        the particles are found again (beam blanked, stage moved away) nothing is held against
        the missing.
@@ -279,7 +280,7 @@ class Tracker:
             none = np.empty(0, np.int64)
             return self._report(none, np.zeros(2), 0, np.nan, none, none)
 
-        drift_px, votes, gate_px = np.zeros(2), 0, np.nan
+        drift_px, votes, gate_px, steady = np.zeros(2), 0, np.nan, True
         links = np.empty((0, 2), np.int64)
         if self._tracks.size:
             drift_px, votes = _common_displacement(self._tracks, found, self._settings.max_drift_px)
@@ -292,10 +293,15 @@ class Tracker:
                 _shift(found, rest)
                 drift_px = drift_px + rest
             self._learn_steps(found, links)
-            same = _in_place(self._tracks, found, links, self._settings.max_step_px)
-            links = np.concatenate([links, same])
+            present = self._tracks["missed"] == 0
+            found_again = np.count_nonzero(present[links[:, 0]])
+            steady = bool(2 * found_again >= np.count_nonzero(present))
+            # After a jump that was not found, everything lies where something else was.
+            if steady or np.count_nonzero(present) < _DRIFT_VOTES:
+                same = _in_place(self._tracks, found, links, self._settings.max_step_px)
+                links = np.concatenate([links, same])
         self._cumulative_drift_px = self._cumulative_drift_px + drift_px
-        appeared, vanished = self._remember(found, links)
+        appeared, vanished = self._remember(found, links, steady=steady)
         particle = np.empty(found.size, np.int64)
         particle[order] = found["particle"]
         return self._report(particle, drift_px, votes, gate_px, appeared, vanished)
@@ -373,7 +379,7 @@ class Tracker:
         self._steps_px = np.concatenate([self._steps_px, steps_px])[-_STEPS_KEPT:]
 
     def _remember(
-        self, found: NDArray[np.void], links: NDArray[np.int64]
+        self, found: NDArray[np.void], links: NDArray[np.int64], *, steady: bool
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Give identities to `found`, in place, and update the tracks; what appeared, vanished."""
         tracks = self._tracks
@@ -388,8 +394,7 @@ class Tracker:
         is_lost = np.ones(tracks.size, np.bool_)
         is_lost[known] = False
         lost = tracks[is_lost]
-        present = tracks["missed"] == 0
-        if 2 * np.count_nonzero(~is_lost & present) >= np.count_nonzero(present):
+        if steady:
             lost["missed"] += 1
         is_given_up = lost["missed"] > self._settings.memory_frames
         self._tracks = np.concatenate([lost[~is_given_up], found])
@@ -572,13 +577,18 @@ def _in_place(
     new = np.setdiff1d(np.arange(found.size), links[:, 1])
     if not (lost.size and new.size):
         return np.empty((0, 2), np.int64)
-    widest_px = max(tracks["diameter"][lost].max(), found["diameter"][new].max())
+    # One huge outline must not make pairs of everything; of a few particles all are looked at.
+    diameters = np.concatenate([tracks["diameter"][lost], found["diameter"][new]])
+    widest_px = np.quantile(diameters, 0.95, method="higher")
     of_track, of_found, distance_px = _pairs(
         tracks[lost], found[new], float(_SAME_PLACE_AT_EDGE_RADII * widest_px / 2)
     )
     of_track, of_found = lost[of_track], new[of_found]
     before, after = tracks["diameter"][of_track], found["diameter"][of_found]
-    at_edge = tracks["touches_edge"][of_track] | found["touches_edge"][of_found]
+    # The smaller one may be the part of the other that is seen.
+    at_edge = np.where(
+        before < after, tracks["touches_edge"][of_track], found["touches_edge"][of_found]
+    )
     radii = np.where(at_edge, _SAME_PLACE_AT_EDGE_RADII, _SAME_PLACE_RADII)
     reach_px = radii * np.maximum(before, after) / 2
     if max_step_px is not None:

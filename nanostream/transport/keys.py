@@ -16,6 +16,7 @@ import logging
 import os
 import re
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,8 +128,10 @@ def trust(folder: Path, name: str, public: Path) -> Path:
         msg = f"{name!r} is no name for a machine; letters, digits, dash and underscore"
         raise ConfigError(msg)
     key = read_public(public)
-    own = folder / "own.secret"
-    if public.suffix == own.suffix or (own.is_file() and key == read_public(own)):
+    own = b""
+    with suppress(ConfigError):  # of another account, or not made yet
+        own = read_public(folder / "own.secret")
+    if public.suffix.lower() == ".secret" or key == own:
         msg = (
             f"{public} is a secret key, which never leaves its machine; give that machine's "
             "own.public, and make it new keys if this file has been elsewhere"

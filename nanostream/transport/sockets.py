@@ -9,7 +9,6 @@ Sockets never block: a full or absent peer is a False, and who called decides.
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import socket as socket_module
 import time
@@ -432,9 +431,11 @@ def check_free(network: Network) -> None:
             with socket_module.create_server((host.strip("[]"), int(number))):
                 pass
         except OSError as error:
+            # Python names the address again behind the reason.
+            why = (error.strerror or str(error)).partition(" (while attempting")[0]
             msg = (
-                f"{place.what} cannot be bound: {os.strerror(error.errno or 0)}; stop the other "
-                "nanostream session, or give this one other ports in the [network] of its --config"
+                f"{place.what} cannot be bound: {why}; stop the other nanostream session, or give "
+                "this one other ports in the [network] of its --config"
             )
             raise ConfigError(msg) from error
 

@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections import OrderedDict, deque
+from collections.abc import Container
 from pathlib import Path
 
 from nanostream import faults
@@ -114,8 +115,8 @@ class _Agent:
         #: TIFFs that no mdoc or idoc lists.
         self._unlisted: dict[str, float] = {}
         self._said_unlisted = 0
-        #: Since when sections are counted that are not there; inf if that is said.
-        self._cut_off: dict[str, float] = {}
+        #: Of files that lack sections that they count: size, and since when; inf if that is said.
+        self._cut_off: dict[str, tuple[int, float]] = {}
         #: Since when a file cannot be opened; inf if that is said.
         self._unreadable: dict[str, float] = {}
         #: Why the ledger cannot be written.
@@ -326,7 +327,7 @@ class _Agent:
             self._next_scan_s = end_s + rest_s
             self._note_pause(len(listing), rest_s)
             self._note_unlisted(end_s)
-            self._note_cut_off(end_s)
+            self._note_cut_off(listing, end_s)
 
     def _note_unlisted(self, now_s: float) -> None:
         """Name foreign TIFF files, once until there are twice as many."""
@@ -338,10 +339,12 @@ class _Agent:
                 f" such as {foreign[0]})"
             )
 
-    def _note_cut_off(self, now_s: float) -> None:
-        for path, since_s in self._cut_off.items():
-            if now_s - since_s > _UNREADABLE_S:
-                self._cut_off[path] = math.inf
+    def _note_cut_off(self, listing: Container[str], now_s: float) -> None:
+        for path, (size, since_s) in list(self._cut_off.items()):
+            if path not in listing:
+                del self._cut_off[path]
+            elif now_s - since_s > _UNREADABLE_S:
+                self._cut_off[path] = (size, math.inf)
                 self._note(
                     f"{path} is cut off, or still being copied: its header counts more sections "
                     "than are there; the rest is segmented when it comes"
@@ -378,6 +381,7 @@ class _Agent:
         if self._draining:
             return
         unlisted_s = self._unlisted.pop(path, time.monotonic())
+        cut_off = self._cut_off.pop(path, None)
         try:
             contents, status = live.inspect(self._root / path)
         except OSError as error:
@@ -397,9 +401,10 @@ class _Agent:
             return
         self._unreadable.pop(path, None)
         if contents.lacks(status.st_size):
-            self._cut_off.setdefault(path, time.monotonic())
-        else:
-            self._cut_off.pop(path, None)
+            still = cut_off is not None and cut_off[0] == status.st_size
+            self._cut_off[path] = (
+                cut_off if cut_off and still else (status.st_size, time.monotonic())
+            )
         finished = contents.frames and live.frames_finished(self._root / path)
         sections = self._readiness.inspected(path, FileStat.of(status), contents, finished=finished)
         sections += self._overwritten(path, contents)

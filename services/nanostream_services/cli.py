@@ -279,9 +279,10 @@ def verify(
         found = msgspec.structs.replace(
             found, unreadable=acquired.unreadable, not_ready=acquired.not_ready
         )
-    # Sections of nanostream segment have not waited for anything.
+    # What nanostream segment made has not waited for anything and was tried once.
     waits = opened.sections.get("wait_s")
-    live = waits is not None and bool(waits.notna().any())
+    live = (session / "ledger.db").exists() or bool((opened.quarantine["attempts"] > 1).any())
+    live |= waits is not None and bool(waits.notna().any())
     complete = found.complete and (acquired is not None or not live)
     if as_json:
         tree = msgspec.to_builtins(found) | {"complete": complete}
@@ -299,8 +300,10 @@ def verify(
         if found.passed_over:
             Console().print(f"{found.passed_over} sections were there before and not wanted")
         if watch is None:
+            known = settings.watch.directory
+            why = f"{known} cannot be reached" if known else "compared with no folder"
             unknown = "; what is missing is not known" if live else ""
-            Console().print(f"compared with no folder{unknown}: give --watch or --config")
+            Console().print(f"{why}{unknown}: give --watch or --config")
         elif found.another_folder:
             Console().print(f"nothing of this session is in {watch}; is it the right folder?")
         elif found.absent:
@@ -607,12 +610,13 @@ def _summary(console: Console, folder: Path) -> None:
     add_row(table, "sections quarantined", str(len(session.quarantine)))
     if warned := int((sections["warning"] != "").sum()):
         add_row(table, "sections with a warning", str(warned))
-    models = sections["model"].value_counts()
-    if len(models) > 1:
-        each = ", ".join(f"{count} by {name}" for name, count in models.items())
-        add_row(table, "models", f"{each}: their sizes are together here")
-    if len(sections) and sections["pixel_size_nm"].isna().all():
-        add_row(table, "pixel size", "not known: sizes are in px")
+    made = sections.groupby(["model", "model_sha256", "threshold"]).size().reset_index(name="n")
+    if len(made) > 1:
+        each = (f"{row.n} by {row.model} above {row.threshold:g}" for row in made.itertuples())
+        add_row(table, "models", f"{', '.join(each)}; below is what all found")
+    if unknown := int(sections["pixel_size_nm"].isna().sum()):
+        of = "all" if unknown == len(sections) else f"{unknown} sections"
+        add_row(table, "pixel size", f"of {of} not known: sizes in px")
     add_row(table, "particles", f"{len(particles)} ({len(whole)} whole)")
     if len(whole):
         add_row(

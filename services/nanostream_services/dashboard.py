@@ -11,7 +11,8 @@ import os
 import re
 import sys
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
+from datetime import time as time_of_day
 
 from msgspec.structs import replace
 from rich.console import Console
@@ -134,12 +135,25 @@ def _write_lines(subscriber: Subscriber, stop: Stop, address: str) -> None:
             lines = [] if str(error) == complained else [str(error)]
             complained = str(error)
         for line in lines:
-            # What happened has its own time.
-            timed = re.match(r"\d\d:\d\d:\d\d ", line)
-            now = datetime.now()
-            _write(f"{now:%Y-%m-%d}{'' if timed else f'{now: %H:%M:%S}'} {line}\n")
+            _write(f"{_dated(line, datetime.now())}\n")
         if last_round:
             return
+
+
+def _dated(line: str, now: datetime) -> str:
+    """A line with date and time; what happened has a time of its own.
+
+    Examples
+    --------
+    >>> _dated("23:59:10 worker gpu is here", datetime(2026, 11, 27, 0, 0, 5))
+    '2026-11-26 23:59:10 worker gpu is here'
+    """
+    if not re.match(r"\d\d:\d\d:\d\d ", line):
+        return f"{now:%Y-%m-%d %H:%M:%S} {line}"
+    then = datetime.combine(now.date(), time_of_day.fromisoformat(line[:8]))
+    # Clocks differ a little, days do not.
+    day = then - timedelta(days=1) if then - now > timedelta(hours=12) else then
+    return f"{day:%Y-%m-%d} {line}"
 
 
 def _write(line: str) -> None:

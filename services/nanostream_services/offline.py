@@ -121,7 +121,7 @@ def segment_files(
                 if before is not None:
                     frame, maximum = _as_before(before, frame, card, threshold)
                     analyzer.take_maximum(maximum)
-                _check_new(section, stored_as.get(frame.pixels_crc32()))
+                _check_new(frame.section, stored_as.get(frame.pixels_crc32()))
                 result = Result.of(frame, analyzer(frame), versions=versions())
                 store.commit(result)
                 stored += 1
@@ -214,7 +214,11 @@ def _is_same(like: Session, result: Result) -> bool:
 
 def _check_new(section: SectionId, other: SectionId | None) -> None:
     """Refuse a micrograph that is stored under a name that another root gave it."""
-    if other and (Path(other.path).name, other.z) == (Path(section.path).name, section.z):
+    if other is None or other.z != section.z or other.path == section.path:
+        return
+    # Another root takes away, or puts before, whole folders.
+    shorter, longer = sorted((other.path, section.path), key=len)
+    if longer.endswith(f"/{shorter}"):
         msg = (
             f"the session has this micrograph as {other}; give the --root that it was named by, or "
             "use another --out"

@@ -301,6 +301,7 @@ def test_the_longest_step_can_be_limited():
         (115.0, 40.0, False, False),  # beyond half a radius
         (115.0, 40.0, True, True),  # of which the edge shows a part
         (105.0, 12.0, False, False),  # a small one where the large one vanished
+        (115.0, 12.0, True, True),  # of which the edge shows little
     ],
 )
 def test_another_outline_in_the_same_place_is_the_same_particle(
@@ -317,6 +318,23 @@ def test_another_outline_in_the_same_place_is_the_same_particle(
     again = tracker.step(7, still)
     assert again.particle.tolist() == [1, 2, 3]
     assert again.gate_px == gate_px
+
+
+def test_a_speck_is_not_what_the_edge_cuts():
+    tracker = Tracker()
+    for frame in range(6):
+        tracker.step(frame, table([60, 300, 500], [100] * 3, [120, 44, 44], [True, False, False]))
+    step = tracker.step(6, table([110, 300, 500], [100] * 3, [8, 44, 44]))
+    assert step.particle.tolist() == [4, 2, 3]
+
+
+def test_another_field_has_no_identities_of_the_one_before():
+    rng = np.random.default_rng(0)
+    fields = [table(*rng.uniform(30, 2018, (2, 300)), 60.0) for _ in range(2)]
+    tracker = Tracker()
+    for frame in range(4):
+        tracker.step(frame, fields[0])
+    assert np.mean(tracker.step(4, fields[1]).particle <= 300) < 0.01
 
 
 def test_another_outline_is_no_longer_step_than_is_allowed():

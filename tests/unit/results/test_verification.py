@@ -1,7 +1,10 @@
 """What was acquired is read from the files as they are now, also what was overwritten."""
 
+import json
+
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import nanostream as ns
 from nanostream.acquisition.ledger import Ledger, last_read
@@ -12,6 +15,7 @@ from nanostream.particles.measures import measure_particles, summarize
 from nanostream.records import Frame, Metadata, Result, SectionId, Segmentation
 from nanostream.results.store import Store
 from nanostream.results.verification import acquired_files, verify
+from nanostream_services.cli import app
 
 SIDE = 32
 
@@ -128,3 +132,21 @@ def test_a_file_that_is_cut_off_is_named_and_the_session_is_not_complete(tmp_pat
     cut = verify(ns.open_session(desk.session), acquired_files(desk.watch, ["a.mrc"])[0])
     assert cut.cut_off == ("a.mrc (2 whole)",)
     assert not cut.complete
+
+
+def test_what_no_mdoc_lists_is_named(desk):
+    (desk.watch / "holiday.tif").write_bytes(b"II*\0")
+    _, unreadable, not_ready = acquired_files(desk.watch, ["a.mrc", "holiday.tif"])
+    assert unreadable == ()
+    assert not_ready == ("holiday.tif: no mdoc or idoc of SerialEM lists it",)
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_live_session_that_is_compared_with_no_folder_is_not_called_complete(desk, live):
+    if live:
+        desk.quarantine(7, generation=1)  # after three attempts
+    done = CliRunner().invoke(app, ["verify", str(desk.session), "--json"])
+    assert json.loads(done.output)["complete"] == (not live)
+    assert done.exit_code == int(live)
+    watch = ["--watch", str(desk.watch)]
+    assert CliRunner().invoke(app, ["verify", str(desk.session), *watch]).exit_code == 0

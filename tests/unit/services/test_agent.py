@@ -739,11 +739,30 @@ def test_a_stack_that_is_cut_off_is_said_once(desk, monkeypatch):
     whole = (desk.root / "a.mrc").read_bytes()
     (desk.root / "cut.mrc").write_bytes(whole[:-10])
     desk.work(5)
-    end_s = time.monotonic() + 0.5
+    desk.until(lambda: desk.was_said("cut off"), "the word")
+    end_s = time.monotonic() + 0.3
     desk.until(lambda: time.monotonic() > end_s, "looks")
     said = [word[9:] for word in desk.words if "cut off" in word]
     assert len(said) == 1
     assert said[0].startswith("cut.mrc is cut off, or still being copied")
+
+
+def test_a_stack_that_goes_on_being_copied_or_is_deleted_is_not_called_cut_off(desk, monkeypatch):
+    monkeypatch.setattr(agent_module, "_UNREADABLE_S", 0.5)
+    desk = desk(poll_s=0.01)
+    write(desk.root / "a.mrc", 40)
+    whole = (desk.root / "a.mrc").read_bytes()
+    (desk.root / "gone.mrc").write_bytes(whole[:-10])
+    with (desk.root / "copied.mrc").open("wb") as copy:
+        copy.write(whole[:-16000])
+        for part in range(10):
+            copy.write(whole[len(whole) - 16000 :][1600 * part : 1600 * (part + 1)])
+            copy.flush()
+            end_s = time.monotonic() + 0.1
+            desk.until(lambda end_s=end_s: time.monotonic() > end_s, "looks")
+            (desk.root / "gone.mrc").unlink(missing_ok=True)
+    desk.until(lambda: desk.agent._cut_off == {}, "the whole file")
+    assert not desk.was_said("cut off")
 
 
 def test_an_idoc_that_comes_late_is_news_of_its_images(desk, tmp_path, monkeypatch):

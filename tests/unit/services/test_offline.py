@@ -115,6 +115,12 @@ def test_a_micrograph_that_another_root_named_is_not_stored_twice(tmp_path, segm
     assert len(session().sections) == 2
 
 
+def test_alike_micrographs_of_two_folders_are_both_stored(tmp_path, segment, session):
+    for day in ("day1", "day2"):
+        segment(save(tmp_path / day / "a.npy", np.zeros((64, 64), np.int16)), root=tmp_path)
+    assert names(session) == ["day1/a.npy#0", "day2/a.npy#0"]
+
+
 def test_a_file_that_is_not_below_the_root_is_wrong_use(tmp_path, segment):
     with pytest.raises(ConfigError, match="--root"):
         segment(save(tmp_path / "a.npy"), root=tmp_path / "elsewhere")

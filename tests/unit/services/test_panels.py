@@ -4,6 +4,7 @@ import io
 import math
 import re
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from nanostream.records import Health, Snapshot, Summary
+from nanostream_services.dashboard import _dated
 from nanostream_services.panels import (
     Log,
     _fitted,
@@ -470,3 +472,16 @@ def test_the_wait_of_the_oldest_section_is_shown() -> None:
     assert "waiting 7 · 3 min" in plain_line(late)
     assert "7 · 3 min" in look(late)
     assert "·" not in plain_line(session(waiting=7, longest_wait_s=0.4))
+
+
+@pytest.mark.parametrize(
+    ("line", "dated"),
+    [
+        ("a.mrc#0  3 particles", "2026-11-27 00:00:05 a.mrc#0  3 particles"),
+        ("00:00:01 worker gpu is here", "2026-11-27 00:00:01 worker gpu is here"),
+        ("23:59:10 worker gpu is here", "2026-11-26 23:59:10 worker gpu is here"),
+        ("00:00:09 by a clock that is fast", "2026-11-27 00:00:09 by a clock that is fast"),
+    ],
+)
+def test_a_line_has_one_time_and_what_happened_its_own(line, dated):
+    assert _dated(line, datetime(2026, 11, 27, 0, 0, 5)) == dated
