@@ -615,8 +615,8 @@ def _summary(console: Console, folder: Path) -> None:
         each = (f"{row.n} by {row.model} above {row.threshold:g}" for row in made.itertuples())
         add_row(table, "models", f"{', '.join(each)}; below is what all found")
     if unknown := int(sections["pixel_size_nm"].isna().sum()):
-        of = "all" if unknown == len(sections) else f"{unknown} sections"
-        add_row(table, "pixel size", f"of {of} not known: sizes in px")
+        which = "" if unknown == len(sections) else f" of {unknown} sections"
+        add_row(table, "pixel size", f"not known{which}: sizes in px")
     add_row(table, "particles", f"{len(particles)} ({len(whole)} whole)")
     if len(whole):
         add_row(
