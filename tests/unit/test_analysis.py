@@ -163,8 +163,8 @@ def test_a_micrograph_outside_of_the_models_pixel_sizes_gives_the_same_particles
     )
     both = np.count_nonzero(back & (expected.labels > 0))
     assert 2 * both / (np.count_nonzero(back) + np.count_nonzero(expected.labels)) > 0.87
-    # Below 2 nm there are only parts of particles that the edge cuts.
-    one, another = (s.particles.query("diameter_nm > 2") for s in (found, expected))
+    # Below there are only parts of particles that the edge cuts.
+    one, another = (s.particles.query("diameter_nm > 1.5") for s in (found, expected))
     apart_nm = cdist(one[["x_nm", "y_nm"]], another[["x_nm", "y_nm"]])
     same = apart_nm.min(1) < 0.1
     assert len(one) == len(another) >= 3

@@ -47,10 +47,15 @@ def test_a_card_is_shown_with_its_scores_by_material(shipped):
     assert facts["threshold"] == f"{card['threshold']:g}"
     assert facts["materials"] == ", ".join(card["materials"])
     assert {"calibration", "architecture", "normalization", "command"} <= facts.keys()
-    scores = {row[0]: row[1:] for row in shown}
-    for material, found in card["scores"]["by_material"].items():
-        shown_as = {f"{score:.3f}" for score in found.values() if isinstance(score, float)}
-        assert shown_as <= {*scores[material]}, material
+    # Of a model that goes on from another, the scores of that one are shown as well.
+    tables = [card["scores"]["by_material"]]
+    if before := card["scores"].get("before"):
+        tables.append(before["by_material"])
+    for table, scored in enumerate(tables):
+        for material, found in scored.items():
+            cells = [row[1:] for row in shown if row[0] == material][table]
+            shown_as = {f"{score:.3f}" for score in found.values() if isinstance(score, float)}
+            assert shown_as <= {*cells}, material
 
 
 def test_for_programs_the_card_is_as_it_is(shipped):
