@@ -184,7 +184,8 @@ class Tracker:
        a particle within half a radius of a missed one, and no less than half as wide, is that one;
        if the edge cuts the smaller of the two, within a radius and of any width. Where steps are
        short, the gate would end a track whenever the outline changes. Drift and gate learn nothing
-       from it, and it is left where fewer than half of eight or more were found by the gate.
+       from it, and it is left where of eight or more fewer than half were found by the gate, and no
+       drift was.
     4. Memory: what is not found stays in its place for some sections. Where fewer than half of
        the particles are found again (beam blanked, stage moved away) nothing is held against
        the missing.
@@ -297,7 +298,7 @@ class Tracker:
             found_again = np.count_nonzero(present[links[:, 0]])
             steady = bool(2 * found_again >= np.count_nonzero(present))
             # After a jump that was not found, everything lies where something else was.
-            if steady or np.count_nonzero(present) < _DRIFT_VOTES:
+            if steady or votes or np.count_nonzero(present) < _DRIFT_VOTES:
                 same = _in_place(self._tracks, found, links, self._settings.max_step_px)
                 links = np.concatenate([links, same])
         self._cumulative_drift_px = self._cumulative_drift_px + drift_px

@@ -328,6 +328,22 @@ def test_a_speck_is_not_what_the_edge_cuts():
     assert step.particle.tolist() == [4, 2, 3]
 
 
+def test_most_outlines_may_change_at_once_if_the_drift_is_known():
+    x, y = (line.ravel() for line in np.meshgrid([100, 300, 500], [100, 300, 500]))
+    rng = np.random.default_rng(3)
+    tracker = Tracker()
+    for frame in range(6):
+        tracker.step(frame, table(x + rng.normal(0, 0.2, 9), y, 80.0))
+    angle = np.linspace(0, 2 * np.pi, 5, endpoint=False)
+    x, y = x.astype(float), y.astype(float)
+    x[:5] += 6.0 * np.cos(angle)
+    y[:5] += 6.0 * np.sin(angle)
+    step = tracker.step(6, table(x, y, np.where(np.arange(9) < 5, 70.0, 80.0)))
+    assert step.drift_votes
+    assert step.gate_px < 2.5
+    assert step.particle.tolist() == list(range(1, 10))
+
+
 def test_another_field_has_no_identities_of_the_one_before():
     rng = np.random.default_rng(0)
     fields = [table(*rng.uniform(30, 2018, (2, 300)), 60.0) for _ in range(2)]
