@@ -148,7 +148,7 @@ def _dated(line: str, now: datetime) -> str:
     >>> _dated("23:59:10 worker gpu is here", datetime(2026, 11, 27, 0, 0, 5))
     '2026-11-26 23:59:10 worker gpu is here'
     """
-    if not re.match(r"\d\d:\d\d:\d\d ", line):
+    if not re.match(r"([01]\d|2[0-3])(:[0-5]\d){2} ", line, re.ASCII):
         return f"{now:%Y-%m-%d %H:%M:%S} {line}"
     then = datetime.combine(now.date(), time_of_day.fromisoformat(line[:8]))
     # Clocks differ a little, days do not.

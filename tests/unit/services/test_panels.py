@@ -480,6 +480,10 @@ def test_the_wait_of_the_oldest_section_is_shown() -> None:
         ("a.mrc#0  3 particles", "2026-11-27 00:00:05 a.mrc#0  3 particles"),
         ("00:00:01 worker gpu is here", "2026-11-27 00:00:01 worker gpu is here"),
         ("23:59:10 worker gpu is here", "2026-11-26 23:59:10 worker gpu is here"),
+        (
+            "25:61:61 of a.mrc#0  a file's name",
+            "2026-11-27 00:00:05 25:61:61 of a.mrc#0  a file's name",
+        ),
         ("00:00:09 by a clock that is fast", "2026-11-27 00:00:09 by a clock that is fast"),
     ],
 )
