@@ -17,7 +17,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from nanostream.errors import ConfigError
-from nanostream.segmentation.weights import STRIDES, Architecture
+from nanostream.segmentation.weights import RESIDUAL, STRIDES, Architecture
 
 __all__ = ["FoldedUNet", "choose_device", "receptive_radius_px"]
 
@@ -38,6 +38,8 @@ def receptive_radius_px(levels: int, architecture: Architecture = "unet") -> int
     bottom = 2 * (1 << levels)
     decoder = 2 * ((1 << levels) - 1)
     radius = encoder + bottom + decoder + pooling
+    if architecture in RESIDUAL:  # one more for a block, in encoder and decoder, but at the finest
+        radius += 2 * ((1 << levels) - 2)
     stride = STRIDES[architecture]
     return radius if stride == 1 else stride * radius + stride + 2
 
@@ -109,6 +111,7 @@ class FoldedUNet:
     ) -> None:
         self.levels = levels
         self._stride = STRIDES[architecture]
+        self._residual = architecture in RESIDUAL
         self.step_px = self._stride * 2**levels
         self.margin_px = receptive_radius_px(levels, architecture)
         self._device = device
@@ -149,7 +152,7 @@ class FoldedUNet:
             skips.append(tf.nn.relu(x))
             # The published graph pools before the ReLU.
             x = tf.nn.max_pool2d(x, 2, 2, "VALID")
-        x = _bottom_and_up(x, skips, layers)
+        x = self._bottom_and_up(x, skips, layers)
         kernel, bias = next(layers)
         x = tf.nn.conv2d(x, kernel[..., 1:] - kernel[..., :1], 1, "SAME")
         return _sigmoid(x[..., 0], bias)
@@ -159,10 +162,13 @@ class FoldedUNet:
         layers = iter(self._layers)
         x = tf.nn.relu(_convolve(tf.cast(tiles, self._dtype), next(layers), stride=self._stride))
         skips = []
-        for _ in range(self.levels):
-            skips.append(tf.nn.relu(_convolve(x, next(layers))))
-            x = tf.nn.max_pool2d(skips[-1], 2, 2, "VALID")
-        x = _bottom_and_up(x, skips, layers)
+        for level in range(self.levels):
+            x = tf.nn.relu(_convolve(x, next(layers)))
+            if self._residual and level:
+                x = _residual_block(x, layers)
+            skips.append(x)
+            x = tf.nn.max_pool2d(x, 2, 2, "VALID")
+        x = self._bottom_and_up(x, skips, layers)
         kernel, bias = next(layers)
         # (stride, stride, classes, C), each pixel of a block from the block's features alone.
         difference = kernel[:, :, 1] - kernel[:, :, 0]
@@ -172,21 +178,32 @@ class FoldedUNet:
         x = tf.nn.depth_to_space(tf.nn.conv2d(x, difference, 1, "SAME"), self._stride)
         return _sigmoid(x[..., 0], bias)
 
+    def _bottom_and_up(self, x: Any, skips: list[Any], layers: Iterator[Any]) -> Any:
+        for _ in range(2):
+            x = tf.nn.relu(_convolve(x, next(layers)))
+        for level, skip in reversed(list(enumerate(skips))):
+            if self._residual:
+                x = _convolve(x, next(layers))
+            x = tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)
+            x = tf.concat([skip, x], axis=-1)
+            for _ in range(2):
+                x = tf.nn.relu(_convolve(x, next(layers)))
+            if self._residual and level:
+                x = _residual_block(x, layers)
+        return x
+
 
 def _convolve(x: Any, layer: tuple[Any, Any], *, stride: int = 1) -> Any:
     kernel, bias = layer
     return tf.nn.bias_add(tf.nn.conv2d(x, kernel, stride, "SAME"), bias)
 
 
-def _bottom_and_up(x: Any, skips: list[Any], layers: Iterator[Any]) -> Any:
-    for _ in range(2):
-        x = tf.nn.relu(_convolve(x, next(layers)))
-    for skip in reversed(skips):
-        x = tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)
-        x = tf.concat([skip, x], axis=-1)
-        for _ in range(2):
-            x = tf.nn.relu(_convolve(x, next(layers)))
-    return x
+def _residual_block(x: Any, layers: Iterator[Any]) -> Any:
+    inside = tf.nn.relu(_convolve(x, next(layers)))
+    kernel, bias = next(layers)
+    inside = tf.nn.depthwise_conv2d(inside, kernel, (1, 1, 1, 1), "SAME")
+    inside = tf.nn.relu(tf.nn.bias_add(inside, bias))
+    return x + _convolve(inside, next(layers))
 
 
 def _sigmoid(difference: Any, bias: Any) -> Any:
@@ -198,10 +215,12 @@ def fold(arrays: Arrays, epsilon: float) -> tuple[NDArray[np.float32], NDArray[n
     """Kernel and bias of a convolution that contains its batch normalisation.
 
     ``gamma * (k*x + b - mean) / sqrt(variance + epsilon) + beta`` is a convolution again, with
-    the kernel scaled by ``gamma / sqrt(variance + epsilon)`` per output channel.
+    the kernel scaled by ``gamma / sqrt(variance + epsilon)`` per output channel, which is the last
+    but one of a depthwise kernel.
     """
     if len(arrays) == 2:
         return arrays[0], arrays[1]
     kernel, bias, gamma, beta, mean, variance = (np.asarray(a, np.float64) for a in arrays)
     scale = gamma / np.sqrt(variance + epsilon)
-    return (kernel * scale).astype(np.float32), ((bias - mean) * scale + beta).astype(np.float32)
+    scaled = kernel * (scale if kernel.shape[-1] == scale.size else scale[:, None])
+    return scaled.astype(np.float32), ((bias - mean) * scale + beta).astype(np.float32)

@@ -10,7 +10,9 @@ Ours ("unet-quarter") spends its multiply-adds at a quarter of the resolution, w
 cheaper on every processor: an 8x8 convolution of stride 4 takes the micrograph there (it sees 2x2
 blocks of 4x4 pixels, and 40 features keep what sixteen pixels hold), the last layer gives the
 sixteen pixels of each block back. More features and a wider view for the time of the paper's
-network. "unet-half", the same by a 6x6 convolution of stride 2, was shipped before.
+network. "unet-quarter-residual" brings half as many features up from each level to the next, which
+pays for residual blocks (inverted, as in MobileNetV2) where most can be had for a multiply-add,
+below the finest level. "unet-half", by a 6x6 convolution of stride 2, was shipped before.
 
 References
 ----------
@@ -18,6 +20,9 @@ Groschner, C. K., Choi, C. & Scott, M. C. Methodologies for successful segmentat
 images via neural network (2020). https://arxiv.org/abs/2001.05022, Figure 1.
 
 Weights and notebooks: https://github.com/ScottLabUCB/HTTEM
+
+Sandler, M. et al. MobileNetV2: inverted residuals and linear bottlenecks, CVPR (2018).
+https://arxiv.org/abs/1801.04381
 """
 
 from __future__ import annotations
@@ -30,16 +35,26 @@ import keras
 
 from nanostream.segmentation.weights import (
     BATCH_NORM_EPSILON,
+    EXPANSION,
     PAPER_FEATURES,
     QUARTER_FEATURES,
+    RESIDUAL,
     STRIDES,
     Architecture,
     Arrays,
-    read_weights,
+    Layer,
+    read_layers,
 )
 
 PARTICLE_CLASS = 1
 """Channel of the network's output that is the probability of a particle."""
+
+_KINDS = {
+    keras.layers.Conv2D: "conv2d",
+    keras.layers.DepthwiseConv2D: "depthwise_conv2d",
+    keras.layers.Conv2DTranspose: "conv2d_transpose",
+    keras.layers.BatchNormalization: "batch_normalization",
+}
 
 
 def build_unet(
@@ -102,6 +117,7 @@ def build_strided_unet(
     features: Sequence[int] = QUARTER_FEATURES,
     *,
     stride: int = 4,
+    residual: bool = False,
     name: str = "strided_unet",
 ) -> keras.Model:
     """U-Net at a part of the resolution, from scaled micrographs to probabilities.
@@ -112,6 +128,9 @@ def build_strided_unet(
         Number of feature maps at each level, the finest first.
     stride
         Pixels of the micrograph along a side of each of the finest features.
+    residual
+        With residual blocks below the finest level, which change nothing before they are trained,
+        and half as many features coming up.
     name
         Name of the model.
 
@@ -128,38 +147,59 @@ def build_strided_unet(
     def convolve(tensor: Any, channels: int, side: int = 3, step: int = 1) -> Any:
         nonlocal count
         count += 1
-        tensor = layers.Conv2D(
-            channels, side, strides=step, padding="same", name=f"conv2d_{count}"
+        return layers.Conv2D(channels, side, strides=step, padding="same", name=f"conv2d_{count}")(
+            tensor
+        )
+
+    def normalise(tensor: Any, **options: str) -> Any:
+        return layers.BatchNormalization(
+            epsilon=BATCH_NORM_EPSILON, name=f"batch_normalization_{count}", **options
         )(tensor)
-        tensor = layers.BatchNormalization(
-            epsilon=BATCH_NORM_EPSILON, name=f"batch_normalization_{count}"
-        )(tensor)
-        return layers.Activation("relu", name=f"activation_{count}")(tensor)
+
+    def rectify(tensor: Any) -> Any:
+        return layers.Activation("relu", name=f"activation_{count}")(normalise(tensor))
+
+    def add_block(tensor: Any) -> Any:
+        nonlocal count
+        channels = tensor.shape[-1]
+        inside = rectify(convolve(tensor, EXPANSION * channels, side=1))
+        count += 1
+        depthwise = layers.DepthwiseConv2D(3, padding="same", name=f"conv2d_{count}")
+        inside = rectify(depthwise(inside))
+        change = normalise(convolve(inside, channels, side=1), gamma_initializer="zeros")
+        return layers.Add(name=f"add_{count}")([tensor, change])
 
     inputs = keras.Input((None, None, 1), name="input_1")
-    tensor = convolve(inputs, features[0], side=stride + 4, step=stride)
+    tensor = rectify(convolve(inputs, features[0], side=stride + 4, step=stride))
     skips = []
-    for level, channels in enumerate(features, start=1):
-        tensor = convolve(tensor, channels)
+    for level, channels in enumerate(features):
+        tensor = rectify(convolve(tensor, channels))
+        if residual and level:
+            tensor = add_block(tensor)
         skips.append(tensor)
-        tensor = layers.MaxPooling2D(2, name=f"max_pooling2d_{level}")(tensor)
+        tensor = layers.MaxPooling2D(2, name=f"max_pooling2d_{level + 1}")(tensor)
     for _ in range(2):
-        tensor = convolve(tensor, features[-1])
-    for level, (channels, skip) in enumerate(
-        zip(reversed(features), reversed(skips), strict=True), start=1
-    ):
-        tensor = layers.UpSampling2D(2, name=f"up_sampling2d_{level}")(tensor)
-        tensor = layers.Concatenate(name=f"concatenate_{level}")([skip, tensor])
-        tensor = convolve(tensor, channels)
-        tensor = convolve(tensor, channels)
+        tensor = rectify(convolve(tensor, features[-1]))
+    for level, channels in reversed(list(enumerate(features))):
+        if residual:
+            tensor = convolve(tensor, tensor.shape[-1] // 2, side=1)
+        number = len(features) - level
+        tensor = layers.UpSampling2D(2, name=f"up_sampling2d_{number}")(tensor)
+        tensor = layers.Concatenate(name=f"concatenate_{number}")([skips[level], tensor])
+        for _ in range(2):
+            tensor = rectify(convolve(tensor, channels))
+        if residual and level:
+            tensor = add_block(tensor)
     tensor = layers.Conv2DTranspose(2, stride, strides=stride, name="final_layer")(tensor)
     return keras.Model(inputs, layers.Softmax(name="softmax")(tensor), name=name)
 
 
 def build_network(architecture: Architecture, features: Sequence[int]) -> keras.Model:
     """Network of a model's card, with random weights."""
-    stride = STRIDES[architecture]
-    return build_unet(features) if stride == 1 else build_strided_unet(features, stride=stride)
+    stride, residual = STRIDES[architecture], architecture in RESIDUAL
+    if stride == 1:
+        return build_unet(features)
+    return build_strided_unet(features, stride=stride, residual=residual)
 
 
 def load_weights(model: keras.Model, path: Path) -> None:
@@ -177,30 +217,28 @@ def load_weights(model: keras.Model, path: Path) -> None:
     ModelError
         If the file cannot be read or does not fit. The model is then unchanged.
     """
-    filters = [layer.filters for layer in model.layers if type(layer) is keras.layers.Conv2D]
-    # One in each encoder level, two at the bottom, two in each decoder level, and a first or a
-    # last one.
-    levels = (len(filters) - 3) // 3
-    stride = model.get_layer("final_layer").strides[0]
-    groups = read_weights(
-        path,
-        filters[1 : levels + 1] if stride > 1 else filters[:levels],
-        architecture=next(name for name, known in STRIDES.items() if known == stride),
-    )
-    arrays = iter([array for group in groups for array in group])
-    for layer in _weighted_layers(model):
-        layer.set_weights([next(arrays) for _ in layer.weights])
+    layers = [layer for group in groups(model) for layer in group]
+    stored = read_layers(path, [_described(layer) for layer in layers])
+    for layer, arrays in zip(layers, stored, strict=True):
+        layer.set_weights(arrays)
+
+
+def _described(layer: keras.layers.Layer) -> Layer:
+    return Layer(layer.name, _KINDS[type(layer)], tuple(tuple(w.shape) for w in layer.weights))
 
 
 def convolutions(model: keras.Model) -> list[Arrays]:
     """Arrays of a network as `nanostream.segmentation.weights.read_weights` has them of a file."""
-    groups: list[Arrays] = []
-    for layer in _weighted_layers(model):
-        if isinstance(layer, (keras.layers.Conv2D, keras.layers.Conv2DTranspose)):
-            groups.append([])
-        groups[-1].extend(layer.get_weights())
-    return groups
+    return [[array for layer in group for array in layer.get_weights()] for group in groups(model)]
 
 
-def _weighted_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    return [layer for layer in model.layers if layer.weights]
+def groups(model: keras.Model) -> list[list[keras.layers.Layer]]:
+    """Each convolution with its batch normalisation, if it has one, in the order of the graph."""
+    found: list[list[keras.layers.Layer]] = []
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        if not isinstance(layer, keras.layers.BatchNormalization):
+            found.append([])
+        found[-1].append(layer)
+    return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,18 +23,32 @@ __all__ = [
     "BATCH_NORM_EPSILON",
     "PAPER_FEATURES",
     "QUARTER_FEATURES",
+    "RESIDUAL",
     "STRIDES",
     "Architecture",
     "Arrays",
+    "Layer",
     "multiply_adds_per_px",
+    "read_layers",
     "read_weights",
 ]
 
-Architecture = Literal["unet", "unet-half", "unet-quarter"]
+Architecture = Literal["unet", "unet-half", "unet-quarter", "unet-quarter-residual"]
 """The paper's network, or ours, see `nanostream.segmentation.unet`."""
 
-STRIDES: dict[Architecture, int] = {"unet": 1, "unet-half": 2, "unet-quarter": 4}
+STRIDES: dict[Architecture, int] = {
+    "unet": 1,
+    "unet-half": 2,
+    "unet-quarter": 4,
+    "unet-quarter-residual": 4,
+}
 """Pixels of the micrograph, along a side, for each of the network's finest features."""
+
+RESIDUAL: frozenset[Architecture] = frozenset({"unet-quarter-residual"})
+"""Those with residual blocks below the finest level, and half as many features coming up."""
+
+EXPANSION = 4
+"""How many times more features a residual block has inside."""
 
 PAPER_FEATURES: tuple[int, ...] = (4, 8, 16, 32)
 
@@ -44,7 +59,40 @@ QUARTER_FEATURES: tuple[int, ...] = (40, 48, 64)
 BATCH_NORM_EPSILON = 1e-4
 
 Arrays = list[NDArray[np.float32]]
-_Layer = tuple[str, Arrays]
+_Stored = tuple[str, Arrays]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer with weights, as a network of an architecture has it.
+
+    Attributes
+    ----------
+    kind
+        Keras' name of its class, as in a Keras 3 file: ``conv2d``, ``depthwise_conv2d``,
+        ``conv2d_transpose`` or ``batch_normalization``.
+    shapes
+        Of its arrays.
+    """
+
+    name: str
+    kind: str
+    shapes: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class _Convolution:
+    """A convolution of the graph, at a number of poolings, and whether its features are scaled."""
+
+    kernel: tuple[int, int, int, int]
+    depth: int
+    kind: str = "conv2d"
+    normalised: bool = True
+
+    @property
+    def channels(self) -> int:
+        """Features that it makes."""
+        return self.kernel[2] if self.kind != "conv2d" else self.kernel[3]
 
 
 def read_weights(
@@ -80,26 +128,44 @@ def read_weights(
     Keras' own reader skips or mixes up layers whose names differ and names none of them. Here
     the layers are matched in the order of the graph and by the shapes of their arrays.
     """
+    groups: list[Arrays] = []
+    for arrays in read_layers(path, _expected(features, architecture)):
+        if arrays[0].ndim == 4:
+            groups.append([])
+        groups[-1].extend(arrays)
+    return groups
+
+
+def read_layers(path: Path, layers: Sequence[Layer]) -> list[Arrays]:
+    """Arrays of each layer of a network from a file.
+
+    Parameters
+    ----------
+    path
+        As for `read_weights`.
+    layers
+        With weights, in the order of the graph.
+
+    Raises
+    ------
+    ModelError
+        As `read_weights`.
+    """
     path = Path(path)
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as member:
-                stored = _read_layers(member)
+                stored = _read_stored(member, layers)
         else:
             with path.open("rb") as stream:
-                stored = _read_layers(stream)
+                stored = _read_stored(stream, layers)
     except (OSError, KeyError, ValueError) as error:
         raise ModelError(
             f"{path}: cannot be read as Keras weights ({error}); expected a Keras 2 .h5, a "
             "Keras 3 .weights.h5 or a .keras file"
         ) from error
-    _check_fit(_expected(features, architecture), stored, path)
-    groups: list[Arrays] = []
-    for _, arrays in stored:
-        if arrays[0].ndim == 4:
-            groups.append([])
-        groups[-1].extend(arrays)
-    return groups
+    _check_fit(layers, stored, path)
+    return [arrays for _, arrays in stored]
 
 
 def multiply_adds_per_px(features: Sequence[int], architecture: Architecture = "unet") -> float:
@@ -110,54 +176,82 @@ def multiply_adds_per_px(features: Sequence[int], architecture: Architecture = "
     >>> multiply_adds_per_px(PAPER_FEATURES)
     2492.0
     """
-    levels = len(features)
     stride = STRIDES[architecture]
-    up = [level for level in reversed(range(levels)) for _ in range(2)]
-    depths = [*([0] if stride > 1 else []), *range(levels), levels, levels, *up, 0]
-    kernels = [shapes[0] for _, shapes in _expected(features, architecture) if len(shapes) == 2]
     return sum(
-        math.prod(kernel) / float(stride**2 * 4**depth)
-        for kernel, depth in zip(kernels, depths, strict=True)
+        math.prod(convolution.kernel) / float(stride**2 * 4**convolution.depth)
+        for convolution in _graph(features, architecture)
     )
 
 
-def _expected(
-    features: Sequence[int], architecture: Architecture
-) -> list[tuple[str, list[tuple[int, ...]]]]:
-    """Name and shapes of each layer with weights, in the order of the graph."""
-    stride = STRIDES[architecture]
-    stem = [features[0]] if stride > 1 else []
-    decoder = [c for channels in reversed(features) for c in (channels, channels)]
-    channels = (1, *stem, *features, features[-1], features[-1], *decoder)
-    inputs = list(channels[:-1])
-    for level, skip in enumerate(reversed(features)):
-        # The skip connection comes beside it.
-        inputs[len(stem) + len(features) + 2 + 2 * level] += skip
-    layers: list[tuple[str, list[tuple[int, ...]]]] = []
-    for number, (before, after) in enumerate(zip(inputs, channels[1:], strict=True), start=1):
-        side = stride + 4 if stem and number == 1 else 3
-        layers.append((f"conv2d_{number}", [(side, side, before, after), (after,)]))
-        layers.append((f"batch_normalization_{number}", [(after,)] * 4))
-    final = (stride, stride, 2, channels[-1]) if stem else (1, 1, channels[-1], 2)
-    return [*layers, ("final_layer", [final, (2,)])]
+def _graph(features: Sequence[int], architecture: Architecture) -> list[_Convolution]:
+    """Every convolution, in the order of the graph."""
+    stride, residual = STRIDES[architecture], architecture in RESIDUAL
+    graph: list[_Convolution] = []
+
+    def add(before: int, after: int, depth: int, side: int = 3) -> None:
+        graph.append(_Convolution((side, side, before, after), depth))
+
+    def add_block(channels: int, depth: int) -> None:
+        inside = EXPANSION * channels
+        add(channels, inside, depth, side=1)
+        graph.append(_Convolution((3, 3, inside, 1), depth, "depthwise_conv2d"))
+        add(inside, channels, depth, side=1)
+
+    channels = 1
+    if stride > 1:
+        add(1, features[0], 0, side=stride + 4)
+        channels = features[0]
+    for depth, after in enumerate(features):
+        add(channels, after, depth)
+        channels = after
+        if residual and depth:
+            add_block(channels, depth)
+    for _ in range(2):
+        add(channels, channels, len(features))
+    for depth, after in reversed(list(enumerate(features))):
+        if residual:
+            half = (1, 1, channels, channels // 2)
+            graph.append(_Convolution(half, depth + 1, normalised=False))
+            channels //= 2
+        add(channels + after, after, depth)  # the skip connection comes beside it
+        add(after, after, depth)
+        channels = after
+        if residual and depth:
+            add_block(channels, depth)
+    last = (stride, stride, 2, channels) if stride > 1 else (1, 1, channels, 2)
+    kind = "conv2d_transpose" if stride > 1 else "conv2d"
+    return [*graph, _Convolution(last, 0, kind, normalised=False)]
 
 
-def _check_fit(
-    layers: Sequence[tuple[str, list[tuple[int, ...]]]], stored: Sequence[_Layer], path: Path
-) -> None:
-    for (layer, expected), (name, arrays) in zip(layers, stored, strict=False):
-        found = [array.shape for array in arrays]
-        if expected != found:
+def _expected(features: Sequence[int], architecture: Architecture) -> list[Layer]:
+    """Each layer with weights, in the order of the graph."""
+    layers: list[Layer] = []
+    graph = _graph(features, architecture)
+    for number, convolution in enumerate(graph, start=1):
+        name = f"conv2d_{number}" if number < len(graph) else "final_layer"
+        after = (convolution.channels,)
+        layers.append(Layer(name, convolution.kind, (convolution.kernel, after)))
+        if convolution.normalised:
+            norm = f"batch_normalization_{number}"
+            layers.append(Layer(norm, "batch_normalization", (after,) * 4))
+    return layers
+
+
+def _check_fit(layers: Sequence[Layer], stored: Sequence[_Stored], path: Path) -> None:
+    for layer, (name, arrays) in zip(layers, stored, strict=False):
+        found = tuple(array.shape for array in arrays)
+        if layer.shapes != found:
             raise ModelError(
-                f"{path}: layer {layer} does not fit: the network has arrays of shape "
-                f"{expected}, the file's layer {name} has {found}; were other features used?"
+                f"{path}: layer {layer.name} does not fit: the network has arrays of shape "
+                f"{list(layer.shapes)}, the file's layer {name} has {list(found)}; were other "
+                "features used?"
             )
         for array in arrays:
             if not np.isfinite(array).all():
                 raise ModelError(f"{path}: layer {name} has weights that are not finite")
     if len(layers) > len(stored):
         raise ModelError(
-            f"{path}: layer {layers[len(stored)][0]} is missing: the network has {len(layers)} "
+            f"{path}: layer {layers[len(stored)].name} is missing: the network has {len(layers)} "
             f"layers with weights, the file {len(stored)}"
         )
     if len(stored) > len(layers):
@@ -167,7 +261,7 @@ def _check_fit(
         )
 
 
-def _read_layers(stream: Any) -> list[_Layer]:
+def _read_stored(stream: Any, layers: Sequence[Layer]) -> list[_Stored]:
     """Layers with weights in the order of the graph, from an open HDF5 file of either format."""
     with h5py.File(stream, "r") as file:
         if "layer_names" in file.attrs:
@@ -175,11 +269,11 @@ def _read_layers(stream: Any) -> list[_Layer]:
         if "model_weights" in file:  # a whole Keras 2 model, not only its weights
             return _read_keras2(file["model_weights"])
         if "layers" in file:
-            return _read_keras3(file["layers"])
+            return _read_keras3(file["layers"], [layer.kind for layer in layers])
         raise ValueError(f"neither layer_names nor layers in it, but {sorted(file)}")
 
 
-def _read_keras2(group: Any) -> list[_Layer]:
+def _read_keras2(group: Any) -> list[_Stored]:
     layers = []
     for name in map(_text, group.attrs["layer_names"]):
         names = [_text(weight) for weight in group[name].attrs["weight_names"]]
@@ -188,10 +282,12 @@ def _read_keras2(group: Any) -> list[_Layer]:
     return layers
 
 
-def _read_keras3(group: Any) -> list[_Layer]:
+def _read_keras3(group: Any, kinds: Sequence[str]) -> list[_Stored]:
+    """Layers in the order of their kinds, then those that are too many."""
+
     # Keras 3 names a layer's group by its class and a running number in the order of the graph
     # (conv2d, conv2d_1, ...), whatever the layer's own name; HDF5 lists them alphabetically.
-    def numbered(kind: str) -> list[_Layer]:
+    def numbered(kind: str) -> list[_Stored]:
         found = []
         for name in group:
             stem, _, number = name.rpartition("_")
@@ -202,15 +298,12 @@ def _read_keras3(group: Any) -> list[_Layer]:
                 found.append((order, name, [np.asarray(arrays[k], np.float32) for k in ordered]))
         return [(name, arrays) for _, name, arrays in sorted(found, key=lambda item: item[0])]
 
-    convolutions, norms = numbered("conv2d"), numbered("batch_normalization")
-    # Every convolution but the last, which may be a transposed one, is followed by its batch
-    # normalisation.
-    layers: list[_Layer] = []
-    for index, convolution in enumerate(convolutions):
-        layers.append(convolution)
-        layers.extend(norms[index : index + 1])
-    layers.extend(norms[len(convolutions) :])
-    return layers + numbered("conv2d_transpose")
+    left = {
+        kind: numbered(kind)
+        for kind in ("conv2d", "depthwise_conv2d", "batch_normalization", "conv2d_transpose")
+    }
+    layers = [left[kind].pop(0) for kind in kinds if left[kind]]
+    return [*layers, *(layer for rest in left.values() for layer in rest)]
 
 
 def _text(name: bytes | str) -> str:

@@ -57,12 +57,13 @@ class CosineCycles(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
         starts = np.cumsum([0, *lengths[:-1]])
         step = keras.ops.cast(step, "float32")
         cycle = keras.ops.sum(keras.ops.cast(step >= starts[1:].astype(np.float32), "int32"))
-        start, length = (
+        greatest = [cycle.rate * self.recipe.learning_rate for cycle in self.recipe.cycles]
+        start, length, rate = (
             keras.ops.take(keras.ops.convert_to_tensor(values, "float32"), cycle)
-            for values in (starts, lengths)
+            for values in (starts, lengths, greatest)
         )
         done = keras.ops.minimum((step - start) / length, 1.0)
-        return 0.5 * self.recipe.learning_rate * (1.0 + keras.ops.cos(math.pi * done))
+        return 0.5 * rate * (1.0 + keras.ops.cos(math.pi * done))
 
     def get_config(self) -> dict[str, Any]:
         """Arguments to make it again."""

@@ -21,6 +21,8 @@ class Cycle:
     emphasis
         Materials, "" for a bare support, whose micrographs are drawn so many times as often. Of
         several materials in a micrograph the greatest number counts.
+    rate
+        Greatest learning rate, as a part of the recipe's.
     alteration
         How often `nanostream.training.fit.augment` alters a view, as a part of how often it does by
         default. Views are turned by right angles, mirrored and, if each is scaled by its own
@@ -29,14 +31,19 @@ class Cycle:
     Raises
     ------
     ValueError
-        If there is no step, an emphasis is not positive, or the alteration is not of 0 to 1.
+        If there is no step, an emphasis or the rate is not positive, or the alteration is not of 0
+        to 1.
     """
 
     steps: int
     emphasis: Mapping[str, float] = field(default_factory=dict)
     alteration: float = 1.0
+    rate: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.rate <= 0:
+            msg = f"rate {self.rate}: a positive part of the recipe's learning rate"
+            raise ValueError(msg)
         if self.steps < 1 or not 0.0 <= self.alteration <= 1.0:
             msg = f"{self.steps} steps, alteration {self.alteration}: 1 or more, and 0 to 1"
             raise ValueError(msg)
@@ -52,7 +59,7 @@ class Recipe:
     Attributes
     ----------
     cycles
-        One after the other, each from the greatest learning rate again [1]_.
+        One after the other, each from its greatest learning rate again [1]_.
     optimizer
         The one there is, for the record: a training begun with another cannot go on.
 

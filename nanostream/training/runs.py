@@ -128,6 +128,8 @@ class Plan:
         Model to start from, None for new weights.
     architecture, features
         Of the network, if there is no base.
+    grow
+        Whether the base, a ``unet-quarter``, gets residual blocks first.
     pixel_size_nm
         Of files that do not say it.
     materials
@@ -149,6 +151,7 @@ class Plan:
     base: Base | None = None
     architecture: Architecture = "unet"
     features: tuple[int, ...] = PAPER_FEATURES
+    grow: bool = False
     pixel_size_nm: float | None = None
     materials: tuple[str, ...] = ()
     command: str = ""
@@ -273,9 +276,12 @@ def _train(
 
         from nanostream.segmentation.unet import build_network, load_weights
         from nanostream.training import fit
+        from nanostream.training.growth import grown_network
 
         keras.utils.set_random_seed(recipe.seed)
-        if plan.base and card:
+        if plan.base and plan.grow:
+            model = grown_network(plan.base.weights, plan.base.card.features)
+        elif plan.base and card:
             model = build_network(card.architecture, card.features)
             load_weights(model, plan.base.weights)
         else:
@@ -350,6 +356,12 @@ def _train_as_paper(
     return _finish(plan, model, facts)
 
 
+def _architecture(plan: Plan) -> Architecture:
+    if plan.base is None:
+        return plan.architecture
+    return "unet-quarter-residual" if plan.grow else plan.base.card.architecture
+
+
 @dataclass(frozen=True)
 class _Facts:
     """What is known of the examples after they were read."""
@@ -395,7 +407,7 @@ def _finish(plan: Plan, model: keras.Model, facts: _Facts) -> ModelCard:
     model.save_weights(weights)
     card = ModelCard(
         name=plan.name,
-        architecture=base.architecture if base else plan.architecture,
+        architecture=_architecture(plan),
         features=base.features if base else plan.features,
         normalization=facts.normalization,
         normalization_maximum=facts.normalization_maximum,
@@ -646,6 +658,7 @@ def _same_training(plan: Plan, hashes: dict[str, str]) -> None:
     settings = {
         "from": plan.base.card.weights_sha256 if plan.base else None,
         "network": None if plan.base else [plan.architecture, plan.features],
+        "growth": plan.grow,
         "recipe": asdict(plan.recipe),
         "files": hashes,
         # Both decide what is resampled.

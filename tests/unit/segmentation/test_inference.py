@@ -1,5 +1,6 @@
 """The fast network is the Keras network."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,7 +17,12 @@ from nanostream.segmentation.weights import (
     read_weights,
 )
 
-NETWORKS = {"unet": PAPER_FEATURES, "unet-half": (6, 8, 12), "unet-quarter": (8, 12)}
+NETWORKS = {
+    "unet": PAPER_FEATURES,
+    "unet-half": (6, 8, 12),
+    "unet-quarter": (8, 12),
+    "unet-quarter-residual": (8, 12),
+}
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -120,4 +126,21 @@ def test_weights_of_either_network_come_back_from_a_file(keras_model, tmp_path):
 def test_ours_costs_at_most_two_and_a_half_times_the_papers_multiply_adds():
     papers = multiply_adds_per_px(PAPER_FEATURES)
     assert papers == 2492
-    assert papers < multiply_adds_per_px(QUARTER_FEATURES, "unet-quarter") <= 2.5 * papers
+    for architecture in ("unet-quarter", "unet-quarter-residual"):
+        assert papers < multiply_adds_per_px(QUARTER_FEATURES, architecture) <= 2.5 * papers
+
+
+def test_multiply_adds_are_those_of_the_keras_network(keras_model):
+    """Counted from the sizes of what its convolutions take or make of 64 x 64 pixels."""
+    side_px, counted = 64, 0
+    image = keras_model.inputs[0]
+    for layer in keras_model.layers:
+        kernel = getattr(layer, "kernel", None)
+        if kernel is None:
+            continue
+        is_transposed = isinstance(layer, keras.layers.Conv2DTranspose)
+        sized = keras.Model(image, layer.input if is_transposed else layer.output)
+        height, width, _ = sized.compute_output_shape((1, side_px, side_px, 1))[1:]
+        counted += height * width * np.prod(kernel.shape)
+    expected = multiply_adds_per_px(NETWORKS[keras_model.name], keras_model.name)
+    assert counted == side_px**2 * expected

@@ -88,10 +88,20 @@ def test_the_learning_rate_is_that_of_cosines_with_warm_restarts() -> None:
     assert float(ours(30)) == pytest.approx(0.0, abs=1e-8)
 
 
+def test_a_cycle_may_begin_with_smaller_steps() -> None:
+    whole = fit.CosineCycles(replace(RECIPE, cycles=(Cycle(10), Cycle(20))))
+    half = fit.CosineCycles(replace(RECIPE, cycles=(Cycle(10), Cycle(20, rate=0.5))))
+
+    for step in range(30):
+        part = 1.0 if step < 10 else 0.5
+        assert float(half(step)) == pytest.approx(part * float(whole(step)), rel=1e-4, abs=1e-8)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"steps": 0},
+        {"steps": 5, "rate": 0.0},
         {"steps": 5, "alteration": 1.5},
         {"steps": 5, "alteration": -0.1},
         {"steps": 5, "emphasis": {"Au": 0.0}},

@@ -122,6 +122,21 @@ def test_fine_tuning_begins_with_the_weights_and_scaling_of_its_base(plan: Plan,
             np.testing.assert_array_equal(one, other)
 
 
+def test_a_model_grows_and_is_used_as_what_it_has_become(plan: Plan) -> None:
+    first = train_model(replace(plan, architecture="unet-quarter", recipe=replace(RECIPE, batch=4)))
+    base = Base(first, plan.folder / first.weights)
+    second = replace(plan, folder=plan.folder / "grown", work=plan.work / "grown", base=base)
+
+    card = train_model(replace(second, grow=True))
+
+    assert (first.architecture, card.architecture) == ("unet-quarter", "unet-quarter-residual")
+    assert card.features == first.features
+    assert card.training["from"]["weights_sha256"] == first.weights_sha256
+    frame, _, _ = next(iter(read_frames(plan.held_out[0])))
+    found = Analyzer(Worker(), model=(card, second.folder / card.weights))(frame)
+    assert found.probability.shape == frame.pixels.shape
+
+
 def test_a_model_that_divides_by_a_maximum_is_fine_tuned_as_it_is_live(plan: Plan) -> None:
     card, weights = find_model("groschner2020")
     frames = [frame for source in plan.training for frame, _, _ in read_frames(source)]
