@@ -52,7 +52,6 @@ __all__ = [
     "Tile",
     "as_int16",
     "augment",
-    "count_tiles",
     "cut_tiles",
     "greatest_count",
     "greatest_crop_px",
@@ -446,26 +445,6 @@ def _growing(file: Any, name: str, shape: tuple[int, ...], dtype: type) -> Any:
         compression_opts=1,
         fletcher32=True,
     )
-
-
-def count_tiles(path: Path) -> int:
-    """How many tiles an HDF5 file has; none if it is no data set, as weights and results are.
-
-    Raises
-    ------
-    DataSetError
-        If it cannot be read, or has images and no maps, as those of the published notebooks.
-    """
-    with _open(path) as file:
-        found = {name for name in ("images", "maps") if name in file}
-        count = len(file["images"]) if len(found) == 2 else 0
-    if found == {"images"}:
-        msg = (
-            f"{path}: images without maps; put both into one file, see read_hdf5 and write_hdf5 "
-            "in nanostream.training.datasets"
-        )
-        raise DataSetError(msg)
-    return count
 
 
 def read_hdf5(images: Path, maps: Path | None = None) -> Iterator[Tile]:

@@ -2,7 +2,7 @@
 
 ::
 
-    find_sources    files of folders: labelled images, scenes, HDF5 sets   -> Source
+    find_sources    files of folders: labelled images, scene files         -> Source
     hold_out        part of the files, for the threshold and the scores    -> two lists of Source
     read_frames     what a source shows, as it was recorded, and the truth -> Frame, (H, W) int32
     read_examples   all of it, filtered, at a pixel size to learn from     -> fit.Examples
@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from nanostream.errors import DataSetError
 from nanostream.records import Frame, SectionId
@@ -35,9 +34,7 @@ from nanostream.training.datasets import (
     Pairing,
     Tile,
     as_int16,
-    count_tiles,
     pair_labels,
-    read_hdf5,
     read_pair,
     tiles_of,
 )
@@ -76,10 +73,6 @@ FINEST_NM = 0.02
 #: Name of what has no material, in tables.
 BARE = "bare support"
 
-_HDF5 = (".h5", ".hdf5")
-
-_EXPOSURES = 4
-
 #: Simulated exposures of fewer electrons are left out. At fine pixel sizes the lowest doses leave
 #: less than one a pixel; nobody records that, and a network learns from it to guess.
 LEAST_ELECTRONS_PER_PX = 4.0
@@ -95,31 +88,13 @@ class Source:
     Attributes
     ----------
     file
-        Micrographs of a user, a scene file of `nanostream.training.sets.simulate_set`, or an HDF5
-        file of `nanostream.training.datasets.write_hdf5`.
+        Micrographs of a user, or a scene file of `nanostream.training.sets.simulate_set`.
     pairs
-        Its labelled sections; none for the other two, which have their own truth.
+        Its labelled sections; none for a scene file, which has its own truth.
     """
 
     file: Path
     pairs: tuple[Pair, ...] = ()
-
-    @property
-    def is_hdf5(self) -> bool:
-        """Of tiles, which were filtered before they were written."""
-        return self.file.suffix.lower() in _HDF5
-
-    @property
-    def is_simulated(self) -> bool:
-        """Of a scene."""
-        return not self.pairs and not self.is_hdf5
-
-    @property
-    def micrographs(self) -> int:
-        """How many; of a scene, at most."""
-        if self.is_hdf5:
-            return count_tiles(self.file)
-        return len(self.pairs) or _EXPOSURES
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -145,13 +120,12 @@ class Found:
 
 
 def find_sources(folders: Sequence[Path]) -> Found:
-    """Labelled images, scene files and HDF5 sets of folders and their subfolders, each file once.
+    """Labelled images and scene files of folders and their subfolders, each file once.
 
     Raises
     ------
     DataSetError
-        As `nanostream.training.datasets.pair_labels` and `count_tiles`, and if there is nothing to
-        learn from.
+        As `nanostream.training.datasets.pair_labels`, and if there is nothing to learn from.
     MicrographError
         If a labelled file cannot be read.
     """
@@ -164,19 +138,14 @@ def find_sources(folders: Sequence[Path]) -> Found:
             of_file.setdefault(pair.image, []).append(pair)
         found = [Source(file, tuple(pairs)) for file, pairs in of_file.items()]
         found += [Source(path) for path in sorted(folder.rglob("scene_*.npz"))]
-        found += [
-            Source(path)
-            for path in sorted(folder.rglob("*"))
-            if path.suffix.lower() in _HDF5 and count_tiles(path)
-        ]
         for source in found:
             sources.setdefault(source.file.resolve(), source)
     if not sources:
         where = ", ".join(map(str, folders))
         msg = (
-            f"{where}: neither a micrograph with its label, nor a scene of nanostream "
-            "simulate-training, nor an HDF5 file of images and maps; the label of gold.mrc is "
-            "gold.png, gold_label.png or label_gold.png beside it, of its section 3 gold.z3.png"
+            f"{where}: neither a micrograph with its label nor a scene of nanostream "
+            "simulate-training; the label of gold.mrc is gold.png, gold_label.png or "
+            "label_gold.png beside it, of its section 3 gold.z3.png"
         )
         raise DataSetError(msg)
     return Found(
@@ -242,8 +211,7 @@ def read_frames(
     ------
     tuple
         Frame, (H, W) int32 with 0 for the background, and the materials of a scene joined by
-        "+": "" for a bare support and for labelled images, which do not say them. Particles of
-        HDF5 tiles are numbered where they do not touch.
+        "+": "" for a bare support and for labelled images, which do not say them.
 
     Raises
     ------
@@ -256,12 +224,6 @@ def read_frames(
             frame = replace(frame, pixel_size_nm=pixel_size_nm)
         yield frame, truth, ""
     if source.pairs:
-        return
-    if source.is_hdf5:
-        for z, tile in enumerate(read_hdf5(source.file)):
-            section = SectionId(source.file.name, z)
-            truth = ndimage.label(tile.label)[0].astype(np.int32)
-            yield Frame(section=section, pixels=tile.pixels, pixel_size_nm=pixel_size_nm), truth, ""
         return
     try:
         with np.load(source.file) as stored:
@@ -351,9 +313,7 @@ def read_examples(
                     f"least{f' at {finest_nm} nm a pixel' if at else ''}"
                 )
                 raise DataSetError(msg)
-            picture = _filtered(
-                frame.pixels, name, zoom=zoom, scalable=scalable, again=not source.is_hdf5
-            )
+            picture = _filtered(frame.pixels, name, zoom=zoom, scalable=scalable)
             span = _span(picture, normalization)
             is_halved = (
                 normalization == "dataset-max"  # else nobody asks
@@ -369,7 +329,7 @@ def read_examples(
             tiles_of_picture = _tiles(picture)
             images += tiles_of_picture
             scene_of += range(first, first + len(tiles_of_picture))
-            simulated += [source.is_simulated] * len(tiles_of_picture)
+            simulated += [not source.pairs] * len(tiles_of_picture)
             spans += [span] * len(tiles_of_picture)
             halved += [is_halved] * len(tiles_of_picture)
     if not any(label.any() for label in labels):
@@ -435,10 +395,9 @@ def read_tiles(
     for source in sources:
         for frame, truth, _ in read_frames(source, pixel_size_nm=pixel_size_nm):
             name = f"{source.file}#{frame.section.z}"
-            filter_ = np.asarray if source.is_hdf5 else median_filter
-            pixels = filter_(as_int16(frame.pixels, name))
+            pixels = median_filter(as_int16(frame.pixels, name))
             greatest = max(greatest, float(pixels.max()))
-            recorded = max(recorded, float(filter_(without_shift(frame.pixels)).max()))
+            recorded = max(recorded, float(median_filter(without_shift(frame.pixels)).max()))
             cut = tiles_of(pixels, truth > 0, size_px=size_px, source=name)
             tiles += [tile for tile in cut if tile.label.any()]
             if frame.pixel_size_nm is not None:
@@ -480,17 +439,13 @@ def _span(picture: NDArray[np.int16], normalization: Method) -> tuple[float, flo
     return 0.0, high if high > 0.0 else 1.0
 
 
-def _filtered(
-    pixels: NDArray[Any], name: str, *, zoom: float, scalable: bool, again: bool
-) -> NDArray[np.int16]:
+def _filtered(pixels: NDArray[Any], name: str, *, zoom: float, scalable: bool) -> NDArray[np.int16]:
     """Pixels after the 3x3 median, as int16; stretched to it if need be and if it does no harm.
 
-    Averaged pixels need it, too: of a few electrons each, they would lose by rounding. What was
-    filtered before is not filtered again.
+    Averaged pixels need it, too: of a few electrons each, they would lose by rounding.
     """
-    filter_ = median_filter if again else np.asarray
     try:
-        counts = as_int16(filter_(pixels), name)
+        counts = as_int16(median_filter(pixels), name)
         if zoom == 1.0:
             return counts
         if not scalable:
@@ -498,7 +453,7 @@ def _filtered(
     except DataSetError:
         if not scalable or not np.isfinite(pixels).all():
             raise
-    filtered = resample(filter_(without_shift(pixels)), zoom).astype(np.float32)
+    filtered = resample(median_filter(without_shift(pixels)), zoom).astype(np.float32)
     low, high = float(filtered.min()), float(filtered.max())
     scale = 32767.0 / (high - low) if high > low else 0.0
     return np.asarray(np.rint((filtered - low) * scale), np.int16)
@@ -517,7 +472,7 @@ def _starts(length: int, side_px: int) -> list[int]:
 
 def set_record(sources: Sequence[Source]) -> list[dict[str, Any]]:
     """How the simulated sets among the sources were drawn (their `SET_FILE`), with the folder."""
-    folders = dict.fromkeys(source.file.parent for source in sources if source.is_simulated)
+    folders = dict.fromkeys(source.file.parent for source in sources if not source.pairs)
     records = []
     for folder in folders:
         file = folder / SET_FILE

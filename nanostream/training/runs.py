@@ -93,9 +93,11 @@ _ENOUGH = 20
 # so faint that a warning is right.
 _SURE_PART = 0.9
 
-# At most about so many pixels decide about the threshold, a million of a micrograph.
+# At most about so many pixels decide about the threshold, a million of a micrograph; a simulated
+# scene has four micrographs.
 _PIXELS_FOR_THRESHOLD = 200_000_000
 _PIXELS_OF_ONE = 1_000_000
+_EXPOSURES = 4
 
 
 @dataclass(frozen=True)
@@ -533,7 +535,7 @@ def _predicted(
     found: list[NDArray[np.float32]] = []
     truths: list[NDArray[np.bool_]] = []
     unsure: list[float] = []
-    micrographs = sum(source.micrographs for source in sources)
+    micrographs = sum(len(source.pairs) or _EXPOSURES for source in sources)
     most = min(_PIXELS_OF_ONE, _PIXELS_FOR_THRESHOLD // max(1, micrographs))
     for source in sources:
         for frame, truth, _ in read_frames(source, pixel_size_nm=pixel_size_nm):
@@ -572,7 +574,7 @@ def _by_material(model: Base, sources: Sequence[Source], plan: Plan) -> dict[str
         evaluation.evaluate_section(
             truth,
             analyzer(frame),
-            group=material or BARE if source.is_simulated else material,
+            group=material if source.pairs else material or BARE,
             min_area_px=settings.min_area_px,
         )
         for source in sources

@@ -379,7 +379,7 @@ def evaluate(
                         truth,
                         analyzer(frame),
                         section=f"{source.file.as_posix()}#{frame.section.z}",
-                        group=material or BARE if source.is_simulated else group_of(source.file),
+                        group=group_of(source.file) if source.pairs else material or BARE,
                         min_area_px=worker.min_area_px,
                     )
                 )

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import cv2
-import h5py
 import numpy as np
 import pytest
 
@@ -13,7 +12,6 @@ pytest.importorskip("tensorflow", reason="the extra [worker] is not installed")
 from nanostream.acquisition.simulator import StackWriter
 from nanostream.errors import DataSetError
 from nanostream.segmentation.normalization import Method, median_filter, normalize
-from nanostream.training import datasets
 from nanostream.training.examples import (
     TILE_PX,
     Source,
@@ -22,7 +20,6 @@ from nanostream.training.examples import (
     hold_out,
     read_examples,
     read_frames,
-    read_tiles,
     set_record,
 )
 from nanostream.training.fit import augment
@@ -81,54 +78,7 @@ def test_images_and_scenes_are_found_once_each(tmp_path: Path) -> None:
 def test_a_folder_with_nothing_to_learn_from_is_said(tmp_path: Path) -> None:
     np.save(tmp_path / "alone.npy", np.zeros((80, 80), np.int16))
 
-    with pytest.raises(DataSetError, match="neither a micrograph with its label, nor a scene"):
-        find_sources([tmp_path])
-
-
-def tiles(folder: Path, count: int = 3) -> Path:
-    """An HDF5 set of filtered tiles."""
-    rng = np.random.default_rng(4)
-    made = [
-        datasets.Tile(rng.integers(0, 999, (96, 96)).astype(np.int16), np.eye(96, dtype=np.bool_))
-        for _ in range(count)
-    ]
-    datasets.write_hdf5(folder / "tiles.h5", made)
-    return folder / "tiles.h5"
-
-
-def test_tiles_of_an_hdf5_file_are_learnt_from_as_they_are(tmp_path: Path) -> None:
-    path = tiles(tmp_path)
-    with h5py.File(tmp_path / "weights.h5", "w") as file:
-        file["layers"] = 1.0  # none of a data set's
-    sources = find_sources([tmp_path]).sources
-
-    examples, sizes_nm = read_examples(sources, pixel_size_nm=0.03)
-
-    assert [(source.file, source.micrographs) for source in sources] == [(path, 3)]
-    for tile, image, scene_of in zip(
-        datasets.read_hdf5(path), examples.images, examples.scene_of, strict=True
-    ):
-        np.testing.assert_array_equal(image, tile.pixels)  # not filtered a second time
-        np.testing.assert_array_equal(examples.labels[scene_of], tile.label)
-    assert sizes_nm == [0.03] * 3
-    assert set_record(sources) == []
-
-
-def test_the_papers_recipe_takes_tiles_of_an_hdf5_file(tmp_path: Path) -> None:
-    path = tiles(tmp_path)
-
-    read = read_tiles(find_sources([tmp_path]).sources, size_px=96)
-
-    for tile, same in zip(datasets.read_hdf5(path), read.tiles, strict=True):
-        np.testing.assert_array_equal(tile.pixels, same.pixels)
-    assert read.greatest == read.greatest_recorded == max(t.pixels.max() for t in read.tiles)
-
-
-def test_images_without_maps_are_said(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "images.h5", "w") as file:
-        file["images"] = np.zeros((2, 64, 64, 1), np.int16)
-
-    with pytest.raises(DataSetError, match=r"images\.h5: images without maps; put both"):
+    with pytest.raises(DataSetError, match="neither a micrograph with its label nor a scene"):
         find_sources([tmp_path])
 
 
