@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -31,7 +30,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from nanostream.segmentation.models import ModelCard
+from nanostream.errors import ModelError
+from nanostream.segmentation.models import model_of
 from nanostream.segmentation.weights import PAPER_FEATURES, QUARTER_FEATURES, Architecture
 from nanostream.training.examples import Source
 from nanostream.training.recipe import Cycle
@@ -93,19 +93,27 @@ def progress() -> Progress:
     )
 
 
+def options_of(model: str) -> dict[str, str]:
+    """Sets that a model needs, and the options that say how many scenes each has."""
+    options = {
+        "validation": "validation_scenes",
+        "test": "test_scenes",
+        "train": "scenes",
+        "bare": "bare_scenes",
+        "faint": "faint_scenes",
+        "defocused": "defocused_scenes",
+        "bare-test": "bare_test_scenes",
+    }
+    learnt = {name for stage in MODELS[model] for name in stage.sets}
+    needed = {"validation", "test", "bare-test", *learnt}
+    return {name: option for name, option in options.items() if name in needed}
+
+
 def simulate(arguments: argparse.Namespace) -> dict[str, list[Source]]:
     """Simulate all scenes that are not there yet."""
-    counts = {
-        "validation": arguments.validation_scenes,
-        "test": arguments.test_scenes,
-        "train": arguments.scenes,
-        "bare": arguments.bare_scenes,
-        "faint": arguments.faint_scenes,
-        "defocused": arguments.defocused_scenes,
-        "bare-test": arguments.bare_test_scenes,
-    }
     sources = {}
-    for name, count in counts.items():
+    for name, option in options_of(arguments.model).items():
+        count = getattr(arguments, option)
         # In the test set one material in turn, so that each has its score.
         plan = SetPlan(arguments.seed, arguments.size_px, name=name, in_turn=name == "test")
         with progress() as bar:
@@ -138,9 +146,8 @@ def base_model(arguments: argparse.Namespace) -> Base | None:
 
 
 def model_in(folder: Path) -> Base:
-    """The model in a folder."""
-    card = msgspec.json.decode((folder / "card.json").read_bytes(), type=ModelCard)
-    return Base(card, folder / card.weights)
+    """The model in a folder, if it is whole."""
+    return Base(*model_of(folder))
 
 
 def train(arguments: argparse.Namespace, sources: dict[str, list[Source]]) -> None:
@@ -151,7 +158,9 @@ def train(arguments: argparse.Namespace, sources: dict[str, list[Source]]) -> No
         last = number == len(stages) - 1
         if number == 0 and base:
             continue
-        cycles = (Cycle(arguments.steps),) if arguments.steps else stage.cycles
+        cycles = stage.cycles
+        if arguments.steps:
+            cycles = (replace(cycles[-1], steps=arguments.steps),)
         work = arguments.work / f"{name}-{number + 1}"
         plan = Plan(
             name=name,
@@ -168,9 +177,6 @@ def train(arguments: argparse.Namespace, sources: dict[str, list[Source]]) -> No
             licence="BSD-3-Clause",
             command=command_of(arguments),
         )
-        if not last and (plan.folder / "card.json").is_file():
-            base = model_in(plan.folder)
-            continue
         with progress() as bar:
             task = bar.add_task(f"training, stage {number + 1}", total=sum(c.steps for c in cycles))
             train_model(plan, on_step=Shown(bar, task))
@@ -194,14 +200,10 @@ class Shown:
 
 def command_of(arguments: argparse.Namespace) -> str:
     """The command for the card."""
+    given = ["seed", *options_of(arguments.model).values(), "size_px"]
     return (
         f"python scripts/{Path(__file__).name} --work WORK --model {arguments.model} "
-        f"--seed {arguments.seed} --scenes {arguments.scenes} "
-        f"--bare-scenes {arguments.bare_scenes} --faint-scenes {arguments.faint_scenes} "
-        f"--defocused-scenes {arguments.defocused_scenes} "
-        f"--validation-scenes {arguments.validation_scenes} "
-        f"--test-scenes {arguments.test_scenes} "
-        f"--bare-test-scenes {arguments.bare_test_scenes} --size-px {arguments.size_px}"
+        + " ".join(f"--{name.replace('_', '-')} {getattr(arguments, name)}" for name in given)
         + (" --from FOLDER" if arguments.base else "")
         + (f" --steps {arguments.steps}" if arguments.steps else "")
     )
@@ -228,7 +230,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="in one cycle of each stage, instead of its own")
     parser.add_argument("--out", type=Path, help="where weights and card go, instead of shipped")
     arguments = parser.parse_args()
-    base_model(arguments)  # hours before it is needed
+    try:
+        base_model(arguments)  # hours before it is needed
+    except ModelError as error:
+        raise SystemExit(str(error)) from error
     train(arguments, simulate(arguments))
 
 

@@ -47,6 +47,7 @@ __all__ = [
     "import_model",
     "list_models",
     "load_network",
+    "model_of",
     "read_card",
     "user_models",
 ]
@@ -258,17 +259,29 @@ def import_folder(folder: Path, *, name: str | None = None) -> ModelCard:
         If the card is damaged, the weights are not the card's or do not fit its network, or the
         name is not free or not a name.
     """
+    card, weights = model_of(folder)
+    card = msgspec.structs.replace(card, name=name or card.name)
+    _check_name(card.name)
+    _read_layers(card, weights)  # refuses what does not fit
+    _take(weights, card, read_card(folder / "card.json") | {"name": card.name})
+    return card
+
+
+def model_of(folder: Path) -> tuple[ModelCard, Path]:
+    """Card and weights of a model in any folder.
+
+    Raises
+    ------
+    ModelError
+        If the card is damaged or not there, or the weights are not the card's.
+    """
     path = folder / "card.json"
     card = _read_card(path)
     weights = folder / card.weights
     if not weights.is_file() or _sha256(weights) != card.weights_sha256:
         msg = f"{weights} is missing or not the file that {path} describes"
         raise ModelError(msg)
-    card = msgspec.structs.replace(card, name=name or card.name)
-    _check_name(card.name)
-    _read_layers(card, weights)  # refuses what does not fit
-    _take(weights, card, read_card(path) | {"name": card.name})
-    return card
+    return card, weights
 
 
 def read_card(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,18 @@ QUARTER_FEATURES: tuple[int, ...] = (40, 48, 64)
 
 #: As stored in the configuration of the published networks (Keras' own default is 1e-3).
 BATCH_NORM_EPSILON = 1e-4
+
+#: What h5py, zipfile and NumPy raise for odd and rotten files.
+_DAMAGE = (
+    OSError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 Arrays = list[NDArray[np.float32]]
 _Stored = tuple[str, Arrays]
@@ -115,7 +128,7 @@ def read_weights(
     -------
     list
         ``[kernel, bias, gamma, beta, mean, variance]`` for each convolution, ``[kernel, bias]``
-        for the last.
+        for the last and for those that halve the features that come up.
 
     Raises
     ------
@@ -146,6 +159,11 @@ def read_layers(path: Path, layers: Sequence[Layer]) -> list[Arrays]:
     layers
         With weights, in the order of the graph.
 
+    Returns
+    -------
+    list
+        Of arrays, float32, for each layer.
+
     Raises
     ------
     ModelError
@@ -159,7 +177,7 @@ def read_layers(path: Path, layers: Sequence[Layer]) -> list[Arrays]:
         else:
             with path.open("rb") as stream:
                 stored = _read_stored(stream, layers)
-    except (OSError, KeyError, ValueError) as error:
+    except _DAMAGE as error:
         raise ModelError(
             f"{path}: cannot be read as Keras weights ({error}); expected a Keras 2 .h5, a "
             "Keras 3 .weights.h5 or a .keras file"

@@ -30,7 +30,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -464,7 +464,7 @@ def read_hdf5(images: Path, maps: Path | None = None) -> Iterator[Tile]:
     DataSetError
         If a file cannot be read, or has not these data sets in these shapes.
     """
-    with ExitStack() as stack:
+    with _damage_said(images), ExitStack() as stack:
         pixels = stack.enter_context(_open(images))
         other = pixels if maps is None else stack.enter_context(_open(maps))
         image, label = (
@@ -486,6 +486,16 @@ def read_hdf5(images: Path, maps: Path | None = None) -> Iterator[Tile]:
                 classes[..., -1] > (classes[..., 0] if label[3] == 2 else 0),
                 "" if sources is None else sources[number].decode(),
             )
+
+
+@contextmanager
+def _damage_said(path: Path) -> Iterator[None]:
+    """Turn what h5py and NumPy say about an odd or a rotten file into one clear error."""
+    try:
+        yield
+    except (OSError, KeyError, RuntimeError, TypeError, AttributeError, IndexError) as error:
+        msg = f"{path}: not a data set, or damaged ({error}); make it anew"
+        raise DataSetError(msg) from error
 
 
 def _open(path: Path) -> Any:

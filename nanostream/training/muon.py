@@ -59,7 +59,7 @@ class Muon(keras.optimizers.AdamW):  # type: ignore[misc]
 
 
 def _is_inner_kernel(variable: Any) -> bool:
-    """Of a convolution from many features to many, not from a micrograph or to classes."""
+    """Of a convolution from many features to many: not depthwise, of images or classes."""
     return len(variable.shape) == 4 and min(variable.shape[2:]) > 2
 
 

@@ -243,7 +243,7 @@ def train_model(
     DataSetError
         If files cannot be used, or `work` has another training.
     ModelError
-        If the base does not fit its architecture.
+        If the base does not fit its architecture, or cannot grow.
     """
     with _quiet():
         from nanostream.training.paper import PaperRecipe
@@ -261,6 +261,9 @@ def _train(
 ) -> ModelCard:
     say("reading")
     card = plan.base.card if plan.base else None
+    if plan.grow and (card is None or card.architecture != "unet-quarter"):
+        msg = f"what grows is a unet-quarter, not {card.architecture if card else 'nothing'}"
+        raise ModelError(msg)
     known_nm = card.pixel_size_nm if card else (FINEST_NM, math.inf)
     examples, sizes_nm = read_examples(
         plan.training,

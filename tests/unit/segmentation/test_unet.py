@@ -166,6 +166,32 @@ def test_a_file_that_is_no_weights_file_is_refused(tmp_path: Path, content: byte
         load_weights(build_unet(), tmp_path / "x.h5")
 
 
+@pytest.mark.parametrize("odd", ["layers", "layers/conv2d", "layers/conv2d/vars", "layer_names"])
+def test_a_weights_file_with_something_odd_in_it_is_refused(tmp_path: Path, odd: str) -> None:
+    path = tmp_path / "odd.weights.h5"
+    build_unet().save_weights(path)
+    with h5py.File(path, "a") as file:
+        if odd == "layer_names":
+            file.attrs[odd] = 3
+        else:
+            del file[odd]
+            file[odd] = 1.0
+
+    with pytest.raises(ModelError, match=r"odd\.weights\.h5"):
+        load_weights(build_unet(), path)
+
+
+def test_a_rotten_archive_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rotten.keras"
+    build_unet().save(path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+    with pytest.raises(ModelError, match=r"rotten\.keras: cannot be read"):
+        load_weights(build_unet(), path)
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"absent\.h5"):
         load_weights(build_unet(), tmp_path / "absent.h5")

@@ -330,6 +330,32 @@ def test_other_shapes_are_refused_by_name(tmp_path, images, maps):
         next(datasets.read_hdf5(tmp_path / "s.h5"))
 
 
+def test_a_rotten_tile_is_refused_by_name(tmp_path):
+    path = tmp_path / "s.h5"
+    datasets.write_hdf5(path, some_tiles())
+    with h5py.File(path) as file:
+        offset = file["images"].id.get_chunk_info(2).byte_offset
+    content = bytearray(path.read_bytes())
+    content[offset + 20] ^= 0xFF
+    path.write_bytes(content)
+    tiles = datasets.read_hdf5(path)
+    assert [next(tiles).source[-2:] for _ in range(2)] == ["x0", "x0"]
+    with pytest.raises(DataSetError, match=r"s\.h5: not a data set, or damaged"):
+        next(tiles)
+
+
+@pytest.mark.parametrize("odd", ["group", "scalar"])
+def test_other_things_by_the_names_of_data_sets_are_refused(tmp_path, odd):
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        for name in ("images", "maps"):
+            if odd == "group":
+                file.create_group(name)
+            else:
+                file[name] = 1.0
+    with pytest.raises(DataSetError, match=r"s\.h5"):
+        next(datasets.read_hdf5(tmp_path / "s.h5"))
+
+
 def test_what_is_no_hdf5_file_is_refused(tmp_path):
     (tmp_path / "s.h5").write_text("no")
     with pytest.raises(DataSetError, match=r"s\.h5: cannot be read as HDF5"):

@@ -16,7 +16,7 @@ pytest.importorskip("tensorflow", reason="the extra [worker] is not installed")
 from nanostream.acquisition.simulator import demo_movie
 from nanostream.analysis import Analyzer
 from nanostream.config import Worker
-from nanostream.errors import DataSetError
+from nanostream.errors import DataSetError, ModelError
 from nanostream.records import Frame, SectionId
 from nanostream.segmentation.models import find_model
 from nanostream.segmentation.normalization import median_filter, normalize
@@ -122,19 +122,38 @@ def test_fine_tuning_begins_with_the_weights_and_scaling_of_its_base(plan: Plan,
             np.testing.assert_array_equal(one, other)
 
 
-def test_a_model_grows_and_is_used_as_what_it_has_become(plan: Plan) -> None:
+def test_a_model_grows_from_what_it_was(plan: Plan) -> None:
     first = train_model(replace(plan, architecture="unet-quarter", recipe=replace(RECIPE, batch=4)))
     base = Base(first, plan.folder / first.weights)
-    second = replace(plan, folder=plan.folder / "grown", work=plan.work / "grown", base=base)
+    still = replace(RECIPE, learning_rate=0.0, weight_decay=0.0, cycles=(Cycle(2),))
+    second = replace(
+        plan, folder=plan.folder / "grown", work=plan.work / "grown", base=base, recipe=still
+    )
 
     card = train_model(replace(second, grow=True))
 
     assert (first.architecture, card.architecture) == ("unet-quarter", "unet-quarter-residual")
     assert card.features == first.features
     assert card.training["from"]["weights_sha256"] == first.weights_sha256
+    old, new = (
+        read_weights(weights, card.features, architecture=architecture)[0][0]
+        for weights, architecture in (
+            (base.weights, first.architecture),
+            (second.folder / card.weights, card.architecture),
+        )
+    )
+    np.testing.assert_allclose(new, old, rtol=1e-5)  # their running average
     frame, _, _ = next(iter(read_frames(plan.held_out[0])))
     found = Analyzer(Worker(), model=(card, second.folder / card.weights))(frame)
     assert found.probability.shape == frame.pixels.shape
+
+
+def test_only_what_can_grow_does(plan: Plan) -> None:
+    with pytest.raises(ModelError, match="unet-quarter, not nothing"):
+        train_model(replace(plan, grow=True))
+    base = Base(*find_model("groschner2020"))
+    with pytest.raises(ModelError, match="unet-quarter, not unet"):
+        train_model(replace(plan, base=base, grow=True))
 
 
 def test_a_model_that_divides_by_a_maximum_is_fine_tuned_as_it_is_live(plan: Plan) -> None:
