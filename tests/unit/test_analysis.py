@@ -167,8 +167,9 @@ def test_a_micrograph_outside_of_the_models_pixel_sizes_gives_the_same_particles
     one, another = (s.particles.query("diameter_nm > 1.5") for s in (found, expected))
     apart_nm = cdist(one[["x_nm", "y_nm"]], another[["x_nm", "y_nm"]])
     same = apart_nm.min(1) < 0.1
-    assert len(one) == len(another) >= 3
-    # But for those that touch: where one ends is not the same to a pixel.
+    # But for those that touch or are cut by the edge: where one ends is not the same to a pixel.
+    assert abs(len(one) - len(another)) <= others
+    assert min(len(one), len(another)) >= 3
     assert same.sum() >= len(one) - others
     diameters = another["diameter_nm"].to_numpy()[apart_nm.argmin(1)]
     ratios = one["diameter_nm"][same] / diameters[same]

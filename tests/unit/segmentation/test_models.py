@@ -47,7 +47,7 @@ def test_the_package_ships_models_that_are_what_their_cards_say(name):
     card, weights = find_model(name)
     assert hashlib.sha256(weights.read_bytes()).hexdigest() == card.weights_sha256
     expected = {
-        "default": ("unet-quarter", QUARTER_FEATURES),
+        "default": ("unet-quarter-residual", QUARTER_FEATURES),
         "groschner2020": ("unet", PAPER_FEATURES),
     }
     assert (card.architecture, card.features) == expected[name]
