@@ -110,7 +110,7 @@ def test_a_new_network_is_trained_on_a_simulated_set_and_goes_where_it_is_told(t
     assert card["materials"] == ["Pd"]
     assert card["training"]["simulated_sets"] == [{"folder": "set", "seed": 11}]
     assert "from" not in card["training"]
-    assert card["architecture"] == find_model("default")[0].architecture
+    assert card["architecture"] == "unet-quarter"
     assert list(card["scores"]["by_material"]) == ["Pd", "all"]
     assert card["scores"]["by_material"]["all"]["images"] == 2
 
