@@ -30,7 +30,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from nanostream.errors import ModelError
+from nanostream.errors import NanostreamError
 from nanostream.segmentation.models import model_of
 from nanostream.segmentation.weights import PAPER_FEATURES, QUARTER_FEATURES, Architecture
 from nanostream.training.examples import Source
@@ -232,9 +232,9 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         base_model(arguments)  # hours before it is needed
-    except ModelError as error:
+        train(arguments, simulate(arguments))
+    except NanostreamError as error:
         raise SystemExit(str(error)) from error
-    train(arguments, simulate(arguments))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from nanostream.errors import ModelError
 
 __all__ = [
     "BATCH_NORM_EPSILON",
+    "EXPANSION",
     "PAPER_FEATURES",
     "QUARTER_FEATURES",
     "RESIDUAL",
