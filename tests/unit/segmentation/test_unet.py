@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 pytest.importorskip("tensorflow", reason="the extra [worker] is not installed")
 
 import cv2
+import keras
+import tensorflow as tf
 
 from nanostream.errors import ModelError
 from nanostream.segmentation.normalization import Method, median_filter, normalize
-from nanostream.segmentation.unet import build_unet, load_weights
+from nanostream.segmentation.unet import BatchNormalization, build_unet, load_weights
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 PUBLISHED = DATA / "httem" / "unet32_AuCdSeDots_09_final.h5"
@@ -50,6 +52,26 @@ def test_the_two_classes_add_up_to_one_at_any_size() -> None:
 
     assert probabilities.shape == (1, 48, 80, 2)
     np.testing.assert_allclose(probabilities.sum(-1), 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_normalisation_is_that_of_keras(training: bool) -> None:
+    batch = np.random.default_rng(0).normal(3.0, 2.0, size=(4, 24, 24, 5)).astype(np.float32)
+    ours, theirs = BatchNormalization(epsilon=1e-4), keras.layers.BatchNormalization(epsilon=1e-4)
+    found = []
+    for layer in (ours, theirs):
+        layer.build(batch.shape)
+        layer.set_weights([np.full(5, value, np.float32) for value in (1.5, -0.2, 2.5, 3.5)])
+        images = tf.constant(batch)
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            outputs = layer(images, training=training)
+            loss = tf.reduce_sum(outputs**3)
+        found.append([outputs, *layer.weights, tape.gradient(loss, images)])
+
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+    assert (np.abs(ours.moving_mean - 2.5) > 1e-3).all() == training
 
 
 @dataclass(frozen=True)
