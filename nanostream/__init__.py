@@ -84,7 +84,7 @@ def segment(
     Raises
     ------
     ModelError
-        If there is no such model, or TensorFlow is not installed (``nanostream[worker]``).
+        If there is no such model, or TensorFlow is not installed (the extra ``worker``).
     """
     from nanostream.analysis import cached_analyzer
 

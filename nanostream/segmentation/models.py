@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -56,7 +57,7 @@ Normalization = Literal["image-max", "image-minmax", "dataset-max", "standardize
 
 NO_TENSORFLOW = (
     "TensorFlow is not installed on this machine; install nanostream with its worker: "
-    "pip install 'nanostream[worker]', in a clone pip install '.[worker]'"
+    "pip install '.[worker]' in the folder of its source"
 )
 
 _SHIPPED = Path(__file__).parent / "shipped"
@@ -178,8 +179,12 @@ def find_model(name: str) -> tuple[ModelCard, Path]:
                 )
                 raise ModelError(msg)
             return card, weights
-    known = ", ".join(card.name for card in list_models())
-    msg = f"no model {name!r}; there are: {known} (nanostream models import adds one)"
+    known = [card.name for card in list_models()]
+    meant = "".join(f"; did you mean {near}?" for near in get_close_matches(name, known, n=1))
+    msg = (
+        f"no model {name!r}{meant or ';'} there are: {', '.join(known)} "
+        "(nanostream models import adds one)"
+    )
     raise ModelError(msg)
 
 

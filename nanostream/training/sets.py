@@ -57,7 +57,7 @@ SET_FILE = "set.json"
 
 _NO_ABTEM = (
     "abTEM is not installed on this machine; install nanostream with its simulation: "
-    "pip install 'nanostream[simulate]', in a clone pip install '.[simulate]'"
+    "pip install '.[simulate]' in the folder of its source"
 )
 
 _LOOK_S = 0.2

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -29,9 +29,11 @@ from nanostream_services.command_groups import (
     config_app,
     keys_app,
     models_app,
+    once,
     quarantine_app,
+    say_warnings,
 )
-from nanostream_services.loop import printable, start_log, stopping
+from nanostream_services.loop import start_log, stopping
 from nanostream_services.start import Order, main, serve
 from nanostream_services.training_commands import evaluate, simulate_training, train
 
@@ -54,8 +56,6 @@ app.command()(train)
 app.command("simulate-training")(simulate_training)
 
 _INTERRUPTED = 130
-#: Warnings that `segment` prints; the tables have all.
-_MOST_WARNINGS = 5
 
 Out = Annotated[Path, typer.Option("--out", help="Session folder; made if absent.")]
 ModelName = Annotated[str | None, typer.Option("--model", help="See: nanostream models list.")]
@@ -204,10 +204,11 @@ def segment(
         root = watched if all(f.resolve().is_relative_to(watched) for f in files) else None
     console = Console()
     with stopping() as stop, Progress(console=console) as bar:
-        task = bar.add_task("segmenting", total=None)
+        task = bar.add_task("segmenting", total=None, visible=False)
 
         def progress(done: int, total: int, name: str) -> None:
-            bar.update(task, completed=done, total=total, description=name or "done")
+            description = name or "done"
+            bar.update(task, completed=done, total=total, description=description, visible=True)
 
         result = segment_files(
             files,
@@ -221,13 +222,9 @@ def segment(
         interrupted = stop.is_set()
     if result.known:
         console.print(f"{result.known} sections were in the session already")
-    for reason in _once(result.failed):
+    for reason in once(result.failed):
         sys.stderr.write(f"nanostream: {reason}\n")
-    warnings = _once(result.warned)
-    for warning in warnings[:_MOST_WARNINGS]:
-        sys.stderr.write(f"nanostream: warning: {printable(warning)}\n")
-    if (more := len(warnings) - _MOST_WARNINGS) > 0:
-        sys.stderr.write(f"nanostream: {more} more; those of sections are in nanostream export\n")
+    say_warnings(result.warned, where_all="those of sections are in nanostream export")
     if result.sections:
         _summary(console, out)
     if like:
@@ -575,25 +572,6 @@ def _idle_for(seconds: float) -> Callable[[Snapshot, Mapping[str, int]], bool]:
         return agent_is_here and ended and snapshot.time_s - since_s >= seconds
 
     return done
-
-
-def _once(reasons: Sequence[str]) -> list[str]:
-    """What sections of one file have in common, once.
-
-    Examples
-    --------
-    >>> _once(["a.mrc#0: no", "b.mrc: cut off", "c.mrc: cut off", "a.mrc#1: no", "disk full"])
-    ['a.mrc#0 and 1 more: no', 'b.mrc: cut off', 'c.mrc: cut off', 'disk full']
-    """
-    alike: dict[tuple[str, str], list[str]] = {}
-    for reason in reasons:
-        name, _, why = reason.partition(": ")
-        file, section, _ = name.rpartition("#")
-        alike.setdefault((file, why) if section else (reason, ""), []).append(reason)
-    return [
-        first if not others else first.replace(": ", f" and {len(others)} more: ", 1)
-        for first, *others in alike.values()
-    ]
 
 
 def _summary(console: Console, folder: Path) -> None:

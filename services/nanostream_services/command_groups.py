@@ -19,6 +19,7 @@ from rich.text import Text
 from nanostream.config import Config, as_toml, check_config, load_config
 from nanostream.errors import ConfigError
 from nanostream.records import SectionId
+from nanostream_services.loop import printable
 
 __all__ = [
     "ConfigFile",
@@ -33,6 +34,8 @@ __all__ = [
 _HOW_SCORED = """Accuracy and Dice are by pixel, precision and recall by particle: particles that
 touch and are found as one are missed, and simulated sets have many that nobody
 could see."""
+
+_MOST_WARNINGS = 5
 
 models_app = typer.Typer(no_args_is_help=True, help="Networks and their cards.")
 quarantine_app = typer.Typer(no_args_is_help=True, help="Sections that were given up.")
@@ -66,7 +69,7 @@ def models_list(as_json: Json = False) -> None:
         return
     table = Table(
         Column("model", overflow="fold"),
-        "architecture",
+        Column("architecture", overflow="fold"),
         "materials",
         "pixel size (nm)",
         "threshold",
@@ -180,7 +183,9 @@ def models_import(
         msg = f"{file}: no such file"
         raise ConfigError(msg)
     elif name is None or normalization is None or threshold is None:
-        msg = f"{file}: weights need --name, --normalization and --threshold"
+        options = {"--name": name, "--normalization": normalization, "--threshold": threshold}
+        missing = " and ".join(option for option, given in options.items() if given is None)
+        msg = f"{file}: weights without a card need {missing}, too"
         raise ConfigError(msg)
     else:
         card = import_model(
@@ -244,7 +249,8 @@ def _score_tables(scores: dict[str, Any]) -> list[Table]:
     for key, value in scores.items():
         title = key.replace("_", " ")
         if isinstance(value, dict) and "by_material" in value:  # those of the base
-            title, value = f"{title}, of {value['model']}", value["by_material"]
+            weights = f" ({sha256[:8]})" if (sha256 := value.get("weights_sha256")) else ""
+            title, value = f"{title}, of {value['model']}{weights}", value["by_material"]
         if not (
             isinstance(value, dict) and value and all(isinstance(v, dict) for v in value.values())
         ):
@@ -398,3 +404,31 @@ def add_row(table: Table, *cells: str) -> None:
 
 def _date(time_s: float) -> str:
     return datetime.fromtimestamp(time_s).isoformat(" ", "seconds")
+
+
+def say_warnings(warnings: Sequence[str], *, where_all: str) -> None:
+    """The first few on stderr, and where all of them are."""
+    different = once(warnings)
+    for warning in different[:_MOST_WARNINGS]:
+        sys.stderr.write(f"nanostream: warning: {printable(warning)}\n")
+    if (more := len(different) - _MOST_WARNINGS) > 0:
+        sys.stderr.write(f"nanostream: {more} more; {where_all}\n")
+
+
+def once(reasons: Sequence[str]) -> list[str]:
+    """What sections of one file have in common, once.
+
+    Examples
+    --------
+    >>> once(["a.mrc#0: no", "b.mrc: cut off", "c.mrc: cut off", "a.mrc#1: no", "disk full"])
+    ['a.mrc#0 and 1 more: no', 'b.mrc: cut off', 'c.mrc: cut off', 'disk full']
+    """
+    alike: dict[tuple[str, str], list[str]] = {}
+    for reason in reasons:
+        name, _, why = reason.partition(": ")
+        file, section, _ = name.rpartition("#")
+        alike.setdefault((file, why) if section else (reason, ""), []).append(reason)
+    return [
+        first if not others else first.replace(": ", f" and {len(others)} more: ", 1)
+        for first, *others in alike.values()
+    ]

@@ -66,7 +66,7 @@ def segment_files(
         Section ids are paths below it, as if it were the watched folder; by default the files'
         common folder.
     pixel_size_nm : float, optional
-        For files that do not say it.
+        For files that do not say it, instead of the configuration's.
     like : Session, optional
         Whose sections are to be made again, each scaled as it was then.
     progress : callable
@@ -169,10 +169,12 @@ def _read(file: Path, section: SectionId, config: Config, pixel_size_nm: float |
     timings_s = {"read_s": perf_counter() - start_s}
     stream = stream_of(section.path, config.streams) is not None
     frame = replace(frame, stream=stream, timings_s=timings_s)
-    if frame.pixel_size_nm is not None or pixel_size_nm is None:
+    told_nm = pixel_size_nm or config.watch.pixel_size_nm
+    if frame.pixel_size_nm is not None or told_nm is None:
         return frame
-    told = msgspec.structs.replace(frame.metadata, pixel_size_source="user")
-    return replace(frame, pixel_size_nm=pixel_size_nm, metadata=told)
+    source = "user" if pixel_size_nm else "configuration"
+    told = msgspec.structs.replace(frame.metadata, pixel_size_source=source)
+    return replace(frame, pixel_size_nm=told_nm, metadata=told)
 
 
 def _other_than(pixel_size_nm: float | None, frame: Frame) -> str:

@@ -28,7 +28,7 @@ from rich.table import Column, Table
 
 from nanostream.config import Config, override
 from nanostream.errors import ConfigError
-from nanostream_services.command_groups import add_row
+from nanostream_services.command_groups import add_row, say_warnings
 from nanostream_services.loop import Stop, stopping
 
 if TYPE_CHECKING:
@@ -369,16 +369,21 @@ def evaluate(
 
     analyzer = Analyzer(worker)
     sections = []
+    warned: list[str] = []
     with stopping() as stop, Progress(console=Console(stderr=True), transient=True) as bar:
         for source in bar.track(sources, description="evaluating"):
             for frame, truth, material in read_frames(source, pixel_size_nm=pixel_size):
                 if stop.is_set():
                     raise typer.Exit(_INTERRUPTED)
+                segmentation = analyzer(frame)
+                section = f"{source.file.as_posix()}#{frame.section.z}"
+                if segmentation.warning:
+                    warned.append(f"{section}: {segmentation.warning}")
                 sections.append(
                     evaluation.evaluate_section(
                         truth,
-                        analyzer(frame),
-                        section=f"{source.file.as_posix()}#{frame.section.z}",
+                        segmentation,
+                        section=section,
                         group=group_of(source.file) if source.pairs else material or BARE,
                         min_area_px=worker.min_area_px,
                     )
@@ -390,6 +395,7 @@ def evaluate(
         threshold=analyzer.threshold,
         min_area_px=worker.min_area_px,
     )
+    say_warnings(warned, where_all="see nanostream segment")
     _print(Console(), found)
     if json is not None:
         json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")

@@ -87,6 +87,13 @@ def test_groups_of_a_pattern_threshold_and_pixel_size(labelled, tmp_path):
     assert scores["groups"]["p"]["confusion"]["true_positive"] == np.sum(mask & (MOVIE[1][1] > 0))
 
 
+def test_it_warns_of_what_segment_warns_of(labelled):
+    done = evaluate(labelled, "--pixel-size", 1000 * PIXEL_NM)
+    assert done.exit_code == 0
+    [warning] = [line for line in done.stderr.splitlines() if "warning" in line]
+    assert re.search(r"p\.npy#0: pixel size 26 nm is too far from the model's", warning)
+
+
 def test_a_label_of_another_size_is_refused_with_both_names(labelled):
     png(labelled / "Pd" / "label_p.png", np.zeros((32, 64), np.uint8))
     done = evaluate(labelled / "Pd")

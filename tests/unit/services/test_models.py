@@ -118,6 +118,12 @@ def test_what_is_missing_or_too_much_is_wrong_use(shipped):
     assert isinstance(taken.exception, ModelError)
 
 
+def test_a_name_that_is_mistyped_is_guessed(shipped):
+    mistyped = ask("show", "defualt")
+    assert isinstance(mistyped.exception, ModelError)
+    assert "did you mean default? there are: default, groschner2020" in str(mistyped.exception)
+
+
 def test_weights_that_are_not_there_are_said_before_options_that_are(tmp_path):
     result = ask("import", tmp_path / "unet.h5", "--name", "mine")
     assert isinstance(result.exception, ConfigError)

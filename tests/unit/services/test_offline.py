@@ -11,7 +11,7 @@ import nanostream as ns
 from nanostream.acquisition.micrographs import read_micrograph
 from nanostream.acquisition.simulator import StackWriter, demo_movie
 from nanostream.analysis import Analyzer
-from nanostream.config import Config, Sink, Stream, Worker
+from nanostream.config import Config, Sink, Stream, Watch, Worker
 from nanostream.errors import ConfigError, SessionError
 from nanostream.records import Result, SectionId
 from nanostream.results.store import Store
@@ -19,7 +19,7 @@ from nanostream.segmentation.domain import describe, fit_reference
 from nanostream.segmentation.models import find_model, import_folder, import_model
 from nanostream.transport import messages
 from nanostream_services import offline
-from nanostream_services.cli import _once
+from nanostream_services.command_groups import once
 from nanostream_services.loop import Stop
 from nanostream_services.offline import segment_files
 
@@ -59,8 +59,9 @@ def analyzer(loaded, monkeypatch):
 
 @pytest.fixture
 def segment(tmp_path, analyzer):
-    def run(*files, stop=None, progress=lambda *_: None, streams=(), **options):
-        config = Config(sink=Sink(session=str(tmp_path / "session")), streams=streams)
+    def run(*files, stop=None, progress=lambda *_: None, streams=(), watch=None, **options):
+        sink = Sink(session=str(tmp_path / "session"))
+        config = Config(watch=watch or Watch(), sink=sink, streams=streams)
         return segment_files(files, config, stop or Stop(), progress=progress, **options)
 
     return run
@@ -344,6 +345,15 @@ def test_a_pixel_size_that_the_file_contradicts_is_said(tmp_path, segment, sessi
     assert session().sections["pixel_size_nm"].tolist() == pytest.approx([0.026])
 
 
+@pytest.mark.parametrize(("told", "used"), [(None, 0.05), (0.026, 0.026)])
+def test_the_configuration_says_a_pixel_size_that_file_and_option_do_not(
+    tmp_path, segment, session, told, used
+):
+    watch = Watch(pixel_size_nm=0.05)
+    done = segment(save(tmp_path / "gold.npy"), watch=watch, pixel_size_nm=told)
+    assert (done.stored, session().sections["pixel_size_nm"].tolist()) == (1, [used])
+
+
 def test_files_that_cannot_be_read_leave_no_session(tmp_path, segment):
     (tmp_path / "notes.mrc").write_text("no micrograph")
     found = segment(tmp_path / "notes.mrc")
@@ -353,7 +363,7 @@ def test_files_that_cannot_be_read_leave_no_session(tmp_path, segment):
 
 def test_what_sections_of_a_file_share_is_said_once_and_every_file_is_named():
     many = [f"gold.mrc#{z}: another model" for z in range(1000)]
-    assert _once([*many, "a.mrc: cut off", r"C:\b.mrc: cut off", "disk full"]) == [
+    assert once([*many, "a.mrc: cut off", r"C:\b.mrc: cut off", "disk full"]) == [
         "gold.mrc#0 and 999 more: another model",
         "a.mrc: cut off",
         r"C:\b.mrc: cut off",

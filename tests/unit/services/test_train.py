@@ -169,7 +169,7 @@ def test_without_tensorflow_it_is_said_how_to_get_it(labelled, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     done = run("train", labelled, "--name", "x")
     assert isinstance(done.exception, ModelError)
-    assert "pip install 'nanostream[worker]'" in str(done.exception)
+    assert "pip install '.[worker]'" in str(done.exception)
 
 
 @pytest.fixture

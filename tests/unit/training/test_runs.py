@@ -29,6 +29,7 @@ from nanostream.training.runs import (
     Base,
     Plan,
     _carried_peak,
+    _drawn_to,
     _peak,
     _widened,
     default_recipe,
@@ -337,3 +338,18 @@ def test_a_fine_tuned_models_peak_is_its_bases_by_its_own_calibration(
 
     assert _carried_peak(base, tuned) == pytest.approx(peak, abs=2e-3)
     assert _carried_peak(msgspec.structs.replace(base, peak=0.0), tuned) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("base", "micrographs", "calibration"),
+    [
+        (None, 8, (1.2, 0.4)),
+        ((1.44, 0.8), 8, (1.44, 0.8)),
+        ((1.44, 0.0), 1, (1.44, 0.8 / 9)),
+        ((0.5, -3.0), 10**9, (1.44, 0.8)),
+    ],
+)
+def test_the_fewer_micrographs_are_held_out_the_more_the_base_counts(
+    base: tuple[float, float] | None, micrographs: int, calibration: tuple[float, float]
+) -> None:
+    assert _drawn_to(base, (1.44, 0.8), micrographs) == pytest.approx(calibration)
