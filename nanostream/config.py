@@ -66,7 +66,7 @@ class Watch(Section, frozen=True):
     disk and not on a network share. ``mdoc_wait_s`` is how long a section may wait for its metadata
     before it goes without. What is there when the agent first starts is taken first ("all"), taken
     after what is new ("newest-first"), or left alone ("only-new"). ``pixel_size_nm`` is for files
-    that say none.
+    that say none, also in ``nanostream segment``.
     """
 
     directory: str = ""

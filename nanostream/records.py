@@ -144,8 +144,8 @@ class Metadata(Struct, frozen=True, omit_defaults=True):
     place of a montage's piece (of its lower left corner, from the left and from the bottom) in
     montage section ``piece_z``. ``image_to_stage`` is xpx, xpy, ypx, ypy, dx, dy: stage x in µm is
     ``xpx * x + xpy * y + dx``, stage y ``ypx * x + ypy * y + dy``, for x in columns and y in rows
-    from the top of SerialEM's display. ``pixel_size_source`` is "mdoc refined", "mdoc", "header" or
-    "configuration", in the order in which they are asked.
+    from the top of SerialEM's display. ``pixel_size_source`` is "mdoc refined", "mdoc", "header",
+    "configuration", in the order in which they are asked, or "user" before the configuration.
     """
 
     pixel_size_source: str | None = None

@@ -57,7 +57,7 @@ Normalization = Literal["image-max", "image-minmax", "dataset-max", "standardize
 
 NO_TENSORFLOW = (
     "TensorFlow is not installed on this machine; install nanostream with its worker: "
-    "pip install '.[worker]' in the folder of its source"
+    "pip install '.[worker]' in a clone"
 )
 
 _SHIPPED = Path(__file__).parent / "shipped"

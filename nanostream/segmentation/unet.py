@@ -52,7 +52,11 @@ PARTICLE_CLASS = 1
 
 
 class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
-    """Keras' own, in training by TensorFlow's fused operation: a step takes a fifth less time."""
+    """Keras' own, in training by TensorFlow's fused operation, which takes less time.
+
+    A step of ``unet-quarter-residual`` on two cores: 0.22 s instead of 0.26. Of n values the moving
+    variance takes in n / (n - 1) times that of Keras. The name of the class is in weight files.
+    """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalise a batch by its own moments in training, else by the moving ones."""

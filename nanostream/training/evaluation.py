@@ -216,6 +216,7 @@ class SectionEvaluation(Struct, frozen=True):
     true_diameters: Diameters
     found_diameters: Diameters
     calibration: Calibration
+    warning: str
 
 
 class Scores(Struct, frozen=True):
@@ -358,6 +359,7 @@ def evaluate_section(
         true_diameters=_diameters(true),
         found_diameters=_diameters(segmentation.particles),
         calibration=Calibration.of(mask, segmentation.probability),
+        warning=segmentation.warning,
     )
 
 

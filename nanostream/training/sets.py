@@ -57,7 +57,7 @@ SET_FILE = "set.json"
 
 _NO_ABTEM = (
     "abTEM is not installed on this machine; install nanostream with its simulation: "
-    "pip install '.[simulate]' in the folder of its source"
+    "pip install '.[simulate]' in a clone"
 )
 
 _LOOK_S = 0.2

@@ -29,8 +29,8 @@ from nanostream_services.command_groups import (
     config_app,
     keys_app,
     models_app,
-    once,
     quarantine_app,
+    said_once,
     say_warnings,
 )
 from nanostream_services.loop import start_log, stopping
@@ -222,7 +222,7 @@ def segment(
         interrupted = stop.is_set()
     if result.known:
         console.print(f"{result.known} sections were in the session already")
-    for reason in once(result.failed):
+    for reason in said_once(result.failed):
         sys.stderr.write(f"nanostream: {reason}\n")
     say_warnings(result.warned, where_all="those of sections are in nanostream export")
     if result.sections:

@@ -29,12 +29,15 @@ __all__ = [
     "keys_app",
     "models_app",
     "quarantine_app",
+    "said_once",
+    "say_warnings",
 ]
 
 _HOW_SCORED = """Accuracy and Dice are by pixel, precision and recall by particle: particles that
 touch and are found as one are missed, and simulated sets have many that nobody
 could see."""
 
+#: Warnings that are printed.
 _MOST_WARNINGS = 5
 
 models_app = typer.Typer(no_args_is_help=True, help="Networks and their cards.")
@@ -408,19 +411,19 @@ def _date(time_s: float) -> str:
 
 def say_warnings(warnings: Sequence[str], *, where_all: str) -> None:
     """The first few on stderr, and where all of them are."""
-    different = once(warnings)
+    different = said_once(warnings)
     for warning in different[:_MOST_WARNINGS]:
         sys.stderr.write(f"nanostream: warning: {printable(warning)}\n")
     if (more := len(different) - _MOST_WARNINGS) > 0:
         sys.stderr.write(f"nanostream: {more} more; {where_all}\n")
 
 
-def once(reasons: Sequence[str]) -> list[str]:
+def said_once(reasons: Sequence[str]) -> list[str]:
     """What sections of one file have in common, once.
 
     Examples
     --------
-    >>> once(["a.mrc#0: no", "b.mrc: cut off", "c.mrc: cut off", "a.mrc#1: no", "disk full"])
+    >>> said_once(["a.mrc#0: no", "b.mrc: cut off", "c.mrc: cut off", "a.mrc#1: no", "disk full"])
     ['a.mrc#0 and 1 more: no', 'b.mrc: cut off', 'c.mrc: cut off', 'disk full']
     """
     alike: dict[tuple[str, str], list[str]] = {}

@@ -452,7 +452,7 @@ def check_device(config: Config, role: Role) -> Iterator[Finding]:
     elif config.worker.device == "cpu":
         yield Finding("device", "ok", "the worker computes on the CPU, as told")
     else:
-        advice = "nothing, if the seconds below will do; else pip install '.[gpu]' beside a GPU"
+        advice = "nothing, if the seconds below will do; else, with a GPU, nanostream[gpu]"
         yield Finding("device", "warning", "TensorFlow finds no GPU: the CPU computes", advice)
 
 

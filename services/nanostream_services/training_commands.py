@@ -102,7 +102,8 @@ def train(
         int | None, typer.Option(help="Batches of 4; the recipe's if not said.", min=1)
     ] = None,
     validation: Annotated[
-        list[Path] | None, typer.Option(help="Folder to choose the threshold on, and for scores.")
+        list[Path] | None,
+        typer.Option(help="Folder to choose calibration and threshold on, and for scores."),
     ] = None,
     holdout: Annotated[
         float | None,
@@ -124,8 +125,8 @@ def train(
 ) -> None:
     """Train a model on labelled images, or fine-tune one; goes on where it was stopped.
 
-    The threshold is chosen on held-out images, and the model's card has its scores on them. At once
-    it can be used: nanostream run --model NAME.
+    Calibration and threshold are chosen on held-out images, and the model's card has its scores on
+    them. At once it can be used: nanostream run --model NAME.
     """
     import numpy as np
 
@@ -395,7 +396,7 @@ def evaluate(
         threshold=analyzer.threshold,
         min_area_px=worker.min_area_px,
     )
-    say_warnings(warned, where_all="see nanostream segment")
+    say_warnings(warned, where_all="--json FILE has all")
     _print(Console(), found)
     if json is not None:
         json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")

@@ -13,7 +13,7 @@ from nanostream.segmentation.models import ModelCard
 
 pytest.importorskip("tensorflow", reason="the extra [worker] is not installed")
 pytest.importorskip("abtem", reason="the extra [simulate] is not installed")
-pytest.importorskip("matplotlib", reason="comes with the extra [simulate]")
+pytest.importorskip("matplotlib", reason="is not installed")
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,7 +10,12 @@ and only `changes` does it.
 """
 
 from nanostream.acquisition.simulator.faults import Fault
-from nanostream.acquisition.simulator.images import DemoMicrograph, demo_movie, load_images
+from nanostream.acquisition.simulator.images import (
+    DemoMicrograph,
+    demo_fields,
+    demo_movie,
+    load_images,
+)
 from nanostream.acquisition.simulator.sessions import FRAMES, Kind, Step, play, script
 from nanostream.acquisition.simulator.writers import StackWriter
 
@@ -21,6 +26,7 @@ __all__ = [
     "Kind",
     "StackWriter",
     "Step",
+    "demo_fields",
     "demo_movie",
     "load_images",
     "play",

@@ -90,6 +90,39 @@ class DemoMicrograph:
         return cls(name, counts.astype(np.uint16), labels.astype(np.int32), card["pixel_size_nm"])
 
 
+def demo_fields(
+    name: str = "gold", *, seed: int = 0
+) -> Iterator[tuple[NDArray[np.int16], NDArray[np.int32]]]:
+    """Four fields side by side, 512 x 512 px each, with their truth: no particle is whole in two.
+
+    Parameters
+    ----------
+    name : str
+        Of the micrograph; its pixel size is ``DemoMicrograph.load(name).pixel_size_nm``.
+    seed : int
+        Of the noise.
+
+    Yields
+    ------
+    pixels : (512, 512) int16
+        Electron counts with Poisson noise.
+    labels : (512, 512) int32
+        True particles.
+
+    Raises
+    ------
+    MicrographError
+        No such micrograph.
+    """
+    micrograph = DemoMicrograph.load(name)
+    rng = np.random.default_rng(seed)
+    for top in (0, 512):
+        for left in (0, 512):
+            field = np.s_[top : top + 512, left : left + 512]
+            noisy = rng.poisson(micrograph.expected_counts[field])
+            yield np.minimum(noisy, 32767).astype(np.int16), micrograph.labels[field].copy()
+
+
 def demo_movie(
     count: int, *, shape: tuple[int, int] = (768, 768), seed: int, name: str = "gold"
 ) -> Iterator[tuple[NDArray[np.int16], NDArray[np.int32]]]:

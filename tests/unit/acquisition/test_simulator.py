@@ -12,6 +12,7 @@ from nanostream.acquisition.mdoc import metadata_of, parse_mdoc, read_metadata
 from nanostream.acquisition.simulator import (
     DemoMicrograph,
     StackWriter,
+    demo_fields,
     demo_movie,
     load_images,
     play,
@@ -180,6 +181,19 @@ def test_load_images_cycles_to_a_count(tmp_path):
     assert all(np.array_equal(image, once[i % 3]) for i, image in enumerate(seven))
     with pytest.raises(MicrographError, match="no images"):
         list(load_images([]))
+
+
+def test_demo_fields_are_those_of_the_micrograph_with_noise():
+    micrograph = DemoMicrograph.load("gold")
+    fields = list(demo_fields("gold", seed=3))
+    counts, labels = (
+        np.block([[one[0], one[1]], [one[2], one[3]]]) for one in zip(*fields, strict=True)
+    )
+    np.testing.assert_array_equal(labels, micrograph.labels)
+    assert counts.dtype == np.int16
+    assert (counts != micrograph.expected_counts).mean() > 0.9
+    assert counts.mean() == pytest.approx(micrograph.expected_counts.mean(), rel=1e-3)
+    np.testing.assert_array_equal(next(demo_fields("gold", seed=3))[0], fields[0][0])
 
 
 def test_demo_movie_is_reproducible_noise_over_drifting_truth():

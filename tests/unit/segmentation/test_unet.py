@@ -54,24 +54,29 @@ def test_the_two_classes_add_up_to_one_at_any_size() -> None:
     np.testing.assert_allclose(probabilities.sum(-1), 1.0, atol=1e-6)
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_batch_normalisation_is_that_of_keras(training: bool) -> None:
-    batch = np.random.default_rng(0).normal(3.0, 2.0, size=(4, 24, 24, 5)).astype(np.float32)
-    ours, theirs = BatchNormalization(epsilon=1e-4), keras.layers.BatchNormalization(epsilon=1e-4)
+@pytest.mark.parametrize(("training", "trainable"), [(True, True), (False, True), (True, False)])
+def test_batch_normalisation_is_that_of_keras(training: bool, trainable: bool) -> None:
+    batch = np.random.default_rng(0).normal(3.0, 2.0, size=(1, 4, 4, 5)).astype(np.float32)
     found = []
-    for layer in (ours, theirs):
+    for kind in (BatchNormalization, keras.layers.BatchNormalization):
+        layer = kind(epsilon=1e-4, momentum=0.5, trainable=trainable)
         layer.build(batch.shape)
         layer.set_weights([np.full(5, value, np.float32) for value in (1.5, -0.2, 2.5, 3.5)])
         images = tf.constant(batch)
         with tf.GradientTape() as tape:
-            tape.watch(images)
+            watched = [images, layer.gamma.value, layer.beta.value]
+            tape.watch(watched)
             outputs = layer(images, training=training)
             loss = tf.reduce_sum(outputs**3)
-        found.append([outputs, *layer.weights, tape.gradient(loss, images)])
+        found.append([outputs, layer.moving_mean, *tape.gradient(loss, watched)])
+        found[-1].append(np.asarray(layer.moving_variance))
 
-    for one, other in zip(*found, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
-    assert (np.abs(ours.moving_mean - 2.5) > 1e-3).all() == training
+    *ours, variance = found[0]
+    *theirs, other_variance = found[1]
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+    of_batch = 16 / 15 if training and trainable else 1.0  # of 16 values
+    np.testing.assert_allclose(variance - 1.75, of_batch * (other_variance - 1.75), rtol=1e-4)
 
 
 @dataclass(frozen=True)

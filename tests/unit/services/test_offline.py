@@ -19,7 +19,7 @@ from nanostream.segmentation.domain import describe, fit_reference
 from nanostream.segmentation.models import find_model, import_folder, import_model
 from nanostream.transport import messages
 from nanostream_services import offline
-from nanostream_services.command_groups import once
+from nanostream_services.command_groups import said_once
 from nanostream_services.loop import Stop
 from nanostream_services.offline import segment_files
 
@@ -352,6 +352,8 @@ def test_the_configuration_says_a_pixel_size_that_file_and_option_do_not(
     watch = Watch(pixel_size_nm=0.05)
     done = segment(save(tmp_path / "gold.npy"), watch=watch, pixel_size_nm=told)
     assert (done.stored, session().sections["pixel_size_nm"].tolist()) == (1, [used])
+    source = "user" if told else "configuration"
+    assert session().sections["pixel_size_source"].tolist() == [source]
 
 
 def test_files_that_cannot_be_read_leave_no_session(tmp_path, segment):
@@ -363,7 +365,7 @@ def test_files_that_cannot_be_read_leave_no_session(tmp_path, segment):
 
 def test_what_sections_of_a_file_share_is_said_once_and_every_file_is_named():
     many = [f"gold.mrc#{z}: another model" for z in range(1000)]
-    assert once([*many, "a.mrc: cut off", r"C:\b.mrc: cut off", "disk full"]) == [
+    assert said_once([*many, "a.mrc: cut off", r"C:\b.mrc: cut off", "disk full"]) == [
         "gold.mrc#0 and 999 more: another model",
         "a.mrc: cut off",
         r"C:\b.mrc: cut off",

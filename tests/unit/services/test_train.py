@@ -133,6 +133,8 @@ def test_where_no_particle_was_held_out_the_scores_say_nothing(tmp_path, models)
     card = json.loads((models / "mine" / "card.json").read_bytes())
     assert "dice" not in card["scores"]["by_material"]["all"]
     assert 0.0 <= card["scores"]["by_material"]["all"]["false_area"] <= 1.0
+    base, _ = find_model("default")
+    assert card["calibration"] == pytest.approx(base.calibration)
 
 
 @pytest.mark.parametrize(

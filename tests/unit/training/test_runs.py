@@ -21,7 +21,7 @@ from nanostream.records import Frame, SectionId
 from nanostream.segmentation.models import find_model
 from nanostream.segmentation.normalization import median_filter, normalize
 from nanostream.segmentation.weights import read_weights
-from nanostream.training import fit
+from nanostream.training import fit, runs
 from nanostream.training.examples import find_sources, read_examples, read_frames
 from nanostream.training.paper import PaperRecipe
 from nanostream.training.recipe import Cycle, Recipe
@@ -29,8 +29,8 @@ from nanostream.training.runs import (
     Base,
     Plan,
     _carried_peak,
-    _drawn_to,
     _peak,
+    _threshold_drawn_to,
     _widened,
     default_recipe,
     train_model,
@@ -340,16 +340,33 @@ def test_a_fine_tuned_models_peak_is_its_bases_by_its_own_calibration(
     assert _carried_peak(msgspec.structs.replace(base, peak=0.0), tuned) == 0.0
 
 
-@pytest.mark.parametrize(
-    ("base", "micrographs", "calibration"),
-    [
-        (None, 8, (1.2, 0.4)),
-        ((1.44, 0.8), 8, (1.44, 0.8)),
-        ((1.44, 0.0), 1, (1.44, 0.8 / 9)),
-        ((0.5, -3.0), 10**9, (1.44, 0.8)),
-    ],
-)
-def test_the_fewer_micrographs_are_held_out_the_more_the_base_counts(
-    base: tuple[float, float] | None, micrographs: int, calibration: tuple[float, float]
+def test_the_fewer_are_held_out_the_more_the_base_counts(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert _drawn_to(base, (1.44, 0.8), micrographs) == pytest.approx(calibration)
+    base = Base(*find_model("default"))
+    recipe = replace(default_recipe(base, steps=1), batch=1, crop_px=64, learning_rate=0.0)
+    plan = replace(plan, base=base, recipe=recipe)
+    card = train_model(plan)
+    monkeypatch.setattr(runs, "_BASE_COUNTS_FOR", 0)
+    alone = train_model(replace(plan, folder=plan.folder / "alone", work=plan.work / "alone"))
+
+    assert card.calibration
+    assert alone.calibration
+    assert base.card.calibration
+    (scale, shift), (old_scale, old_shift) = alone.calibration, base.card.calibration
+    assert abs(shift - old_shift) > 0.1
+    expected = (old_scale ** (8 / 9) * scale ** (1 / 9), (8 * old_shift + shift) / 9)
+    assert card.calibration == pytest.approx(expected)
+    assert abs(card.threshold - base.card.threshold) < abs(alone.threshold - base.card.threshold)
+
+
+@pytest.mark.parametrize(
+    ("base", "chosen", "files", "threshold"),
+    [(0.999, 0.99, 1, 0.99), (0.001, 0.01, 1, 0.01), (0.5, 0.8, 10**9, 0.8), (0.7, 0.2, 0, 0.7)],
+)
+def test_a_threshold_of_few_is_near_the_bases_and_can_be_one(
+    base: float, chosen: float, files: int, threshold: float
+) -> None:
+    card = msgspec.structs.replace(find_model("default")[0], threshold=base, peak=0.0)
+
+    assert _threshold_drawn_to(card, card, chosen, files) == threshold
