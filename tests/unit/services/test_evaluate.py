@@ -90,8 +90,8 @@ def test_groups_of_a_pattern_threshold_and_pixel_size(labelled, tmp_path):
 def test_it_warns_of_what_segment_warns_of(labelled):
     done = evaluate(labelled, "--pixel-size", 1000 * PIXEL_NM)
     assert done.exit_code == 0
-    [warning] = [line for line in done.stderr.splitlines() if "warning" in line]
-    assert re.search(r"p\.npy#0: pixel size 26 nm is too far from the model's", warning)
+    warning = r"nanostream: warning: .*p\.npy#0: pixel size 26 nm is too far from the model's"
+    assert re.search(warning, done.stderr)
 
 
 def test_a_label_of_another_size_is_refused_with_both_names(labelled):
