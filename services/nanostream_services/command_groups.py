@@ -72,10 +72,11 @@ def models_list(as_json: Json = False) -> None:
         return
     table = Table(
         Column("model", overflow="fold"),
-        Column("architecture", overflow="fold"),
+        Column("architecture", no_wrap=True),
         "materials",
         "pixel size (nm)",
         "threshold",
+        padding=0,
     )
     for card in cards:
         add_row(
