@@ -67,9 +67,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Base",
     "Plan",
+    "base_record",
     "check_new_name",
     "check_tensorflow",
     "default_recipe",
+    "listed",
     "paper_recipe",
     "save_model",
     "train_model",
@@ -466,12 +468,13 @@ def _settled(card: ModelCard, weights: Path, plan: Plan, *, by_accuracy: bool) -
     found, truths, _ = _predicted(analyzer, plan.held_out, pixel_nm)
     base = plan.base.card if plan.base and not plan.grow else None  # what grows is another network
     card = msgspec.structs.replace(card, calibration=base.calibration if base else None)
-    # A network that is no better than chance stays as it is: its scores will tell.
+    # Where nothing can be said, all stays as it is: the scores will tell.
     with suppress(ValueError):
         calibration = fit_calibration(found, truths)
         card = msgspec.structs.replace(card, calibration=calibration)
+    files = len({source.file for source in plan.held_out})  # sections of one resemble one another
     if base:
-        card = _drawn_to(base, card, len(plan.held_out))
+        card = _drawn_to(base, card, files)
     analyzer = Analyzer(Worker(), model=(card, weights))
     found, truths, unsure = _predicted(analyzer, plan.held_out, pixel_nm)
     if by_accuracy:
@@ -479,13 +482,14 @@ def _settled(card: ModelCard, weights: Path, plan: Plan, *, by_accuracy: bool) -
     choose = choose_threshold_for_accuracy if by_accuracy else choose_threshold
     threshold = choose(np.concatenate(found), np.concatenate(truths))
     if base:
-        threshold = _threshold_drawn_to(base, card, threshold, len(plan.held_out))
+        telling = files if any(truth.any() for truth in truths) else 0
+        threshold = _threshold_drawn_to(base, card, threshold, telling)
     card = msgspec.structs.replace(card, threshold=threshold, peak=0.0)
     if not by_accuracy:
         if len(unsure) >= _ENOUGH:
             peak = _peak(Base(card, weights), plan)
         else:
-            peak = _carried_peak(plan.base.card, card) if plan.base else 0.0
+            peak = _carried_peak(base, card) if base else 0.0
         card = msgspec.structs.replace(card, peak=peak)
     looks = _looks(analyzer, plan)
     domain: DomainReference | None
@@ -503,6 +507,8 @@ def _part(files: int) -> float:
 
 def _drawn_to(base: ModelCard, card: ModelCard, files: int) -> ModelCard:
     """The card, its calibration by some held-out files nearer to the base's the fewer they are."""
+    if base.calibration == card.calibration:
+        return card
     base_scale, base_shift = base.calibration or (1.0, 0.0)
     scale, shift = card.calibration or (1.0, 0.0)
     part = _part(files)
@@ -655,26 +661,30 @@ def _training_record(plan: Plan, facts: _Facts) -> dict[str, Any]:
     simulated = set_record([*plan.training, *plan.held_out, *plan.test])
     record: dict[str, Any] = {
         "images": facts.images,
-        "files": _listed(facts.hashes),
-        "held_out_files": _listed(file_hashes(plan.held_out)),
+        "files": listed(facts.hashes),
+        "held_out_files": listed(file_hashes(plan.held_out)),
         "recipe": asdict(plan.recipe),
         "seed": plan.recipe.seed,
         "steps_done": facts.steps,
         "versions": versions() | _more_versions("keras", "abtem" if simulated else "h5py"),
     }
     if plan.test:
-        record["test_files"] = _listed(file_hashes(plan.test))
+        record["test_files"] = listed(file_hashes(plan.test))
     if simulated:
         record["simulated_sets"] = simulated
     if plan.base:
-        card = plan.base.card
-        record["from"] = {"model": card.name, "weights_sha256": card.weights_sha256}
+        record["from"] = base_record(plan.base)
     if facts.history:
         record["history"] = facts.history
     return record
 
 
-def _listed(hashes: dict[str, str]) -> dict[str, Any]:
+def base_record(base: Base) -> dict[str, str]:
+    """What a card says of the model that its own went on from."""
+    return {"model": base.card.name, "weights_sha256": base.card.weights_sha256}
+
+
+def listed(hashes: dict[str, str]) -> dict[str, Any]:
     """SHA-256 of each file; of many, how many and that of their list as ``sha256sum`` writes it."""
     if len(hashes) <= _MOST_LISTED:
         return dict(hashes)

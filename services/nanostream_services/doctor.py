@@ -452,7 +452,7 @@ def check_device(config: Config, role: Role) -> Iterator[Finding]:
     elif config.worker.device == "cpu":
         yield Finding("device", "ok", "the worker computes on the CPU, as told")
     else:
-        advice = "nothing, if the seconds below will do; else, with a GPU, nanostream[gpu]"
+        advice = "nothing, if the seconds below will do; else a GPU, and pip install '.[gpu]'"
         yield Finding("device", "warning", "TensorFlow finds no GPU: the CPU computes", advice)
 
 

@@ -88,10 +88,13 @@ def test_groups_of_a_pattern_threshold_and_pixel_size(labelled, tmp_path):
 
 
 def test_it_warns_of_what_segment_warns_of(labelled):
-    done = evaluate(labelled, "--pixel-size", 1000 * PIXEL_NM)
+    scores = labelled / "scores.json"
+    done = evaluate(labelled, "--pixel-size", 1000 * PIXEL_NM, "--json", scores)
     assert done.exit_code == 0
     warning = r"nanostream: warning: .*p\.npy#0: pixel size 26 nm is too far from the model's"
     assert re.search(warning, done.stderr)
+    sections = msgspec.json.decode(scores.read_bytes())["sections"]
+    assert "too far from the model's" in sections[-1]["warning"]
 
 
 def test_a_label_of_another_size_is_refused_with_both_names(labelled):

@@ -135,6 +135,7 @@ def test_where_no_particle_was_held_out_the_scores_say_nothing(tmp_path, models)
     assert 0.0 <= card["scores"]["by_material"]["all"]["false_area"] <= 1.0
     base, _ = find_model("default")
     assert card["calibration"] == pytest.approx(base.calibration)
+    assert card["threshold"] == base.threshold
 
 
 @pytest.mark.parametrize(

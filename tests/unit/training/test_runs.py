@@ -357,16 +357,23 @@ def test_the_fewer_are_held_out_the_more_the_base_counts(
     assert abs(shift - old_shift) > 0.1
     expected = (old_scale ** (8 / 9) * scale ** (1 / 9), (8 * old_shift + shift) / 9)
     assert card.calibration == pytest.approx(expected)
-    assert abs(card.threshold - base.card.threshold) < abs(alone.threshold - base.card.threshold)
 
 
 @pytest.mark.parametrize(
     ("base", "chosen", "files", "threshold"),
-    [(0.999, 0.99, 1, 0.99), (0.001, 0.01, 1, 0.01), (0.5, 0.8, 10**9, 0.8), (0.7, 0.2, 0, 0.7)],
+    [
+        (0.999, 0.99, 1, 0.99),
+        (0.001, 0.01, 1, 0.01),
+        (0.5, 0.8, 10**9, 0.8),
+        (0.5, 0.8, 0, 0.69),  # logit 0.8
+        (0.5, 0.9, 8, 0.82),  # logit (0.8 + 2.197) / 2
+    ],
 )
-def test_a_threshold_of_few_is_near_the_bases_and_can_be_one(
+def test_a_threshold_is_near_the_bases_where_little_is_held_out_and_always_one(
     base: float, chosen: float, files: int, threshold: float
 ) -> None:
-    card = msgspec.structs.replace(find_model("default")[0], threshold=base, peak=0.0)
+    card = msgspec.structs.replace(find_model("default")[0], calibration=None)
+    old = msgspec.structs.replace(card, threshold=base, peak=0.0)
+    new = msgspec.structs.replace(card, calibration=(2.0, 0.8))
 
-    assert _threshold_drawn_to(card, card, chosen, files) == threshold
+    assert _threshold_drawn_to(old, new, chosen, files) == threshold

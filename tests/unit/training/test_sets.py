@@ -121,7 +121,7 @@ def test_each_scene_has_one_material_in_turn() -> None:
 def test_without_abtem_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "abtem", None)
 
-    with pytest.raises(ConfigError, match=r"pip install 'nanostream\[simulate\]'"):
+    with pytest.raises(ConfigError, match=r"pip install '\.\[simulate\]'"):
         simulate_set(tmp_path / "new", PLAN, scenes=1)
     assert not (tmp_path / "new").exists()
 
