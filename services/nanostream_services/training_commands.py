@@ -370,21 +370,16 @@ def evaluate(
 
     analyzer = Analyzer(worker)
     sections = []
-    warned: list[str] = []
     with stopping() as stop, Progress(console=Console(stderr=True), transient=True) as bar:
         for source in bar.track(sources, description="evaluating"):
             for frame, truth, material in read_frames(source, pixel_size_nm=pixel_size):
                 if stop.is_set():
                     raise typer.Exit(_INTERRUPTED)
-                segmentation = analyzer(frame)
-                section = f"{source.file.as_posix()}#{frame.section.z}"
-                if segmentation.warning:
-                    warned.append(f"{section}: {segmentation.warning}")
                 sections.append(
                     evaluation.evaluate_section(
                         truth,
-                        segmentation,
-                        section=section,
+                        analyzer(frame),
+                        section=f"{source.file.as_posix()}#{frame.section.z}",
                         group=group_of(source.file) if source.pairs else material or BARE,
                         min_area_px=worker.min_area_px,
                     )
@@ -396,6 +391,7 @@ def evaluate(
         threshold=analyzer.threshold,
         min_area_px=worker.min_area_px,
     )
+    warned = [f"{one.section}: {one.warning}" for one in sections if one.warning]
     say_warnings(warned, where_all="--json FILE has all")
     _print(Console(), found)
     if json is not None:

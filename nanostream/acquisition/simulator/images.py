@@ -93,7 +93,7 @@ class DemoMicrograph:
 def demo_fields(
     name: str = "gold", *, seed: int = 0
 ) -> Iterator[tuple[NDArray[np.int16], NDArray[np.int32]]]:
-    """Four fields side by side, 512 x 512 px each, with their truth: no particle is whole in two.
+    """Four fields side by side, 512 x 512 px each, which have no pixel in common, with their truth.
 
     Parameters
     ----------
@@ -119,8 +119,7 @@ def demo_fields(
     for top in (0, 512):
         for left in (0, 512):
             field = np.s_[top : top + 512, left : left + 512]
-            noisy = rng.poisson(micrograph.expected_counts[field])
-            yield np.minimum(noisy, 32767).astype(np.int16), micrograph.labels[field].copy()
+            yield _exposed(micrograph, field, rng)
 
 
 def demo_movie(
@@ -166,11 +165,18 @@ def demo_movie(
     for _ in range(count):
         top, left = np.rint(corner).astype(int)
         window = np.s_[top : top + shape[0], left : left + shape[1]]
-        noisy = rng.poisson(micrograph.expected_counts[window])
-        yield np.minimum(noisy, 32767).astype(np.int16), micrograph.labels[window].copy()
+        yield _exposed(micrograph, window, rng)
         velocity = np.clip(velocity + rng.normal(0, 0.3, 2), -2, 2)
         jump = rng.uniform(-20, 20, 2) if rng.random() < 1 / 40 else 0
         corner = corner + velocity + jump
         outside = (corner < 0) | (corner > room)
         velocity[outside] *= -1
         corner = np.clip(corner, 0, room)
+
+
+def _exposed(
+    micrograph: DemoMicrograph, field: tuple[slice, slice], rng: np.random.Generator
+) -> tuple[NDArray[np.int16], NDArray[np.int32]]:
+    """Counts with Poisson noise, and the labels, of a part of a micrograph."""
+    noisy = rng.poisson(micrograph.expected_counts[field])
+    return np.minimum(noisy, 32767).astype(np.int16), micrograph.labels[field].copy()
