@@ -50,6 +50,7 @@ __all__ = [
     "load_network",
     "model_of",
     "read_card",
+    "remove_model",
     "user_models",
 ]
 
@@ -179,13 +180,16 @@ def find_model(name: str) -> tuple[ModelCard, Path]:
                 )
                 raise ModelError(msg)
             return card, weights
+    raise _no_model(name)
+
+
+def _no_model(name: str) -> ModelError:
     known = [card.name for card in list_models()]
     meant = "".join(f"; did you mean {near}?" for near in get_close_matches(name, known, n=1))
-    msg = (
+    return ModelError(
         f"no model {name!r}{meant or ';'} there are: {', '.join(known)} "
         "(nanostream models import adds one)"
     )
-    raise ModelError(msg)
 
 
 def check_tensorflow() -> None:
@@ -287,6 +291,30 @@ def model_of(folder: Path) -> tuple[ModelCard, Path]:
         msg = f"{weights} is missing or not the file that {path} describes"
         raise ModelError(msg)
     return card, weights
+
+
+def remove_model(name: str) -> Path:
+    """Delete a model of the user's, and say which folder that was.
+
+    A card that is damaged, or weights that are not the card's, do not keep it.
+
+    Raises
+    ------
+    ModelError
+        If there is none of that name, it is a shipped one, or it cannot be deleted.
+    """
+    if _NAME.fullmatch(name) and (_SHIPPED / name).exists():
+        msg = f"model {name!r} came with nanostream and stays; others can be removed"
+        raise ModelError(msg)
+    folder = user_models() / name
+    if not (_NAME.fullmatch(name) and (folder / "card.json").is_file()):
+        raise _no_model(name)
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        msg = f"model {name!r} cannot be removed from {folder}: {error}"
+        raise ModelError(msg) from error
+    return folder
 
 
 def read_card(path: Path) -> dict[str, Any]:

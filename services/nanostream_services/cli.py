@@ -25,6 +25,7 @@ from nanostream.records import Snapshot
 from nanostream_services.command_groups import (
     ConfigFile,
     Json,
+    Threshold,
     add_row,
     config_app,
     keys_app,
@@ -59,7 +60,6 @@ _INTERRUPTED = 130
 
 Out = Annotated[Path, typer.Option("--out", help="Session folder; made if absent.")]
 ModelName = Annotated[str | None, typer.Option("--model", help="See: nanostream models list.")]
-Threshold = Annotated[float | None, typer.Option(help="Instead of the model card's.")]
 Streams = Annotated[
     list[str] | None,
     typer.Option("--stream", help="Stacks (pattern) that are movies: particles keep their ids."),

@@ -24,6 +24,7 @@ from nanostream_services.loop import printable
 __all__ = [
     "ConfigFile",
     "Json",
+    "Threshold",
     "add_row",
     "config_app",
     "keys_app",
@@ -50,6 +51,18 @@ ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="TOML file; configs/microscope.toml shows all keys.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+def _is_probability(value: float | None) -> float | None:
+    if value is not None and not 0.0 < value < 1.0:
+        msg = f"{value:g} is not a probability above 0 and below 1."
+        raise typer.BadParameter(msg)
+    return value
+
+
+Threshold = Annotated[
+    float | None, typer.Option(help="Instead of the model card's.", callback=_is_probability)
+]
 
 
 class Scaling(StrEnum):
@@ -162,7 +175,10 @@ def models_import(
         Scaling | None, typer.Option(help="As the network was trained; for weights.")
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Above which a pixel is particle; for weights.")
+        float | None,
+        typer.Option(
+            help="Above which a pixel is particle; for weights.", callback=_is_probability
+        ),
     ] = None,
     maximum: Annotated[
         float | None,
@@ -203,6 +219,14 @@ def models_import(
     sys.stdout.write(
         f"{card.name} is in {user_models() / card.name}; use it with --model {card.name}\n"
     )
+
+
+@models_app.command("remove")
+def models_remove(name: str) -> None:
+    """Delete a model that was imported or trained, weights and card."""
+    from nanostream.segmentation.models import remove_model
+
+    sys.stdout.write(f"{name} is removed; its folder was {remove_model(name)}\n")
 
 
 def _range(low_high: tuple[float, float] | None) -> str:

@@ -28,7 +28,7 @@ from rich.table import Column, Table
 
 from nanostream.config import Config, override
 from nanostream.errors import ConfigError
-from nanostream_services.command_groups import add_row, say_warnings
+from nanostream_services.command_groups import Threshold, add_row, say_warnings
 from nanostream_services.loop import Stop, stopping
 
 if TYPE_CHECKING:
@@ -335,7 +335,7 @@ def evaluate(
         typer.Argument(help="Micrographs with label PNGs, or simulated ones; subfolders, too."),
     ],
     model: Annotated[str | None, typer.Option(help="See: nanostream models list.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Instead of the model card's.")] = None,
+    threshold: Threshold = None,
     group_by: Annotated[
         str,
         typer.Option(
@@ -370,11 +370,14 @@ def evaluate(
 
     analyzer = Analyzer(worker)
     sections = []
+    empty = []
     with stopping() as stop, Progress(console=Console(stderr=True), transient=True) as bar:
         for source in bar.track(sources, description="evaluating"):
             for frame, truth, material in read_frames(source, pixel_size_nm=pixel_size):
                 if stop.is_set():
                     raise typer.Exit(_INTERRUPTED)
+                if source.pairs and not truth.any():
+                    empty.append(f"{source.file.name}#{frame.section.z}")
                 sections.append(
                     evaluation.evaluate_section(
                         truth,
@@ -391,6 +394,7 @@ def evaluate(
         threshold=analyzer.threshold,
         min_area_px=worker.min_area_px,
     )
+    _say(empty, "labels without a particle, scored as bare supports")
     warned = [f"{one.section}: {one.warning}" for one in sections if one.warning]
     say_warnings(warned, where_all="--json FILE has all")
     _print(Console(), found)

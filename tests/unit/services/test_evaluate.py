@@ -97,6 +97,21 @@ def test_it_warns_of_what_segment_warns_of(labelled):
     assert "too far from the model's" in sections[-1]["warning"]
 
 
+def test_a_label_without_a_particle_is_named(labelled):
+    png(labelled / "Pd" / "label_p.png", np.zeros((320, 320), np.uint8))
+    done = evaluate(labelled)
+    assert done.exit_code == 0
+    assert "1 labels without a particle, scored as bare supports: p.npy#0" in done.stderr
+
+
+@pytest.mark.parametrize("threshold", ["1.7", "0", "1", "-0.2", "nan"])
+def test_a_threshold_that_is_no_probability_is_refused_by_its_option(labelled, threshold):
+    done = evaluate(labelled, "--threshold", threshold)
+    assert done.exit_code == 2
+    assert "--threshold" in done.stderr
+    assert f"{threshold} is not a probability above 0 and below 1" in done.stderr
+
+
 def test_a_label_of_another_size_is_refused_with_both_names(labelled):
     png(labelled / "Pd" / "label_p.png", np.zeros((32, 64), np.uint8))
     done = evaluate(labelled / "Pd")
@@ -112,7 +127,6 @@ def test_a_label_of_another_size_is_refused_with_both_names(labelled):
         ([".", "--figure", "a.jpg"], ConfigError, "a.jpg: a figure is written as"),
         ([".", "--json", "."], ConfigError, "is a folder; give the name of a file"),
         ([".", "--json", "absent/a.json"], ConfigError, "there is no folder absent"),
-        ([".", "--threshold", "2"], ConfigError, "threshold"),
     ],
 )
 def test_a_mistake_is_said_before_a_network_is_loaded(

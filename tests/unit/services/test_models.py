@@ -134,3 +134,34 @@ def test_scores_come_before_the_provenance_with_names_of_files_as_they_are():
     shown = ask("show", "default").output
     assert 0 < shown.index("calibration") < shown.index("by pixel") < shown.index("simulated sets")
     assert "bare-test (bare-test, seed 2027)" in " ".join(shown.replace("│", " ").split())
+
+
+def test_a_model_of_the_users_is_removed_also_a_damaged_one(shipped, models):
+    ask("import", shipped, "--name", "mine")
+    (models / "torn").mkdir()
+    (models / "torn" / "card.json").write_bytes(b"{")
+    for name in ("mine", "torn"):
+        removed = ask("remove", name)
+        assert removed.exit_code == 0, removed.output
+        assert str(models / name) in removed.output
+        assert not (models / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("default", "came with nanostream"),
+        ("mnie", "did you mean mine?"),
+        ("..", "no model"),
+        ("", "no model"),
+        (".", "no model"),
+        ("mine/../mine", "no model"),
+    ],
+)
+def test_nothing_else_is_removed(shipped, models, name, said):
+    ask("import", shipped, "--name", "mine")
+    removed = ask("remove", name)
+    assert isinstance(removed.exception, ModelError)
+    assert said in str(removed.exception)
+    assert (models / "mine" / "card.json").exists()
+    assert (shipped / "card.json").exists()
