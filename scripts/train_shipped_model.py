@@ -252,7 +252,7 @@ def main() -> None:
     parser.add_argument("--bare-scenes", type=int, default=400, help="without particles, besides")
     parser.add_argument("--faint-scenes", type=int, default=200, help="of low contrast, besides")
     parser.add_argument("--defocused-scenes", type=int, default=300, help="far from focus")
-    parser.add_argument("--validation-scenes", type=int, default=126)
+    parser.add_argument("--validation-scenes", type=int, default=378)
     parser.add_argument("--test-scenes", type=int, default=420)
     parser.add_argument("--bare-test-scenes", type=int, default=120)
     parser.add_argument("--size-px", type=int, default=512)
