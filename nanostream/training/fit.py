@@ -86,9 +86,6 @@ class Examples:
         (M,) materials of each scene, joined by "+", "" for a bare support.
     spans
         (N, 2) counts of each image that become 0 and 1; None if each is scaled by its own moments.
-    taught
-        N of (H, W) uint8, 255 times the probabilities that a teacher gives, for
-        `Recipe.imitation`; see `nanostream.training.teacher`.
     """
 
     images: Sequence[NDArray[np.int16]]
@@ -96,12 +93,11 @@ class Examples:
     scene_of: NDArray[np.int64]
     materials: tuple[str, ...]
     spans: NDArray[np.float64] | None = None
-    taught: Sequence[NDArray[np.uint8]] | None = None
 
 
 def augment(
     image: NDArray[np.int16],
-    label: NDArray[Any],
+    label: NDArray[np.bool_],
     rng: np.random.Generator,
     *,
     crop_px: int,
@@ -110,10 +106,9 @@ def augment(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Random view of a micrograph and its label, each (crop_px, crop_px) float32.
 
-    All channels of a label (H, W, C) are seen alike, with values between its own where a pixel of
-    the view lies between pixels. Turned, mirrored, magnified 0.7 to 1.5 times; blurred, given more
-    noise, an uneven background and another contrast; scaled as the network expects it: see
-    `Examples` for the span, and `nanostream.training.recipe.Cycle` for the alteration.
+    Turned, mirrored, magnified 0.7 to 1.5 times; blurred, given more noise, an uneven background
+    and another contrast; scaled as the network expects it: see `Examples` for the span, and
+    `nanostream.training.recipe.Cycle` for the alteration.
     """
 
     def chance(part: float) -> bool:
@@ -162,18 +157,18 @@ def augment(
         crop = crop * rng.uniform(0.85, 1.2) + rng.normal(0.0, 0.15)
     else:
         crop = (crop * image.std() + image.mean() - span[0]) / (span[1] - span[0])
-    return np.asarray(crop, np.float32), seen(label.astype(np.float32))
+    return np.asarray(crop, np.float32), (seen(label.astype(np.float32)) > 0.5).astype(np.float32)
 
 
 def draw_batch(
     examples: Examples, recipe: Recipe, step: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Images (N, H, W, 1) and what `segmentation_loss` takes; the same for a seed and step."""
+    """Images (N, H, W, 1), labels with their gaps (N, H, W, 2); the same for a seed and step."""
     rng = np.random.default_rng(np.random.SeedSequence(recipe.seed, spawn_key=(step,)))
     views = [
         augment(
             examples.images[index],
-            _label(examples, int(index)),
+            examples.labels[examples.scene_of[index]],
             rng,
             crop_px=recipe.crop_px,
             span=None if examples.spans is None else examples.spans[index],
@@ -182,26 +177,8 @@ def draw_batch(
         for index in _draw(examples, recipe, step, rng)
     ]
     images = np.stack([image for image, _ in views])[..., None]
-    labels = np.stack([_target(label, recipe.imitation) for _, label in views])
+    labels = np.stack([np.stack([label, gaps(label)], -1) for _, label in views])
     return images, labels
-
-
-def _label(examples: Examples, index: int) -> NDArray[Any]:
-    """Truth (H, W) of an image, or (H, W, 2) with what a teacher says."""
-    truth: NDArray[np.bool_] = examples.labels[examples.scene_of[index]]
-    if examples.taught is None:
-        return truth
-    return np.stack([truth, examples.taught[index] / np.float32(255)], -1)
-
-
-def _target(label: NDArray[np.float32], imitation: float) -> NDArray[np.float32]:
-    """Particle, gaps, and, if there is a teacher, what is aimed at: partly what it says."""
-    if label.ndim == 2:
-        truth = (label > 0.5).astype(np.float32)
-        return np.stack([truth, gaps(truth)], -1)
-    truth = (label[..., 0] > 0.5).astype(np.float32)
-    aim = truth + np.float32(imitation) * (label[..., 1] - truth)
-    return np.stack([truth, gaps(truth), aim], -1)
 
 
 def _draw(
@@ -226,20 +203,13 @@ def segmentation_loss(labels: Any, outputs: Any) -> Any:
     Parameters
     ----------
     labels
-        (N, H, W, 2): particle, and :func:`gaps`, which count ``GAP_WEIGHT`` times more; or
-        (N, H, W, 3) with the probability of a particle that the cross entropy aims at [1]_.
+        (N, H, W, 2): particle, and :func:`gaps`, which count ``GAP_WEIGHT`` times more.
     outputs
         (N, H, W, 2) probabilities of the classes.
-
-    References
-    ----------
-    .. [1] G. Hinton, O. Vinyals and J. Dean, "Distilling the knowledge in a neural network" (2015),
-       https://arxiv.org/abs/1503.02531.
     """
     truth = labels[..., 0]
-    aim = labels[..., 2] if labels.shape[-1] == 3 else truth
     particle = keras.ops.clip(outputs[..., PARTICLE_CLASS], 1e-6, 1.0 - 1e-6)
-    entropy = -(aim * keras.ops.log(particle) + (1.0 - aim) * keras.ops.log(1.0 - particle))
+    entropy = -(truth * keras.ops.log(particle) + (1.0 - truth) * keras.ops.log(1.0 - particle))
     weight = 1.0 + GAP_WEIGHT * labels[..., 1]
     overlap = 2.0 * keras.ops.sum(truth * particle) + 1.0
     dice = overlap / (keras.ops.sum(truth) + keras.ops.sum(particle) + 1.0)
@@ -283,12 +253,8 @@ def fit(
     Raises
     ------
     ValueError
-        If the recipe's emphasis is on a material that no micrograph has, or it wants a teacher to
-        be imitated and there is none.
+        If the recipe's emphasis is on a material that no micrograph has.
     """
-    if recipe.imitation and examples.taught is None:
-        msg = f"imitation {recipe.imitation:g}, but the examples have nothing taught"
-        raise ValueError(msg)
     there = {part for name in examples.materials for part in name.split("+")}
     if absent := {part for cycle in recipe.cycles for part in cycle.emphasis} - there:
         msg = f"emphasis on {', '.join(sorted(absent))}: there is {', '.join(sorted(there))}"

@@ -60,16 +60,13 @@ class Recipe:
     ----------
     cycles
         One after the other, each from its greatest learning rate again [1]_.
-    imitation
-        Part that the base's own answer, the mean over eight views of a micrograph, has in what a
-        network is trained towards; see `nanostream.training.teacher`.
     optimizer
         The one there is, for the record: a training begun with another cannot go on.
 
     Raises
     ------
     ValueError
-        If there is no cycle, or the imitation is not of 0 to 1.
+        If there is no cycle.
 
     References
     ----------
@@ -84,16 +81,12 @@ class Recipe:
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
     averaging: float = 0.999
-    imitation: float = 0.0
     optimizer: str = field(default="muon", init=False)
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not self.cycles:
             msg = "a recipe without a cycle: give one or more"
-            raise ValueError(msg)
-        if not 0.0 <= self.imitation <= 1.0:
-            msg = f"imitation {self.imitation}: 0 to 1"
             raise ValueError(msg)
 
     @property

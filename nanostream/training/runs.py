@@ -241,7 +241,7 @@ def train_model(
         training, which goes on from its last checkpoint when it is called again with the same
         plan.
     on_stage
-        Called with what begins: reading, teaching (if a base is imitated), training, scoring.
+        Called with what begins: reading, training, scoring.
 
     Returns
     -------
@@ -253,7 +253,7 @@ def train_model(
     DataSetError
         If files cannot be used, or `work` has another training.
     ModelError
-        If the base does not fit its architecture, or cannot grow, or be imitated.
+        If the base does not fit its architecture, or cannot grow.
     """
     with _quiet():
         from nanostream.training.paper import PaperRecipe
@@ -274,9 +274,6 @@ def _train(
     if plan.grow and (card is None or card.architecture != "unet-quarter"):
         msg = f"what grows is a unet-quarter, not {card.architecture if card else 'nothing'}"
         raise ModelError(msg)
-    if recipe.imitation and not (card and card.normalization == "standardize"):
-        msg = f"imitation {recipe.imitation:g}: of a base with standardize normalization only"
-        raise ModelError(msg)
     known_nm = card.pixel_size_nm if card else (FINEST_NM, math.inf)
     examples, sizes_nm = read_examples(
         plan.training,
@@ -293,7 +290,6 @@ def _train(
         from nanostream.segmentation.unet import build_network, load_weights
         from nanostream.training import fit
         from nanostream.training.growth import grown_network
-        from nanostream.training.teacher import teach
 
         keras.utils.set_random_seed(recipe.seed)
         if plan.base and plan.grow:
@@ -317,9 +313,6 @@ def _train(
         ),
     )
 
-    if recipe.imitation:
-        say("teaching")
-        examples = replace(examples, taught=teach(model, examples.images))
     say("training")
     fit.fit(model, examples, recipe, checkpoints=plan.work / "checkpoints", on_step=on_step)
     say("scoring")

@@ -167,42 +167,7 @@ def test_image_and_label_are_moved_alike() -> None:
         )
         assert np.isfinite(image).all()
         if 0.1 < label.mean() < 0.9:
-            assert image[label > 0.5].mean() < image[label < 0.5].mean() - 0.8
-
-
-def test_what_is_aimed_at_is_partly_what_the_teacher_says() -> None:
-    examples = discs()
-    wrong = [np.where(label, 51, 255).astype(np.uint8) for label in examples.labels]
-    recipe = replace(RECIPE, imitation=0.25, cycles=(Cycle(9, alteration=0.0),))
-
-    _, labels = fit.draw_batch(replace(examples, taught=wrong), recipe, 0)
-
-    truth, _, aim = np.moveaxis(labels, -1, 0)
-    np.testing.assert_array_equal(fit.draw_batch(examples, recipe, 0)[1], labels[..., :2])
-    np.testing.assert_allclose(aim, np.where(truth > 0.5, 0.8, 0.25), atol=1e-6)
-
-
-def test_a_teacher_is_followed_where_it_differs_from_the_labels() -> None:
-    examples = discs()
-    nothing = [np.zeros(label.shape, np.bool_) for label in examples.labels]
-    taught = [np.uint8(255) * label for label in examples.labels]
-
-    def loss_of(imitation: float) -> float:
-        keras.utils.set_random_seed(0)
-        model = build_unet((4, 8))
-        recipe = replace(RECIPE, imitation=imitation)
-        fit.fit(model, replace(examples, labels=nothing, taught=taught), recipe)
-        images, labels = fit.draw_batch(examples, RECIPE, 50)
-        return float(fit.segmentation_loss(labels, model(images)))
-
-    assert loss_of(1.0) < 0.7 * loss_of(0.0)
-
-
-def test_an_imitation_without_a_teacher_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"imitation 0\.5, but the examples have nothing taught"):
-        fit.fit(build_unet((4,)), discs(), replace(RECIPE, imitation=0.5))
-    with pytest.raises(ValueError, match=r"imitation 1\.5: 0 to 1"):
-        replace(RECIPE, imitation=1.5)
+            assert image[label > 0].mean() < image[label == 0].mean() - 0.8
 
 
 def test_a_batch_is_scaled_by_the_span_of_each_image() -> None:
