@@ -223,7 +223,7 @@ def models_import(
 
 @models_app.command("remove")
 def models_remove(name: str) -> None:
-    """Delete a model that was imported or trained, weights and card."""
+    """Delete a model that was imported or trained, with its whole folder."""
     from nanostream.segmentation.models import remove_model
 
     sys.stdout.write(f"{name} is removed; its folder was {remove_model(name)}\n")

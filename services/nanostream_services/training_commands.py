@@ -377,7 +377,7 @@ def evaluate(
                 if stop.is_set():
                     raise typer.Exit(_INTERRUPTED)
                 if source.pairs and not truth.any():
-                    empty.append(f"{source.file.name}#{frame.section.z}")
+                    empty.append(f"{source.file.as_posix()}#{frame.section.z}")
                 sections.append(
                     evaluation.evaluate_section(
                         truth,
@@ -394,7 +394,7 @@ def evaluate(
         threshold=analyzer.threshold,
         min_area_px=worker.min_area_px,
     )
-    _say(empty, "labels without a particle, scored as bare supports")
+    _say(empty, "without a particle in the label; all that is found there counts as false")
     warned = [f"{one.section}: {one.warning}" for one in sections if one.warning]
     say_warnings(warned, where_all="--json FILE has all")
     _print(Console(), found)

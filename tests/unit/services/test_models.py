@@ -160,8 +160,11 @@ def test_a_model_of_the_users_is_removed_also_a_damaged_one(shipped, models):
 )
 def test_nothing_else_is_removed(shipped, models, name, said):
     ask("import", shipped, "--name", "mine")
+    cards = [folder / "card.json" for folder in (models / "mine", models, models.parent)]
+    for card in cards[1:]:  # else "." and ".." would be refused for want of one
+        shutil.copy(cards[0], card)
     removed = ask("remove", name)
     assert isinstance(removed.exception, ModelError)
     assert said in str(removed.exception)
-    assert (models / "mine" / "card.json").exists()
+    assert all(card.exists() for card in cards)
     assert (shipped / "card.json").exists()
