@@ -376,13 +376,14 @@ def evaluate(
             for frame, truth, material in read_frames(source, pixel_size_nm=pixel_size):
                 if stop.is_set():
                     raise typer.Exit(_INTERRUPTED)
+                section = f"{source.file.as_posix()}#{frame.section.z}"
                 if source.pairs and not truth.any():
-                    empty.append(f"{source.file.as_posix()}#{frame.section.z}")
+                    empty.append(section)
                 sections.append(
                     evaluation.evaluate_section(
                         truth,
                         analyzer(frame),
-                        section=f"{source.file.as_posix()}#{frame.section.z}",
+                        section=section,
                         group=group_of(source.file) if source.pairs else material or BARE,
                         min_area_px=worker.min_area_px,
                     )
