@@ -56,7 +56,7 @@ def read_section(path: str | Path, z: int = 0) -> Frame:
     NotReadyError
         If the section is not complete on disk yet.
     """
-    from nanostream.acquisition.micrographs import read_micrograph
+    from nanostream.acquisition.formats import read_micrograph
 
     return read_micrograph(Path(path), z)
 

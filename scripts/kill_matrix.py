@@ -5,10 +5,10 @@
     python scripts/kill_matrix.py --sections 10000 --kills 500
 
 Agent, sink and two workers run on this machine while a stand-in for SerialEM saves small sections.
-Each process dies by SIGKILL at a random fault point (see nanostream/faults.py) or at a random time,
-and is started again. At the end nobody is killed any more, everything is settled, and the session
-is held against the files: lost, doubled and torn must be 0. Exit code 0 only if so, and if as many
-were killed as wanted: a fast machine may have stored all sections before.
+Each process dies by SIGKILL at a random failpoint (see nanostream/failpoints.py) or at a random
+time, and is started again. At the end nobody is killed any more, everything is settled, and the
+session is held against the files: lost, doubled and torn must be 0. Exit code 0 only if so, and if
+as many were killed as wanted: a fast machine may have stored all sections before.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Process:
         environment = dict(os.environ)
         self.dies_at_s = float("inf")
         if probability:
-            environment["NANOSTREAM_FAULTS"] = str(probability)
+            environment["NANOSTREAM_FAILPOINTS"] = str(probability)
             if random.random() < 0.15:
                 self.dies_at_s = time.monotonic() + random.uniform(0.5, random_time_s)
         with self.log.open("ab") as log:

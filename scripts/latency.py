@@ -35,8 +35,8 @@ from nanostream.config import Config, Network, load_config
 from nanostream.records import Frame
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Client, free_ports, wait
-from nanostream_services.agent import run_agent
-from nanostream_services.loop import stopping
+from nanostream_services.processes.agent import run_agent
+from nanostream_services.processes.lifecycle import stopping
 
 SECTIONS_PER_STACK = 20
 PATIENCE_S = 60.0
@@ -203,7 +203,7 @@ def serve(file: Path) -> None:
     """Be the agent."""
     handler = logging.FileHandler(file.with_name("agent.log"))
     handler.setFormatter(logging.Formatter("%(created).6f %(message)s"))
-    logger = logging.getLogger("nanostream_services.agent")
+    logger = logging.getLogger("nanostream_services.processes.agent")
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
     config: Config = load_config(file)

@@ -31,7 +31,7 @@ from nanostream.acquisition.readiness import Readiness
 from nanostream.acquisition.simulator import StackWriter
 from nanostream.config import Watch
 from nanostream.transport.sockets import free_ports
-from nanostream_services.watching import WatchedFolder, pause_s
+from nanostream_services.processes.watching import WatchedFolder, pause_s
 
 LARGEST_IDLE = 0.02
 FOLDERS = 100

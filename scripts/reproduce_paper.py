@@ -3,11 +3,11 @@
     python scripts/reproduce_paper.py --work ~/nanostream-paper
 
 Simulates Au, CdSe and Pd as the paper images them, trains its three networks (Au only, CdSe only,
-both) by its recipe (``nanostream.training.paper``), tests each on every material, sets the
-automatic Bragg filter and the shipped models beside them, and writes table, figures, verdicts and
-``results.json`` to ``docs/paper``. Every scene has a seed of its own, derived from ``--seed``, its
-material and its number; finished scenes, networks and settings are skipped, so the command can be
-stopped and started again. No real micrograph is read.
+both) by its recipe (``nanostream.training.groschner2020.recipe``), tests each on every material,
+sets the automatic Bragg filter and the shipped models beside them, and writes table, figures,
+verdicts and ``results.json`` to ``docs/paper``. Every scene has a seed of its own, derived from
+``--seed``, its material and its number; finished scenes, networks and settings are skipped, so the
+command can be stopped and started again. No real micrograph is read.
 
 The paper's text has 1,000 samples in an epoch, its published scripts 1,000 batches of 20; with a
 GPU, ``--samples-per-epoch 20000`` is the latter.
@@ -46,10 +46,15 @@ from nanostream.config import Worker
 from nanostream.records import Frame, SectionId
 from nanostream.segmentation.models import find_model
 from nanostream.segmentation.normalization import median_filter
-from nanostream.training.bragg import GRID, BraggSettings, choose_settings, segment_lattice
-from nanostream.training.datasets import Tile, greatest_count, scale_tile
 from nanostream.training.evaluation import Confusion
-from nanostream.training.findings import (
+from nanostream.training.groschner2020.bragg import (
+    GRID,
+    BraggSettings,
+    choose_settings,
+    segment_lattice,
+)
+from nanostream.training.groschner2020.datasets import Tile, greatest_count, scale_tile
+from nanostream.training.groschner2020.findings import (
     AGREES_WITHIN,
     BRAGG,
     MATERIALS,
@@ -66,7 +71,7 @@ from nanostream.training.findings import (
 
 if TYPE_CHECKING:
     from nanostream.training import simulation
-    from nanostream.training.paper import PaperRecipe
+    from nanostream.training.groschner2020.recipe import PaperRecipe
 
 DOCS = Path(__file__).parents[1] / "docs" / "paper"
 
@@ -155,7 +160,7 @@ class Plan:
 
 def make_plan(arguments: argparse.Namespace) -> Plan:
     """Plan of the paper's numbers, or of a few small images."""
-    from nanostream.training.paper import PaperRecipe
+    from nanostream.training.groschner2020.recipe import PaperRecipe
 
     recipe = PaperRecipe()
     if arguments.quick:
@@ -366,7 +371,7 @@ def members(plan: Plan, network: str) -> dict[str, list[tuple[str, int]]]:
 
 def recipe_of(plan: Plan, network: str) -> PaperRecipe:
     """The paper's recipe with the numbers of the plan."""
-    from nanostream.training.paper import PaperRecipe
+    from nanostream.training.groschner2020.recipe import PaperRecipe
 
     return PaperRecipe(
         training_images=plan.train,
@@ -406,7 +411,7 @@ def train(
     import keras
 
     from nanostream.segmentation.unet import PAPER_FEATURES, build_unet
-    from nanostream.training import paper
+    from nanostream.training.groschner2020 import recipe as paper
 
     folder.mkdir(parents=True, exist_ok=True)
     chosen = {
@@ -552,7 +557,7 @@ def make_masks(
     progress: Progress,
 ) -> Masks:
     """Masks of every method on every material's test set."""
-    from nanostream.training.paper import predict_tiles
+    from nanostream.training.groschner2020.recipe import predict_tiles
 
     maxima = maxima_of(data)
     tests = {name: [data[name][k] for k in numbers_of(plan, name)["test"]] for name in MATERIALS}
@@ -717,7 +722,7 @@ def draw_figures(
     records: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """All figures of the report."""
-    from nanostream.training.activations import activation_maps, draw_activations
+    from nanostream.training.groschner2020.activations import activation_maps, draw_activations
 
     scores = {key: score(value) for key, value in counts.items()}
     draw_examples(out / "examples.png", plan, data, masks, counts)
@@ -865,7 +870,8 @@ def write_report(
         "",
         "The paper's Bragg numbers are of one image each, with thresholds tuned by hand for each; "
         "here the filter is",
-        f"automatic (`nanostream.training.bragg`), its settings chosen on {plan['bragg_images']} "
+        "automatic (`nanostream.training.groschner2020.bragg`), "
+        f"its settings chosen on {plan['bragg_images']} "
         "of the combined network's training",
         'images, or, "own settings", on as many of the material\'s own.',
         "",

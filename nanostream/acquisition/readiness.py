@@ -4,7 +4,7 @@ No clock, no disk. A look goes::
 
     for path in readiness.to_inspect(listing, now_s):
         try:
-            contents, stat = live.inspect(root / path)
+            contents, stat = frames.inspect(root / path)
         except NotReadyError:
             readiness.not_ready(path, stat)
         except MicrographError:
@@ -12,7 +12,7 @@ No clock, no disk. A look goes::
         else:
             sections += readiness.inspected(path, FileStat.of(stat), contents)
             if readiness.in_doubt(path):
-                changed = live.changed_sections(root / path, contents, ledger.prints(path))
+                changed = frames.changed_sections(root / path, contents, ledger.prints(path))
                 sections += readiness.compared(path, changed)
 
 The listing says *which* headers to read; only the header and the size taken with it say what is
@@ -243,7 +243,7 @@ class Readiness:
         path : str
             POSIX path relative to the watched folder, from `to_inspect`.
         stat : FileStat
-            Taken with the contents (`live.inspect`), not from the listing.
+            Taken with the contents (`frames.inspect`), not from the listing.
         contents : Contents
             As read.
         finished : bool

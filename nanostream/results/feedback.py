@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from nanostream import faults
+from nanostream import failpoints
 from nanostream.config import Feedback
 from nanostream.errors import ConfigError
 from nanostream.records import Metadata, SectionId, Summary
@@ -343,7 +343,7 @@ def publish(path: Path, text: str, *, mark: str) -> None:
     if head and not head.startswith(mark):
         msg = f"{path} is there and not nanostream's; it is left alone"
         raise FileExistsError(msg)
-    faults.disk_is_full()
+    failpoints.disk_is_full()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.part")
     # Not waited for until it is on the disk: it can be made anew.

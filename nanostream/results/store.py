@@ -26,7 +26,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from nanostream import faults
+from nanostream import failpoints
 from nanostream.config import Config, Stream, stream_of
 from nanostream.database import open_database, transaction
 from nanostream.errors import MessageError, SessionError
@@ -201,7 +201,7 @@ class Store:
             self._insert_section(result, labels_crc32)
             if result.stream:
                 self._advance_tracks(result.section)
-            faults.point("sink.rows")
+            failpoints.point("sink.rows")
         return True
 
     def quarantine(
@@ -446,14 +446,14 @@ def _write_mask(path: Path, result: Result) -> int:
     """Write one section's mask so that it exists whole or not at all; its labels' checksum."""
     temporary = path.with_suffix(".part")
     try:
-        faults.disk_is_full()
+        failpoints.disk_is_full()
         path.parent.mkdir(parents=True, exist_ok=True)
         _fill_mask(temporary, result)
-        faults.point("sink.mask-part")
+        failpoints.point("sink.mask-part")
         _to_disk(temporary)
         temporary.replace(path)
         _to_disk(path.parent)
-        faults.point("sink.mask")
+        failpoints.point("sink.mask")
     except (OSError, RuntimeError) as error:  # h5py: RuntimeError when a write fails at closing
         msg = f"mask of {result.section} cannot be written to {path}: {error}"
         if isinstance(error, OSError) and is_never(error):

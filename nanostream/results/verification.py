@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from msgspec import Struct
 
-from nanostream.acquisition import live
+from nanostream.acquisition import frames
 from nanostream.acquisition.readiness import Contents
 from nanostream.errors import MicrographError, NotReadyError, SessionError
 from nanostream.records import SectionId
@@ -106,7 +106,7 @@ def acquired_files(
     not_ready = []
     for path in files:
         try:
-            contents, stat = live.inspect(folder / path)
+            contents, stat = frames.inspect(folder / path)
         except NotReadyError as error:
             not_ready.append(str(error))
             continue
@@ -139,7 +139,7 @@ def _generations(
 ) -> dict[int, int]:
     """Generation of what is in the file now: one more where it is not what was read last."""
     fingerprints = {z: fingerprint for z, (_, fingerprint) in read.items()}
-    changed = set(live.changed_sections(path, contents, fingerprints)) if read else set()
+    changed = set(frames.changed_sections(path, contents, fingerprints)) if read else set()
     return {z: generation + (z in changed) for z, (generation, _) in read.items()}
 
 

@@ -29,7 +29,7 @@ from nanostream.errors import DataSetError
 from nanostream.records import Frame, SectionId
 from nanostream.segmentation.normalization import Method, median_filter, without_shift
 from nanostream.segmentation.resampling import LEAST_ZOOM, needed_zoom, resample
-from nanostream.training.datasets import (
+from nanostream.training.groschner2020.datasets import (
     Pair,
     Pairing,
     Tile,
@@ -111,7 +111,7 @@ class Found:
     sources
         In order of path.
     unlabelled, strays
-        As in `nanostream.training.datasets.Pairing`: what has no partner.
+        As in `nanostream.training.groschner2020.datasets.Pairing`: what has no partner.
     """
 
     sources: tuple[Source, ...]
@@ -125,7 +125,8 @@ def find_sources(folders: Sequence[Path]) -> Found:
     Raises
     ------
     DataSetError
-        As `nanostream.training.datasets.pair_labels`, and if there is nothing to learn from.
+        As `nanostream.training.groschner2020.datasets.pair_labels`, and if there is nothing to
+        learn from.
     MicrographError
         If a labelled file cannot be read.
     """

@@ -62,7 +62,7 @@ from nanostream.training.recipe import Cycle, Recipe
 if TYPE_CHECKING:
     import keras
 
-    from nanostream.training.paper import PaperRecipe
+    from nanostream.training.groschner2020.recipe import PaperRecipe
 
 __all__ = [
     "Base",
@@ -219,9 +219,9 @@ def default_recipe(base: Base | None, *, steps: int | None = None, seed: int = 0
 
 
 def paper_recipe(*, seed: int = 0) -> PaperRecipe:
-    """How the paper trains, see `nanostream.training.paper`."""
+    """How the paper trains, see `nanostream.training.groschner2020.recipe`."""
     with _quiet():
-        from nanostream.training.paper import PaperRecipe
+        from nanostream.training.groschner2020.recipe import PaperRecipe
 
     return PaperRecipe(seed=seed)
 
@@ -256,7 +256,7 @@ def train_model(
         If the base does not fit its architecture, or cannot grow.
     """
     with _quiet():
-        from nanostream.training.paper import PaperRecipe
+        from nanostream.training.groschner2020.recipe import PaperRecipe
 
     if isinstance(plan.recipe, PaperRecipe):
         return _train_as_paper(plan, plan.recipe, on_step, on_stage or (lambda _: None))
@@ -334,7 +334,7 @@ def _train_as_paper(
         import keras
 
         from nanostream.segmentation.unet import build_network
-        from nanostream.training.paper import fit_paper
+        from nanostream.training.groschner2020.recipe import fit_paper
 
         keras.utils.set_random_seed(recipe.seed)
         model = build_network(plan.architecture, plan.features)
@@ -461,7 +461,7 @@ def _settled(card: ModelCard, weights: Path, plan: Plan, *, by_accuracy: bool) -
     micrographs.
     """
     from nanostream.training.fit import choose_threshold
-    from nanostream.training.paper import choose_threshold_for_accuracy
+    from nanostream.training.groschner2020.recipe import choose_threshold_for_accuracy
 
     pixel_nm = plan.pixel_size_nm
     analyzer = Analyzer(Worker(), model=(card, weights))

@@ -1,6 +1,6 @@
 """``python -m nanostream_services``: the same as ``nanostream``."""
 
-from nanostream_services.start import main
+from nanostream_services.processes.roles import main
 
 if __name__ == "__main__":
     main()

@@ -22,7 +22,7 @@ from nanostream.acquisition.simulator import Fault, Kind
 from nanostream.config import Config, Stream, load_config, override
 from nanostream.errors import ConfigError
 from nanostream.records import Snapshot
-from nanostream_services.command_groups import (
+from nanostream_services.commands.groups import (
     ConfigFile,
     Json,
     Threshold,
@@ -34,9 +34,9 @@ from nanostream_services.command_groups import (
     said_once,
     say_warnings,
 )
-from nanostream_services.loop import start_log, stopping
-from nanostream_services.start import Order, main, serve
-from nanostream_services.training_commands import evaluate, simulate_training, train
+from nanostream_services.commands.training import evaluate, simulate_training, train
+from nanostream_services.processes.lifecycle import start_log, stopping
+from nanostream_services.processes.roles import Order, main, serve
 
 if TYPE_CHECKING:
     from nanostream_services.doctor import Finding
@@ -140,7 +140,7 @@ def run(
     plain: Plain = False,
 ) -> None:
     """Segment what SerialEM writes, until Ctrl-C."""
-    from nanostream_services.session import run_session
+    from nanostream_services.supervisor import run_session
 
     settings = _settings(config, model=model, threshold=threshold, stream=stream, out=out)
     settings = override(settings, delivery={"at_stop": "drain" if drain else None})
@@ -254,7 +254,7 @@ def verify(
     from nanostream.results.session import Session
     from nanostream.results.verification import Acquired, acquired_files
     from nanostream.results.verification import verify as hold_against
-    from nanostream_services.watching import WatchedFolder
+    from nanostream_services.processes.watching import WatchedFolder
 
     used = config or session / "config.json"
     settings = load_config(used) if config or used.is_file() else Config()
@@ -377,7 +377,7 @@ def simulate(
     as_demo: Annotated[bool, typer.Option("--demo", hidden=True)] = False,
 ) -> None:
     """Write micrographs in exactly SerialEM's order, as a stand-in for it."""
-    from nanostream.acquisition.micrographs import read_micrograph
+    from nanostream.acquisition.formats import read_micrograph
     from nanostream.acquisition.simulator import DemoMicrograph, demo_movie, load_images, play
     from nanostream_services.demo import DEMO_SEED, play_demo
 

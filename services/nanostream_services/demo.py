@@ -16,8 +16,8 @@ from nanostream.errors import NanostreamError
 from nanostream.records import Snapshot
 from nanostream.results.session import Session
 from nanostream.transport.sockets import free_network
-from nanostream_services.loop import Stop
-from nanostream_services.session import run_session
+from nanostream_services.processes.lifecycle import Stop
+from nanostream_services.supervisor import run_session
 
 __all__ = ["DEMO_SEED", "DemoResult", "play_demo", "run_demo"]
 

@@ -24,7 +24,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from nanostream.acquisition import live
+from nanostream.acquisition import frames
 from nanostream.acquisition.mdoc import read_metadata
 from nanostream.acquisition.readiness import FileStat
 from nanostream.acquisition.simulator import DemoMicrograph, demo_movie, play
@@ -43,9 +43,9 @@ from nanostream.transport.sockets import (
     handshake,
     wait,
 )
-from nanostream_services.loop import Stop
-from nanostream_services.session import run_session
-from nanostream_services.watching import WatchedFolder, share_type
+from nanostream_services.processes.lifecycle import Stop
+from nanostream_services.processes.watching import WatchedFolder, share_type
+from nanostream_services.supervisor import run_session
 
 __all__ = ["CHECKS", "Finding", "Role", "State", "examine", "tell_device"]
 
@@ -167,7 +167,7 @@ def _of_newest(root: Path, files: Mapping[str, FileStat]) -> Iterator[Finding]:
 
 def _look_into(path: Path) -> tuple[int, float | None, str | None]:
     """Complete sections of a file; pixel size in nm and time of the last of them, if it says so."""
-    contents, status = live.inspect(path)
+    contents, status = frames.inspect(path)
     sections = contents.complete_sections(status.st_size)
     told = read_metadata(path, sections - 1) if sections else None
     pixel_size_nm = (told[0] if told else None) or getattr(contents, "pixel_size_nm", None)

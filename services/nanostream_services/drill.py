@@ -21,8 +21,8 @@ from nanostream.errors import ConfigError
 from nanostream.records import Snapshot
 from nanostream.transport.sockets import free_network
 from nanostream_services.link import Link
-from nanostream_services.loop import Stop
-from nanostream_services.session import run_session, write_config
+from nanostream_services.processes.lifecycle import Stop
+from nanostream_services.supervisor import run_session, write_config
 
 __all__ = ["SECTIONS", "run_drill"]
 

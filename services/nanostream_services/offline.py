@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from nanostream.acquisition.micrographs import count_sections, is_cut_off, read_micrograph
+from nanostream.acquisition.formats import count_sections, is_cut_off, read_micrograph
 from nanostream.analysis import Analyzer, versions
 from nanostream.config import Config, stream_of
 from nanostream.errors import ConfigError, MicrographError, ModelError, SessionError
@@ -21,7 +21,7 @@ from nanostream.records import Frame, Result, SectionId
 from nanostream.results.session import Session
 from nanostream.results.store import Store
 from nanostream.segmentation.models import ModelCard, find_model
-from nanostream_services.loop import Stop
+from nanostream_services.processes.lifecycle import Stop
 
 __all__ = ["SegmentedFiles", "segment_files"]
 

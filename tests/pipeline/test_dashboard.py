@@ -25,8 +25,8 @@ TIMEOUT_S = 90.0
 DASHBOARD = """
 import sys
 from nanostream.config import Config, Network
-from nanostream_services.dashboard import run_dashboard
-from nanostream_services.loop import stopping
+from nanostream_services.processes.dashboard import run_dashboard
+from nanostream_services.processes.lifecycle import stopping
 with stopping() as stop:
     run_dashboard(
         Config(network=Network(snapshots_port=int(sys.argv[1]))), stop, plain="plain" in sys.argv

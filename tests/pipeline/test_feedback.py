@@ -104,7 +104,7 @@ def test_the_script_is_told_although_the_sink_is_killed_while_it_waits(tmp_path)
 def test_a_sink_killed_between_commit_and_file_makes_the_file_when_it_is_back(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setenv("NANOSTREAM_FAULTS", "sink.acked")
+    monkeypatch.setenv("NANOSTREAM_FAILPOINTS", "sink.acked")
     with RunningSession(tmp_path) as running:
         with StackWriter(running.watch / "gold.mrc", pixel_size_nm=PIXEL_SIZE_NM) as stack:
             stack.append(micrographs(1)[0])

@@ -17,15 +17,15 @@ from nanostream.config import (
     Stream,
     Watch,
     Worker,
-    _may_both_match,
     as_toml,
     check_config,
     load_config,
     matches,
     override,
 )
+from nanostream.config.diagnostics import key_lines
+from nanostream.config.sections import _may_both_match
 from nanostream.errors import ConfigError
-from nanostream.mistakes import key_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nanostream.acquisition.micrographs import count_sections, read_micrograph
+from nanostream.acquisition.formats import count_sections, read_micrograph
 from nanostream.errors import MicrographError
 
 __all__ = ["DemoMicrograph", "demo_movie", "load_images"]
@@ -25,7 +25,7 @@ def load_images(paths: Iterable[Path], *, count: int | None = None) -> Iterator[
     Parameters
     ----------
     paths : iterable of Path
-        Any format of `nanostream.acquisition.micrographs`; every section of each.
+        Any format of `nanostream.acquisition.formats`; every section of each.
     count : int or None
         None: each section once.
 

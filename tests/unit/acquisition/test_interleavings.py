@@ -13,7 +13,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanostream.acquisition import live
+from nanostream.acquisition import frames
 from nanostream.acquisition.ledger import Ledger
 from nanostream.acquisition.mdoc import read_metadata
 from nanostream.acquisition.mrc import fingerprint
@@ -129,24 +129,24 @@ class Agent:
     def inspect(self, name, listed):
         path = self.folder / name
         try:
-            contents, status = live.inspect(path)
+            contents, status = frames.inspect(path)
         except NotReadyError:
-            self.readiness.not_ready(name, listed, patient=not live.is_tiff(path))
+            self.readiness.not_ready(name, listed, patient=not frames.is_tiff(path))
             return
         except MicrographError:
             self.readiness.refused(name, listed)
             return
-        finished = contents.frames and live.frames_finished(path)
+        finished = contents.frames and frames.frames_finished(path)
         found = self.readiness.inspected(name, FileStat.of(status), contents, finished=finished)
         if self.readiness.in_doubt(name):
             known = self.readiness.known_file(name)
-            changed = live.changed_sections(path, contents, self.ledger.fingerprints(name, known))
+            changed = frames.changed_sections(path, contents, self.ledger.fingerprints(name, known))
             found += self.readiness.compared(name, changed)
         known = self.readiness.known_file(name)
         if found or known.stat is not None:
             self.ledger.found(name, known, found)
         assert not set(found) & ({*self.read, *self.waiting}), "handed out twice"
-        if found and not live.is_tiff(path):
+        if found and not frames.is_tiff(path):
             last = contents.data_offset + (max(s.z for s in found) + 1) * contents.section_bytes
             assert last <= path.stat().st_size, "handed out beyond the end of the file"
         self.waiting += found
@@ -157,7 +157,7 @@ class Agent:
             path, known = self.folder / section.path, self.readiness.known_file(section.path)
             told = read_metadata(path, section.z, title=known.title)
             try:
-                frame = live.read_frame(path, section, told)
+                frame = frames.read_frame(path, section, told)
             except (MicrographError, OSError):
                 continue  # again at the next look
             self.waiting.remove(section)

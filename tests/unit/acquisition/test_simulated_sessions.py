@@ -10,8 +10,8 @@ import pytest
 import tifffile
 
 from nanostream.acquisition import mrc
+from nanostream.acquisition.formats import read_micrograph
 from nanostream.acquisition.mdoc import metadata_of, parse_mdoc, read_metadata
-from nanostream.acquisition.micrographs import read_micrograph
 from nanostream.acquisition.simulator import FRAMES, Fault, Kind, StackWriter, play, script
 from nanostream.errors import ConfigError, NotReadyError
 

@@ -253,7 +253,7 @@ def test_a_full_disk_is_said_once_and_what_is_missing_is_written_later(desk, mon
     desk.stored("a.mrc#0")
     desk.stored("a.mrc#1")
     with monkeypatch.context() as patch:
-        patch.setattr(feedback.faults, "disk_is_full", full)
+        patch.setattr(feedback.failpoints, "disk_is_full", full)
         (said,) = desk.step()
         assert "No space left on device" in said
         assert [desk.step(2) for _ in range(3)] == [[], [], []]

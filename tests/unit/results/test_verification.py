@@ -112,7 +112,7 @@ def test_a_file_that_cannot_be_read_again_is_named_and_ends_nothing(desk, monkey
     def unreadable(*_):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("nanostream.acquisition.live.changed_sections", unreadable)
+    monkeypatch.setattr("nanostream.acquisition.frames.changed_sections", unreadable)
     (file,), unreadable, _ = acquired_files(desk.watch, ["a.mrc"], last_read=last_read(desk.ledger))
     assert file.sections == 3
     assert unreadable == ("[Errno 5] Input/output error",)

@@ -23,10 +23,10 @@ from nanostream.records import Frame, SectionId
 from nanostream.results.verification import acquired_files
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Client, Server, free_ports, wait
-from nanostream_services import agent as agent_module
-from nanostream_services import watching
-from nanostream_services.agent import _Agent, run_agent
-from nanostream_services.loop import Stop
+from nanostream_services.processes import agent as agent_module
+from nanostream_services.processes import watching
+from nanostream_services.processes.agent import _Agent, run_agent
+from nanostream_services.processes.lifecycle import Stop
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -528,13 +528,13 @@ def test_what_was_there_can_wait_for_what_is_new(desk, tmp_path):
 def inspected(monkeypatch):
     """Files whose header was read."""
     paths = []
-    inspect = agent_module.live.inspect
+    inspect = agent_module.frames.inspect
 
     def counted(path):
         paths.append(path.name)
         return inspect(path)
 
-    monkeypatch.setattr(agent_module.live, "inspect", counted)
+    monkeypatch.setattr(agent_module.frames, "inspect", counted)
     return paths
 
 
@@ -721,7 +721,7 @@ def test_a_file_that_nobody_may_open_is_said_once(desk, monkeypatch, goes):
         looks.append(path)
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(agent_module.live, "inspect", refuse)
+    monkeypatch.setattr(agent_module.frames, "inspect", refuse)
     desk = desk(poll_s=0.01)
     write(desk.root / "a.mrc")
     end_s = time.monotonic() + 0.3

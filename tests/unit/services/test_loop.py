@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nanostream_services.loop import Words, importing, printable, start_log
+from nanostream_services.processes.lifecycle import Words, importing, printable, start_log
 
 HOSTILE = "a\x1b[2Jb\x9b2Jc\u202egpj.exe\n12:00:00 forged\x7f\udc80"
 
@@ -54,7 +54,7 @@ def test_a_log_line_is_one_printable_line_and_a_traceback_keeps_its_lines(tmp_pa
 
 LED_ELSEWHERE = """
 import logging, os
-from nanostream_services.loop import start_log
+from nanostream_services.processes.lifecycle import start_log
 start_log()
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # as while TensorFlow is imported
 logging.warning("the sink was restarted")

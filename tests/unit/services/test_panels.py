@@ -15,8 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from nanostream.records import Health, Snapshot, Summary
-from nanostream_services.dashboard import _dated
-from nanostream_services.panels import (
+from nanostream_services.panels.screens import (
     Log,
     _fitted,
     diameter_histogram,
@@ -25,6 +24,7 @@ from nanostream_services.panels import (
     screen,
     waiting_screen,
 )
+from nanostream_services.processes.dashboard import _dated
 
 SIZES = [
     (80, 24),

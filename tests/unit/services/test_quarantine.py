@@ -7,7 +7,7 @@ from nanostream.config import Config, Sink, Watch
 from nanostream.records import SectionId
 from nanostream.results.store import Store
 from nanostream_services.cli import app
-from nanostream_services.session import write_config
+from nanostream_services.supervisor import write_config
 
 
 @pytest.fixture

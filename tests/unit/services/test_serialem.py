@@ -14,7 +14,7 @@ from nanostream.results.queries import MOST_BYTES
 from nanostream.results.store import Store
 from nanostream.transport.keys import create_keys, trust
 from nanostream.transport.sockets import free_network, new_key_pair, refusals, wait
-from nanostream_services.serialem import SerialEM
+from nanostream_services.processes.serialem import SerialEM
 
 pytestmark = pytest.mark.timeout(30)
 

@@ -17,7 +17,7 @@ from nanostream.records import Frame, Result, SectionId, Segmentation
 from nanostream.results.store import Store, diameters
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Client, Subscriber, free_network, wait
-from nanostream_services.sink import _Sink, _Sizes, _small_mask, _Warned
+from nanostream_services.processes.sink import _Sink, _Sizes, _small_mask, _Warned
 
 pytestmark = pytest.mark.timeout(30)
 

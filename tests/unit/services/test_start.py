@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nanostream_services.cli import app
-from nanostream_services.start import ROLES, Order
+from nanostream_services.processes.roles import ROLES, Order
 
 COMMAND_LINE = {"nanostream_services.cli", "typer", "rich"}
 #: Of these each takes a tenth of a second or more, TensorFlow some.
@@ -17,11 +17,14 @@ TABLES, HEAVY = {"pandas", "scipy"}, {"tensorflow", "keras"}
 @pytest.mark.parametrize(
     ("module", "never"),
     [
-        ("nanostream_services.session", TABLES | HEAVY | {"h5py", "cv2"}),
-        ("nanostream_services.agent", TABLES | HEAVY | COMMAND_LINE | {"h5py"}),
-        ("nanostream_services.sink", TABLES | HEAVY | COMMAND_LINE),
-        ("nanostream_services.worker", TABLES | HEAVY | COMMAND_LINE | {"cv2"}),
-        ("nanostream_services.start", TABLES | HEAVY | COMMAND_LINE | {"h5py", "cv2", "zmq"}),
+        ("nanostream_services.supervisor", TABLES | HEAVY | {"h5py", "cv2"}),
+        ("nanostream_services.processes.agent", TABLES | HEAVY | COMMAND_LINE | {"h5py"}),
+        ("nanostream_services.processes.sink", TABLES | HEAVY | COMMAND_LINE),
+        ("nanostream_services.processes.worker", TABLES | HEAVY | COMMAND_LINE | {"cv2"}),
+        (
+            "nanostream_services.processes.roles",
+            TABLES | HEAVY | COMMAND_LINE | {"h5py", "cv2", "zmq"},
+        ),
         ("nanostream_services.cli", TABLES | HEAVY | {"h5py", "cv2", "zmq"}),
     ],
 )

@@ -11,10 +11,10 @@ from nanostream.errors import ConfigError
 from nanostream.records import Health, Snapshot
 from nanostream.transport.messages import encode
 from nanostream.transport.sockets import Subscriber, free_network, wait
-from nanostream_services import session as supervisor
+from nanostream_services import supervisor
 from nanostream_services.cli import _idle_for
-from nanostream_services.loop import Stop
-from nanostream_services.session import _Child, _keep_up, run_session
+from nanostream_services.processes.lifecycle import Stop
+from nanostream_services.supervisor import _Child, _keep_up, run_session
 
 pytestmark = pytest.mark.timeout(30)
 

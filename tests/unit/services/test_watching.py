@@ -13,8 +13,8 @@ import pytest
 
 from nanostream.acquisition.readiness import FileStat
 from nanostream.config import Watch
-from nanostream_services import watching
-from nanostream_services.watching import (
+from nanostream_services.processes import watching
+from nanostream_services.processes.watching import (
     Notices,
     WatchedFolder,
     file_system_type,

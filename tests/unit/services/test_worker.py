@@ -15,8 +15,8 @@ from nanostream.particles.measures import measure_particles, summarize
 from nanostream.records import Frame, Result, SectionId, Segmentation
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Server, Waker, free_ports, wait
-from nanostream_services import worker as worker_module
-from nanostream_services.worker import _Bench, _Worker
+from nanostream_services.processes import worker as worker_module
+from nanostream_services.processes.worker import _Bench, _Worker
 
 pytestmark = pytest.mark.timeout(30)
 

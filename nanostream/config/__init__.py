@@ -1,0 +1,39 @@
+"""Configuration: TOML in, frozen and checked sections out.
+
+A session needs none: every key has a default that suits one machine. ``configs/microscope.toml``
+shows every key with its meaning. `sections` has the tables and their checks, `files` reads and
+writes TOML, `diagnostics` says what is wrong in a file, with its line.
+"""
+
+from nanostream.config.files import as_toml, check_config, load_config, override
+from nanostream.config.sections import (
+    Config,
+    Delivery,
+    Feedback,
+    Network,
+    Sink,
+    Stream,
+    Watch,
+    Worker,
+    is_loopback,
+    matches,
+    stream_of,
+)
+
+__all__ = [
+    "Config",
+    "Delivery",
+    "Feedback",
+    "Network",
+    "Sink",
+    "Stream",
+    "Watch",
+    "Worker",
+    "as_toml",
+    "check_config",
+    "is_loopback",
+    "load_config",
+    "matches",
+    "override",
+    "stream_of",
+]

@@ -1,0 +1,330 @@
+"""The tables of a configuration: their keys, defaults and checks."""
+
+from __future__ import annotations
+
+import fnmatch
+import ipaddress
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from nanostream.config.diagnostics import Mistake
+
+__all__ = [
+    "PATHS",
+    "Config",
+    "Delivery",
+    "Feedback",
+    "Network",
+    "Sink",
+    "Stream",
+    "Watch",
+    "Worker",
+    "contradictions",
+    "is_loopback",
+    "matches",
+    "stream_of",
+]
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Seconds = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class Section(Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the file; a key that is not known is an error, not a silence."""
+
+
+class Watch(Section, frozen=True):
+    """What the agent watches.
+
+    ``poll_s`` is the time between looks at the folder; where a look at all of it costs much, as
+    with 100,000 files, that is more rare and the newest are looked at in between. With ``notices``
+    "on" the operating system's notices of local changes are heard besides, "auto" means on a local
+    disk and not on a network share. ``mdoc_wait_s`` is how long a section may wait for its metadata
+    before it goes without. What is there when the agent first starts is taken first ("all"), taken
+    after what is new ("newest-first"), or left alone ("only-new"). ``pixel_size_nm`` is for files
+    that say none, also in ``nanostream segment``.
+    """
+
+    directory: str = ""
+    include: tuple[str, ...] = ("*.mrc", "*.st", "*.map", "*.mrcs", "*.tif")
+    exclude: tuple[str, ...] = ()
+    poll_s: Seconds = 1.0
+    mdoc_wait_s: Annotated[float, Meta(ge=0)] = 0.5
+    ledger: str = ""
+    recursive: bool = True
+    notices: Literal["auto", "on", "off"] = "auto"
+    start: Literal["all", "newest-first", "only-new"] = "all"
+    pixel_size_nm: Annotated[float, Meta(gt=0)] | None = None
+
+
+class Network(Section, frozen=True):
+    """Where the processes meet.
+
+    ``host`` is where all of them are; ``frames_host`` (the agent's machine), ``results_host``,
+    ``snapshots_host`` and ``queries_host`` (the sink's) override it. Beyond this machine every
+    process needs ``keys``, a folder from ``nanostream keys create``; ``frames_server`` and
+    ``results_server`` name the trusted machines that agent and sink run on, empty for this one.
+    """
+
+    host: str = "127.0.0.1"
+    frames_port: Port = 5770
+    results_port: Port = 5771
+    snapshots_port: Port = 5772
+    queries_port: Port = 5773
+    frames_host: str = ""
+    results_host: str = ""
+    snapshots_host: str = ""
+    queries_host: str = ""
+    keys: str = ""
+    frames_server: str = ""
+    results_server: str = ""
+
+
+class Delivery(Section, frozen=True):
+    """How hard the pipeline tries.
+
+    ``slots`` sections are with a worker at a time (one in work, one ready, one waiting for its
+    commit). A worker silent for ``silent_s`` has lost its sections to the others; a section that
+    failed ``attempts`` times, ``retry_s`` apart and then twice that, is quarantined; what was sent
+    and not acknowledged within ``resend_s`` is sent again. A worker that computes one section for
+    longer than ``hung_s`` ends itself, to be started anew. With ``order`` "newest-first" a backlog
+    is filled in later, so that the live view stays live; tracks need "in-order" to be live. Told to
+    stop, a session leaves what is not in work to its next start ("abandon"), or takes nothing new
+    and finishes all that was acquired ("drain").
+    """
+
+    slots: Annotated[int, Meta(ge=1, le=64)] = 3
+    attempts: Count = 3
+    retry_s: Annotated[float, Meta(ge=0)] = 2.0
+    heartbeat_s: Seconds = 1.0
+    silent_s: Seconds = 15.0
+    resend_s: Seconds = 10.0
+    hung_s: Seconds = 300.0
+    order: Literal["in-order", "newest-first"] = "in-order"
+    at_stop: Literal["abandon", "drain"] = "abandon"
+
+    def __post_init__(self) -> None:
+        if self.silent_s < 3 * self.heartbeat_s:
+            msg = (
+                f"silent_s = {self.silent_s:g} with heartbeat_s = {self.heartbeat_s:g}: a worker "
+                "would be lost between two heartbeats; give at least three times as much"
+            )
+            raise ValueError(msg)
+
+
+class Worker(Section, frozen=True):
+    """How micrographs are segmented.
+
+    ``threshold`` overrides the model card's; a lower one sets its ``peak`` aside. Components of the
+    mask below ``min_area_px`` are noise: of a particle of fewer than about 100 px neither size nor
+    shape can be trusted. ``tile_px`` bounds the memory of one step of the network, ``batch`` says
+    how many tiles go to the device at once. ``precision`` "mixed" computes in bfloat16 on a CPU and
+    float16 on a GPU.
+    """
+
+    model: str = "default"
+    threshold: Annotated[float, Meta(gt=0, lt=1)] | None = None
+    min_area_px: Annotated[int, Meta(ge=0)] = 100
+    tile_px: Annotated[int, Meta(ge=256, le=8192)] = 2048
+    batch: Count = 1
+    device: Annotated[str, Meta(pattern="^(?i:auto|cpu|gpu(:[0-9]+)?)$")] = "auto"
+    precision: Literal["float32", "mixed"] = "float32"
+
+
+class Sink(Section, frozen=True):
+    """Where results are kept."""
+
+    session: str = ""
+
+
+class Feedback(Section, frozen=True):
+    """What SerialEM can use in the same session.
+
+    ``directory`` gets a small text file for each section; empty is ``feedback`` in the session
+    folder. ``navigator`` is a Navigator file whose maps give places to particles; what
+    ``navigator_items`` names is written to ``.nav`` files for SerialEM to merge, at most
+    ``most_items`` a file, ranked by ``rank_by``; particles have no count and no area fraction, and
+    go by probability then.
+    """
+
+    result_files: bool = True
+    directory: str = ""
+    navigator: str = ""
+    navigator_items: Literal["off", "particles", "sections"] = "off"
+    rank_by: Literal["count", "area_fraction", "diameter", "probability"] = "count"
+    most_items: Count = 200
+
+
+class Stream(Section, frozen=True):
+    """Stacks that are movies: their particles get identities that last.
+
+    ``pattern`` is matched against the file's name and its path below the watched folder.
+    ``max_step_px`` bounds a particle's own motion between two sections (0: found from the data); a
+    particle that is missing for up to ``memory_frames`` sections keeps its identity.
+    """
+
+    pattern: str
+    max_step_px: Annotated[float, Meta(ge=0)] = 0.0
+    memory_frames: Annotated[int, Meta(ge=0)] = 3
+
+
+class Config(Section, frozen=True):
+    """The whole file."""
+
+    watch: Watch = Watch()
+    network: Network = Network()
+    delivery: Delivery = Delivery()
+    worker: Worker = Worker()
+    sink: Sink = Sink()
+    feedback: Feedback = Feedback()
+    streams: tuple[Stream, ...] = ()
+
+
+#: Keys that name a file or folder.
+PATHS = (
+    ("watch", "directory"),
+    ("watch", "ledger"),
+    ("sink", "session"),
+    ("network", "keys"),
+    ("feedback", "directory"),
+    ("feedback", "navigator"),
+)
+
+
+def contradictions(config: Config) -> Iterator[Mistake]:
+    """What is right key by key, and wrong or odd together."""
+    yield from _of_network(config.network)
+    yield from _of_folders(config)
+    yield from _of_streams(config)
+    if not config.watch.include:
+        yield Mistake((("watch", "include"),), 'takes no file at all; give patterns like "*.mrc"')
+    delivery = config.delivery
+    if delivery.resend_s >= delivery.silent_s:
+        text = (
+            f"resend_s = {delivery.resend_s:g} is not below silent_s = {delivery.silent_s:g}: what "
+            "was lost on the way is missed for longer than a worker that is gone"
+        )
+        yield Mistake((("delivery", "resend_s"), ("delivery", "silent_s")), text, wrong=False)
+
+
+def _of_network(network: Network) -> Iterator[Mistake]:
+    ports = ("frames", "results", "snapshots", "queries")
+    hosts = {port: getattr(network, f"{port}_host") or network.host for port in ports}
+    for host in dict.fromkeys(hosts.values()):
+        if not network.keys and not is_loopback(host):
+            names = ("host", *(f"{port}_host" for port in ports))
+            keys = tuple(("network", name) for name in names if getattr(network, name) == host)
+            text = (
+                f"{host} is reachable from other machines, which needs keys; nanostream keys "
+                "create makes them, [network] keys names their folder"
+            )
+            yield Mistake(keys, text)
+    for name in ("frames_server", "results_server"):
+        if getattr(network, name) and not network.keys:
+            text = "names a trusted machine, but [network] keys names no folder of keys"
+            yield Mistake((("network", name),), text)
+    for one, other in itertools.combinations(ports, 2):
+        number = getattr(network, f"{one}_port")
+        here = {host.replace("localhost", "127.0.0.1") for host in (hosts[one], hosts[other])}
+        if len(here) == 1 and number == getattr(network, f"{other}_port"):
+            text = f"{one}_port and {other}_port are both {number} on {here.pop()}; give two"
+            yield Mistake((("network", f"{one}_port"), ("network", f"{other}_port")), text)
+
+
+def _of_folders(config: Config) -> Iterator[Mistake]:
+    tree = msgspec.to_builtins(config)
+    for key in PATHS:
+        if re.search(r"[\x00-\x1f]", value := tree[key[0]][key[1]]):
+            text = f"{value!r}: a backslash was read as an escape; write / for it"
+            yield Mistake((key,), text)
+            return
+    folders = {key: Path(tree[key[0]][key[1]]).resolve() for key in PATHS if tree[key[0]][key[1]]}
+    watched = folders.pop(PATHS[0], None)
+    if watched is None:
+        return
+    for key, path in folders.items():
+        inside = path.is_relative_to(watched)
+        if key == ("feedback", "directory") and inside:
+            text = f"{path} is in the watched folder: nanostream will write there"
+            yield Mistake((key,), text, wrong=False)
+        elif key in (("watch", "ledger"), ("sink", "session")) and inside:
+            text = f"{path} is in the watched folder {watched}, and nothing is written there"
+            yield Mistake((key, PATHS[0]), text)
+        elif key == ("sink", "session") and watched.is_relative_to(path):
+            text = f"the watched folder {watched} is in the session folder {path}; separate them"
+            yield Mistake((key, PATHS[0]), text)
+
+
+def _of_streams(config: Config) -> Iterator[Mistake]:
+    include = config.watch.include
+    for index, stream in enumerate(config.streams):
+        if not any(_may_both_match(stream.pattern, pattern) for pattern in include):
+            text = (
+                f"{stream.pattern!r} can match no file that [watch] include takes: "
+                f"{', '.join(include)}"
+            )
+            yield Mistake((("streams", index, "pattern"), ("watch", "include")), text)
+    if config.streams and config.delivery.order == "newest-first":
+        text = '"newest-first" lets tracks wait until the backlog is done; "in-order" keeps up'
+        yield Mistake((("delivery", "order"),), text, wrong=False)
+
+
+def _may_both_match(one: str, other: str) -> bool:
+    """Whether a file can fit both patterns, by its name or by its path, as `matches` sees it."""
+    pairs = ((one, other), (f"*/{one}", other), (one, f"*/{other}"))
+    # "[...]" is taken for any character, and case for no matter: rather a pattern too many.
+    return any(
+        _overlap(*(re.sub(r"\[!?.[^\]]*\]", "?", pattern.lower()) for pattern in pair))
+        for pair in pairs
+    )
+
+
+@cache
+def _overlap(one: str, other: str) -> bool:
+    """Whether some text fits both patterns of ``*``, ``?`` and plain characters."""
+    if not one or not other:
+        return not (one + other).strip("*")
+    if one[0] == "*" or other[0] == "*":
+        return _overlap(one[one[0] == "*" :], other[one[0] != "*" :]) or (
+            _overlap(one, other[1:]) if one[0] == "*" else _overlap(one[1:], other)
+        )
+    return (one[0] == other[0] or "?" in (one[0], other[0])) and _overlap(one[1:], other[1:])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address.
+
+    Examples
+    --------
+    >>> is_loopback("localhost"), is_loopback("::1"), is_loopback("10.0.0.4")
+    (True, True, False)
+    """
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def stream_of(path: str, streams: Iterable[Stream]) -> Stream | None:
+    """The movie that a file is, by the configuration's patterns; None if it is none."""
+    return next((stream for stream in streams if matches(path, [stream.pattern])), None)
+
+
+def matches(path: str, patterns: Iterable[str]) -> bool:
+    """Whether a file's name, or its path below the watched folder, fits one of the patterns.
+
+    Examples
+    --------
+    >>> matches("day1/movie.mrc", ["movie*.mrc"]), matches("day1/movie.mrc", ["day2/*"])
+    (True, False)
+    """
+    name = path.rpartition("/")[2]
+    return any(fnmatch.fnmatch(name, p) or fnmatch.fnmatch(path, p) for p in patterns)

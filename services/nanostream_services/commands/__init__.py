@@ -1,0 +1,1 @@
+"""The commands of ``nanostream``, one file per group."""

@@ -1,0 +1,1 @@
+"""The dashboard as text: a snapshot in, renderables and lines out."""

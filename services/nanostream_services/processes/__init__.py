@@ -1,0 +1,1 @@
+"""The processes of a session, each started by a command of its own."""

@@ -1,0 +1,275 @@
+"""A whole session on one machine: agent, worker, sink and dashboard, started and kept up.
+
+Each is a process of its own. A process that falls is brought up again after a pause that doubles
+each time, for as long as the session runs; only one that has never come up, because it refuses its
+configuration or cannot start, ends the session with its own words. A dashboard that leaves is not
+missed. The children hold the other end of a pipe from this process, so none outlives it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from nanostream.config import Config
+from nanostream.errors import ConfigError
+from nanostream.records import Snapshot
+from nanostream.results.folders import check_folder, lock
+from nanostream.transport.messages import Pong
+from nanostream.transport.sockets import Client, Subscriber, check_free, wait
+from nanostream_services.processes.lifecycle import LONGEST_WAIT_S, Stop, Words
+
+__all__ = ["WRONG_USE", "run_session", "write_config"]
+
+logger = logging.getLogger(__name__)
+
+Done = Callable[[Snapshot, Mapping[str, int]], bool]
+
+#: Exit code of a process that refuses its configuration or arguments.
+WRONG_USE = 2
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
+#: After so long without a fall the pauses begin anew.
+_STEADY_S = 60.0
+#: A process that never came up is tried so often.
+_MOST_FALLS = 5
+_LONGEST_STOP_S = 30.0
+
+
+@dataclass
+class _Child:
+    role: str
+    arguments: Sequence[str]
+    log: Path
+    shows: bool = False
+    #: The sink has heard of it, so its configuration is good; it is brought up again for ever.
+    proven: bool = False
+    left: bool = False
+    process: subprocess.Popen[bytes] | None = None
+    started_s: float = 0.0
+    falls: int = 0
+    start_at_s: float = field(default=0.0)
+
+    def start(self) -> None:
+        flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # Windows only
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "nanostream_services", *self.arguments],
+                stdin=subprocess.PIPE,
+                stdout=None if self.shows else log,
+                stderr=log,
+                # Ctrl-C is for the supervisor; it stops the others in order.
+                start_new_session=sys.platform != "win32",
+                creationflags=flags,
+            )
+        self.started_s = time.monotonic()
+
+    def tell(self) -> None:
+        """Ask to stop when all that was acquired has its end."""
+        if self.process is not None and self.process.stdin is not None:
+            with suppress(OSError):  # it has just fallen
+                self.process.stdin.write(b".")
+                self.process.stdin.flush()
+
+    def stop(self) -> None:
+        """Ask to stop by the end of its input, insist after a while."""
+        process = self.process
+        if process is None or process.stdin is None:
+            return
+        process.stdin.close()
+        try:
+            process.wait(_LONGEST_STOP_S)
+        except subprocess.TimeoutExpired:
+            logger.warning("%s did not stop within %.0f s; killed", self.role, _LONGEST_STOP_S)
+            process.kill()
+            process.wait()
+
+
+def run_session(
+    config: Config,
+    stop: Stop,
+    *,
+    plain: bool = False,
+    show: bool = True,
+    done: Done | None = None,
+    worker: Path | None = None,
+) -> None:
+    """Run all processes until told to stop, or until ``done`` says so.
+
+    Parameters
+    ----------
+    config : Config
+        With folder to watch and session folder.
+    stop : Stop
+        Set by Ctrl-C; a second one while a session is drained leaves what is left.
+    plain : bool
+        Lines instead of the dashboard.
+    show : bool
+        Whether there is a dashboard at all.
+    done : callable, optional
+        Asked with each snapshot, and the process id of each role that runs, whether the session
+        has come to its end.
+    worker : Path, optional
+        A configuration of its own for the worker, if it goes another way than the others.
+
+    Raises
+    ------
+    ConfigError
+        If a port is taken, or a process refuses to start; then the message is its own.
+    SessionError
+        If the session is in use by another nanostream, or its folder cannot be used.
+    """
+    session = Path(config.sink.session)
+    check_folder(session)
+    with closing(lock(session / "run.lock")):
+        check_free(config.network)
+        (session / "logs").mkdir(parents=True, exist_ok=True)
+        written = session / "config.json"
+        write_config(config, written)
+        # In this order they are started: the worker takes longest until it is ready.
+        configs = {"worker": worker or written, "sink": written, "agent": written}
+        if show:
+            configs["dashboard"] = written
+        _Supervisor(config, _children(session, configs, plain=plain)).run(stop, done)
+
+
+def write_config(config: Config, file: Path) -> None:
+    """Write a configuration as a process is given it (JSON)."""
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2))
+
+
+def _children(session: Path, configs: Mapping[str, Path], *, plain: bool) -> list[_Child]:
+    return [
+        _Child(
+            role,
+            (
+                *(role, "--config", str(config), "--with-parent"),
+                *(["--plain"] if plain and role == "dashboard" else []),
+            ),
+            session / "logs" / f"{role}.log",
+            shows=role == "dashboard",
+        )
+        for role, config in configs.items()
+    ]
+
+
+class _Supervisor:
+    def __init__(self, config: Config, children: Sequence[_Child]) -> None:
+        self._session, self._at_stop = config.sink.session, config.delivery.at_stop
+        self._children = children
+        self._news = Subscriber(config.network)
+        name = f"run-{os.getpid()}-{time.time_ns()}"
+        self._sink = Client(config.network, "results", name=name, largest_bytes=2**20)
+        self._words = Words()
+        self._next_words_s = 0.0
+
+    def run(self, stop: Stop, done: Done | None) -> None:
+        try:
+            while not stop.is_set():
+                self._turn(self._children)
+                snapshot = self._news.receive()
+                if snapshot is None or snapshot.session != self._session:
+                    continue
+                # A worker that is loading its model may still find that it cannot.
+                able = [h.name for h in snapshot.health if h.state != "loading"]
+                for child in self._children:
+                    child.proven |= any(name.startswith(child.role) for name in able)
+                if done is not None and done(snapshot, _running(self._children)):
+                    break
+            else:
+                if self._at_stop == "drain":
+                    self._drain(stop)
+        finally:
+            self._news.close()
+            self._sink.close()
+            for role in ("worker", "agent", "sink", "dashboard"):
+                for child in self._children:
+                    if child.role == role:
+                        child.stop()
+
+    def _turn(self, children: Sequence[_Child]) -> None:
+        for child in children:
+            if said := _keep_up(child):
+                logger.warning("%s", said)
+                self._words.add(said)
+        wait([self._news, self._sink], LONGEST_WAIT_S)
+        self._speak()
+
+    def _drain(self, stop: Stop) -> None:
+        """Let the agent finish what was acquired, the others working, unless somebody insists."""
+        agent = next(child for child in self._children if child.role == "agent")
+        told = None
+        while not stop.insisted.is_set():
+            process = agent.process
+            if process is not None and process.poll() == 0:
+                return
+            if process is not told:  # also one that had to be brought up again
+                agent.tell()
+                told = process
+            self._turn(self._children)
+            self._news.receive()
+
+    def _speak(self) -> None:
+        """Tell the sink what fell, again until it has heard."""
+        for answer in self._sink.receive():
+            if isinstance(answer, Pong):
+                self._words.heard(answer.heard)
+        message = self._words.message()
+        if message is not None and time.monotonic() >= self._next_words_s:
+            self._next_words_s = time.monotonic() + 1.0
+            self._sink.send(message)
+
+
+def _running(children: Sequence[_Child]) -> dict[str, int]:
+    """Process ids of the pipeline's processes that run now, by role."""
+    return {
+        child.role: child.process.pid
+        for child in children
+        if not child.shows and child.process is not None and child.process.poll() is None
+    }
+
+
+def _keep_up(child: _Child) -> str:
+    """Start a process that is not running, unless it is pausing or not wanted any more.
+
+    Returns
+    -------
+    str
+        What the operator should know; empty if nothing has happened.
+    """
+    now_s = time.monotonic()
+    if child.left:
+        return ""
+    if child.process is None:
+        if now_s >= child.start_at_s:
+            child.start()
+        return ""
+    code = child.process.poll()
+    if code is None:
+        return ""
+    if child.shows and code == 0:  # its reader has gone
+        child.left = True
+        return ""
+    child.falls = 1 if now_s - child.started_s > _STEADY_S else child.falls + 1
+    if not child.proven and not child.shows and (code == WRONG_USE or child.falls > _MOST_FALLS):
+        raise ConfigError(_last_words(child))
+    pause_s = min(_FIRST_PAUSE_S * 2 ** (child.falls - 1), _LONGEST_PAUSE_S)
+    if child.process.stdin is not None:
+        child.process.stdin.close()
+    child.process, child.start_at_s = None, now_s + pause_s
+    # A code of its own comes with a word of its own: the disk is full, the folder is away.
+    why = f" ({_last_words(child)})" if code == WRONG_USE else ""
+    return f"the {child.role} ended with code {code}{why}; started again in {pause_s:g} s"
+
+
+def _last_words(child: _Child) -> str:
+    lines = child.log.read_text("utf-8", errors="replace").strip().splitlines()
+    return lines[-1].removeprefix("nanostream: ") if lines else f"the {child.role} does not start"

@@ -1,0 +1,292 @@
+"""Every format read as frames; what cannot be read says why."""
+
+import json
+import struct
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+import tifffile
+
+from nanostream.acquisition.formats import SUFFIXES, count_sections, read_micrograph
+from nanostream.acquisition.simulator import StackWriter
+from nanostream.errors import MicrographError, NotReadyError
+from nanostream.records import SectionId
+
+PIXELS = (np.arange(2 * 5 * 7).reshape(2, 5, 7) * 3).astype(np.int16)
+
+
+def write_dm(path, stack, *, version, scale, unit):
+    """Smallest DM3 or DM4 file: one object, no thumbnail (format: ncempy's dm.py)."""
+    size = ">q" if version == 4 else ">i"
+
+    def number(value):
+        return struct.pack(size, value)
+
+    def tag(kind, name, body):
+        head = struct.pack(">bh", kind, len(name)) + name.encode()
+        return head + (number(len(body)) if version == 4 else b"") + body
+
+    def group(name, *tags):
+        return tag(20, name, b"\0\0" + number(len(tags)) + b"".join(tags))
+
+    def data(name, info, payload):
+        body = b"%%%%" + number(len(info)) + b"".join(map(number, info)) + payload
+        return tag(21, name, body)
+
+    def dimension(value, text):
+        units = text.encode("utf-16-le")
+        return group(
+            "",
+            data("Origin", [6], struct.pack("<f", 0)),
+            data("Scale", [6], struct.pack("<f", value)),
+            data("Units", [20, 4, len(text)], units),
+        )
+
+    axes = [dimension(scale, unit), dimension(scale, unit)]
+    if stack.ndim == 3:
+        axes.append(dimension(1, "s"))
+    code, array_type = {"int16": (1, 2), "int32": (7, 3), "float32": (2, 6)}[stack.dtype.name]
+    image = group(
+        "ImageData",
+        group("Calibrations", group("Dimension", *axes)),
+        data("Data", [20, array_type, stack.size], stack.tobytes()),
+        data("DataType", [5], struct.pack("<I", code)),
+        group("Dimensions", *(data("", [5], struct.pack("<I", n)) for n in stack.shape[::-1])),
+    )
+    root = group("ImageList", group("", image))
+    body = b"\0\0" + number(1) + root
+    path.write_bytes(struct.pack(">i", version) + number(len(body)) + struct.pack(">i", 1) + body)
+
+
+def write_ser(path, stack, *, pixel_m, data_type):
+    """TIA series, version 0x0210; rows from the bottom up."""
+    header = struct.pack("<3h6i", 0x4949, 0x0197, 0x0210, 0x4122, 0x4152, *[len(stack)] * 2, 0, 1)
+    header += struct.pack("<iddiii", len(stack), 0, 1, 0, 0, 0)
+    header = header[:22] + struct.pack("<i", len(header)) + header[26:]
+    offset = len(header) + 8 * len(stack)
+    elements = [
+        struct.pack("<ddi", 0, pixel_m, 0) * 2
+        + struct.pack("<hii", data_type, *image.shape[::-1])
+        + image[::-1].tobytes()
+        for image in stack
+    ]
+    offsets = [offset + sum(map(len, elements[:i])) for i in range(len(elements))]
+    tables = struct.pack(f"<{2 * len(stack)}i", *offsets, *offsets)
+    path.write_bytes(header + tables + b"".join(elements))
+
+
+def write_berkeley(path, stack, *, step, unit):
+    with h5py.File(path, "w") as file:
+        group = file.create_group("data/image")
+        group.attrs["emd_group_type"] = 1
+        group["data"] = stack
+        for i, length in enumerate(stack.shape, 1):
+            group[f"dim{i}"] = np.arange(length) * step
+            group[f"dim{i}"].attrs["units"] = unit
+
+
+def write_velox(path, stack, *, pixel_m):
+    card = {
+        "BinaryResult": {
+            "PixelUnitX": "m",
+            "PixelUnitY": "m",
+            "PixelSize": {"width": str(pixel_m), "height": str(pixel_m)},
+            "Detector": "BM-Ceta",
+        },
+        "Acquisition": {"AcquisitionStartDatetime": {"DateTime": "1500000000"}},
+        "Stage": {},
+        "Scan": {},
+    }
+    text = np.frombuffer(json.dumps(card).encode(), np.uint8)
+    with h5py.File(path, "w") as file:
+        file["Data/Image/0a/Data"] = np.moveaxis(stack, 0, -1)
+        file["Data/Image/0a/Metadata"] = text[:, None]
+
+
+def write_mrc(path, stack):
+    with StackWriter(path, pixel_size_nm=0.05, mdoc=False) as writer:
+        for image in stack:
+            writer.append(image)
+
+
+def write_imagej(path, stack):
+    tifffile.imwrite(path, stack, imagej=True, resolution=(20, 20), metadata={"unit": "nm"})
+
+
+def write_tiff_cm(path, stack):
+    resolution = (2e8, 2e8)  # pixels per cm
+    tifffile.imwrite(
+        path, stack, photometric="minisblack", resolution=resolution, resolutionunit="CENTIMETER"
+    )
+
+
+WRITERS = {
+    "a.mrc": write_mrc,
+    "a.dm3": lambda p, s: write_dm(p, s, version=3, scale=0.05, unit="nm"),
+    "a.dm4": lambda p, s: write_dm(p, s, version=4, scale=5e-5, unit="µm"),
+    "a.ser": lambda p, s: write_ser(p, s, pixel_m=5e-11, data_type=5),
+    "berkeley.emd": lambda p, s: write_berkeley(p, s, step=0.05, unit="[n_m]"),
+    "angstrom.EMD": lambda p, s: write_berkeley(p, s, step=0.5, unit="Å"),
+    "velox.emd": lambda p, s: write_velox(p, s, pixel_m=5e-11),
+    "big.tif": lambda p, s: tifffile.imwrite(
+        p, s, bigtiff=True, photometric="minisblack", resolution=(2e8, 2e8), resolutionunit=3
+    ),
+    "cm.tiff": write_tiff_cm,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_each_section_of_each_format_with_its_pixel_size(tmp_path, name, capsys):
+    path = tmp_path / name
+    WRITERS[name](path, PIXELS)
+    assert count_sections(path) == 2
+    for z in (0, 1):
+        frame = read_micrograph(path, z)
+        np.testing.assert_array_equal(frame.pixels, PIXELS[z])
+        assert frame.pixels.dtype == np.int16
+        assert frame.pixel_size_nm == pytest.approx(0.05)
+        assert frame.metadata.pixel_size_source == "header"
+        assert frame.section == SectionId(name, z)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_imagej_tiff_has_its_own_unit(tmp_path):
+    write_imagej(tmp_path / "a.tif", PIXELS.astype(np.uint16))
+    for z in (0, 1):
+        assert read_micrograph(tmp_path / "a.tif", z).pixel_size_nm == pytest.approx(0.05)
+
+
+def test_screen_resolution_is_no_pixel_size(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS[0], resolution=(72, 72), resolutionunit="INCH")
+    assert read_micrograph(tmp_path / "a.tif").pixel_size_nm is None
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_single_dm_image_and_reciprocal_unit(tmp_path, version):
+    path = tmp_path / f"a.dm{version}"
+    write_dm(path, PIXELS[0], version=version, scale=0.1, unit="1/nm")
+    frame = read_micrograph(path)
+    assert count_sections(path) == 1
+    np.testing.assert_array_equal(frame.pixels, PIXELS[0])
+    assert frame.pixel_size_nm is None
+    assert frame.metadata.pixel_size_source is None
+
+
+def test_counts_of_32_bits_become_float32(tmp_path):
+    path = tmp_path / "a.dm4"
+    write_dm(path, PIXELS[0].astype(np.int32) * 70000, version=4, scale=1, unit="nm")
+    assert read_micrograph(path).pixels.dtype == np.float32
+    assert read_micrograph(path).pixels.max() == PIXELS[0].max() * 70000.0
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "float16", "float32"])
+def test_wire_types_stay_as_they_are(tmp_path, dtype):
+    np.save(tmp_path / "a.npy", np.asfortranarray(PIXELS[0].astype(dtype)))
+    pixels = read_micrograph(tmp_path / "a.npy").pixels
+    assert (pixels.dtype, pixels.flags.c_contiguous) == (np.dtype(dtype), True)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int32", "uint64", "float64", ">f8"])
+def test_other_numbers_become_float32(tmp_path, dtype):
+    np.save(tmp_path / "a.npy", PIXELS[0].astype(dtype))
+    assert read_micrograph(tmp_path / "a.npy").pixels.dtype == np.float32
+
+
+def test_foreign_byte_order_becomes_native(tmp_path):
+    np.save(tmp_path / "a.npy", PIXELS.astype(">i2"))
+    assert count_sections(tmp_path / "a.npy") == 2
+    pixels = read_micrograph(tmp_path / "a.npy", 1).pixels
+    assert pixels.dtype.isnative
+    np.testing.assert_array_equal(pixels, PIXELS[1])
+
+
+def test_png_of_16_bits(tmp_path):
+    image = PIXELS[0].astype(np.uint16) * 500
+    (tmp_path / "ü.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    np.testing.assert_array_equal(read_micrograph(tmp_path / "ü.png").pixels, image)
+
+
+def test_mdoc_refines_the_header_and_a_section_name_is_kept(tmp_path):
+    path, section = tmp_path / "a.mrc", SectionId("x/a.mrc", 0, 2)
+    with StackWriter(path, pixel_size_nm=0.05) as writer:
+        writer.append(PIXELS[0], RefinedPixelSpacing=0.52, NavigatorLabel="8-A")
+        writer.append(PIXELS[1], PixelSpacing=0.6)
+    frame = read_micrograph(path, section=section)
+    assert frame.section == section
+    assert frame.pixel_size_nm == pytest.approx(0.052)
+    assert frame.metadata.pixel_size_source == "mdoc refined"
+    assert frame.metadata.navigator_label == "8-A"
+    assert read_micrograph(path, 1).pixel_size_nm == pytest.approx(0.06)
+    assert frame.written_s == pytest.approx(path.stat().st_mtime)
+
+
+def test_mdoc_without_pixel_size_leaves_the_headers(tmp_path):
+    write_mrc(tmp_path / "a.mrc", PIXELS)
+    (tmp_path / "a.mrc.mdoc").write_text("[ZValue = 0]\nTiltAngle = 5\n")
+    frame = read_micrograph(tmp_path / "a.mrc")
+    assert frame.pixel_size_nm == pytest.approx(0.05)
+    assert (frame.metadata.pixel_size_source, frame.metadata.tilt_deg) == ("header", 5)
+
+
+def test_missing_section_is_named(tmp_path):
+    np.save(tmp_path / "a.npy", PIXELS)
+    for z in (2, -1):
+        with pytest.raises(MicrographError, match=f"section {z} asked for, the file has 2"):
+            read_micrograph(tmp_path / "a.npy", z)
+    write_mrc(tmp_path / "a.mrc", PIXELS)
+    with pytest.raises(NotReadyError):
+        read_micrograph(tmp_path / "a.mrc", 2)
+
+
+COLOUR = np.zeros((5, 7, 3), np.uint8)
+WRONG = {
+    "colour.png": (
+        lambda p: p.write_bytes(cv2.imencode(".png", COLOUR)[1].tobytes()),
+        "colour image",
+    ),
+    "colour.tif": (lambda p: tifffile.imwrite(p, COLOUR, photometric="rgb"), "colour image"),
+    "colour.npy": (lambda p: np.save(p, COLOUR), "colour image"),
+    "complex.npy": (lambda p: np.save(p, PIXELS[0].astype(complex)), "complex128"),
+    "object.npy": (lambda p: np.save(p, np.array([{}])), "not a readable"),
+    "line.npy": (lambda p: np.save(p, np.arange(5)), "shape"),
+    "four.npy": (lambda p: np.save(p, np.zeros((2, 2, 2, 2))), "shape"),
+    "empty.npy": (lambda p: np.save(p, np.zeros((0, 7))), "shape"),
+    "half.tif": (lambda p: tifffile.imwrite(p, PIXELS.astype("f2")), "OpenCV does not read"),
+    "notes.txt": (lambda p: p.write_text("x"), "nanostream reads .mrc"),
+    "absent.mrc": (lambda _: None, "No such file"),
+    "absent.dm4": (lambda _: None, "No such file"),
+    "folder.npy": (lambda p: p.mkdir(), "cannot be read"),
+} | {
+    f"junk{suffix}": (lambda p: p.write_bytes(b"junk" * 500), "junk")
+    for suffix in (".mrc", ".dm3", ".dm4", ".ser", ".emd", ".tif", ".png", ".npy")
+}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # ncempy's __del__
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_files_say_what_is_wrong(tmp_path, name, capsys):
+    write, says = WRONG[name]
+    write(tmp_path / name)
+    with pytest.raises(MicrographError) as caught:
+        read_micrograph(tmp_path / name)
+    assert str(caught.value).startswith(name)
+    assert says in str(caught.value)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # ncempy's __del__
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_cut_file_is_an_error_not_a_crash(tmp_path, name):
+    path = tmp_path / name
+    WRITERS[name](path, PIXELS)
+    data = path.read_bytes()
+    for size in (0, 3, 30, len(data) // 2, len(data) - 20):
+        path.write_bytes(data[:size])
+        with pytest.raises(MicrographError):
+            read_micrograph(path, 1)
+
+
+def test_endings_are_listed_in_lower_case():
+    assert {".mrc", ".st", ".dm3", ".dm4", ".ser", ".emd", ".tif", ".png", ".npy"} <= set(SUFFIXES)

@@ -1,0 +1,193 @@
+"""Sections as frames: what is believed of mdoc and header, and from where each number comes."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from nanostream.acquisition import frames, mrc
+from nanostream.acquisition.mdoc import read_metadata
+from nanostream.acquisition.simulator import StackWriter, script
+from nanostream.errors import NotReadyError
+from nanostream.records import SectionId
+
+RNG = np.random.default_rng(0)
+
+
+def images(count, dtype=np.int16, low=5):
+    return [RNG.integers(low, 250, (20, 21)).astype(dtype) for _ in range(count)]
+
+
+def write(path, pictures, **options):
+    with StackWriter(path, **options) as stack:
+        for pixels in pictures:
+            stack.append(pixels)
+    return path
+
+
+def frame_of(path, z=0, **settings):
+    told = read_metadata(path, z, title=frames.inspect(path)[0].title)
+    return frames.read_frame(path, SectionId(path.name, z), told, **settings)
+
+
+def spoil(path, z, pixels):
+    header, _ = mrc.read_header(path)
+    with path.open("r+b") as file:
+        file.seek(header.data_offset + z * header.section_bytes)
+        file.write(np.ascontiguousarray(pixels).tobytes())
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32])
+@pytest.mark.parametrize("mdoc", [True, False])
+def test_pixels_as_serialem_describes_them_are_taken(tmp_path, dtype, mdoc):
+    pictures = images(3, dtype)
+    path = write(tmp_path / "a.mrc", pictures, mdoc=mdoc)
+    for z, pixels in enumerate(pictures):
+        assert (frame_of(path, z).pixels == pixels).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32])
+@pytest.mark.parametrize("rows", range(1, 20, 3))
+def test_section_that_is_half_there_is_not_ready(tmp_path, dtype, rows):
+    pictures = images(2, dtype)
+    path = write(tmp_path / "a.mrc", pictures)
+    torn = pictures[1].copy()
+    torn[rows:] = 0
+    spoil(path, 1, torn)
+    assert frame_of(path, 0).section.z == 0
+    with pytest.raises(
+        NotReadyError, match=r"section 1 has minimum, maximum and mean \(in its mdoc"
+    ):
+        frame_of(path, 1)
+
+
+def test_zeros_below_the_headers_minimum_are_not_there_yet_without_an_mdoc(tmp_path):
+    path = write(tmp_path / "a.mrc", images(1), mdoc=False)
+    spoil(path, 0, np.zeros((2, 21), np.int16))
+    with pytest.raises(NotReadyError, match="has zeros"):
+        frame_of(path)
+    path = write(tmp_path / "b.mrc", images(1, low=0), mdoc=False)
+    spoil(path, 0, np.zeros((2, 21), np.int16))
+    assert frame_of(path).pixels[0, 0] == 0  # may be
+
+
+def test_mdoc_of_an_older_file_condemns_no_pixels_and_lends_no_metadata(tmp_path):
+    old = write(tmp_path / "a.mrc", images(1), pixel_size_nm=0.3)
+    text = old.with_name("a.mrc.mdoc").read_bytes()
+    path = write(tmp_path / "a.mrc", images(1), mdoc=False, pixel_size_nm=0.1)
+    old_mdoc = text.replace(b"nanostream simulator", b"the week before     ")
+    path.with_name("a.mrc.mdoc").write_bytes(old_mdoc)
+    frame = frame_of(path)
+    assert (frame.pixel_size_nm, frame.metadata.pixel_size_source) == (pytest.approx(0.1), "header")
+    assert frame.metadata.stage_x_um is None
+
+
+def test_pixels_that_imod_has_changed_since_are_taken(tmp_path):
+    path = write(tmp_path / "a.mrc", images(1))
+    with path.open("r+b") as file:
+        file.seek(224 + 2 * 80)
+        file.write(b"CCDERASER: Bad points replaced with interpolated values   22-Feb-18  09:36:56")
+        file.seek(220)
+        file.write((3).to_bytes(4, "little"))
+    spoil(path, 0, images(1)[0])
+    assert frame_of(path).pixels.shape == (20, 21)
+
+
+def test_mdoc_that_describes_the_image_before_it_was_truncated_is_not_held_against_it(tmp_path):
+    path = write(tmp_path / "a.mrc", images(1))
+    mdoc = path.with_name("a.mrc.mdoc")
+    lines = mdoc.read_text().splitlines()
+    lines = ["MinMaxMean = 5 61000 8000" if "MinMaxMean" in line else line for line in lines]
+    mdoc.write_text("\n".join(lines) + "\n")
+    assert frame_of(path).metadata.min_max_mean == (5, 61000, 8000)
+
+
+@pytest.mark.parametrize(
+    ("mdoc", "in_file_nm", "refined", "expected"),
+    [
+        (True, 0.2, 1.5, (0.15, "mdoc refined")),
+        (True, 0.2, None, (0.2, "mdoc")),
+        (False, 0.2, None, (0.2, "header")),
+        (False, None, None, (0.7, "configuration")),
+        (True, None, None, (0.7, "configuration")),
+    ],
+)
+def test_pixel_size_comes_from_the_best_source(tmp_path, mdoc, in_file_nm, refined, expected):
+    with StackWriter(tmp_path / "a.mrc", mdoc=mdoc, pixel_size_nm=in_file_nm) as stack:
+        stack.append(images(1)[0], **({"RefinedPixelSpacing": refined} if refined else {}))
+    frame = frame_of(tmp_path / "a.mrc", pixel_size_nm=0.7)
+    assert frame.pixel_size_nm == pytest.approx(expected[0])
+    assert frame.metadata.pixel_size_source == expected[1]
+
+
+def test_no_pixel_size_anywhere_is_none(tmp_path):
+    frame = frame_of(write(tmp_path / "a.mrc", images(1)))
+    assert (frame.pixel_size_nm, frame.metadata.pixel_size_source) == (None, None)
+
+
+@pytest.mark.parametrize("mdoc", [True, False])
+def test_pieces_of_a_montage_have_their_coordinates(tmp_path, mdoc):
+    for _ in script("montage", images(5), tmp_path, mdoc=mdoc):
+        pass
+    told = [frame_of(tmp_path / "session.mrc", z).metadata for z in range(5)]
+    places = [(m.piece_x_px, m.piece_y_px, m.piece_z) for m in told]
+    assert places == [(0, 0, 0), (0, 18, 0), (19, 0, 0), (19, 18, 0), (0, 0, 1)]
+
+
+def test_tiff_without_a_sidecar_is_not_ready(tmp_path):
+    path = tmp_path / "a.tif"
+    cv2.imwrite(str(path), images(1, np.uint8)[0])
+    with pytest.raises(NotReadyError, match="no mdoc or idoc"):
+        frames.inspect(path)
+
+
+@pytest.mark.parametrize("kind", ["tiff", "idoc"])
+def test_tiff_series_is_read_with_its_metadata(tmp_path, kind):
+    pictures = images(2, np.uint16)
+    for _ in script(kind, pictures, tmp_path, pixel_size_nm=0.25):
+        pass
+    for path, pixels in zip(sorted(tmp_path.glob("*.tif")), pictures, strict=True):
+        frame = frame_of(path)
+        assert (frame.pixels == pixels).all()
+        assert frame.metadata.pixel_size_source == "mdoc"
+        assert frame.pixel_size_nm == pytest.approx(0.25)
+        assert frame.metadata.exposure_s == 0.4
+
+
+def test_stack_of_pages_has_those_that_its_mdoc_lists(tmp_path):
+    pictures = images(3, np.uint16)
+    path = tmp_path / "a.tif"
+    cv2.imwritemulti(str(path), pictures)
+    mdoc = tmp_path / "a.tif.mdoc"
+    for z, pixels in enumerate(pictures):
+        with mdoc.open("a") as file:
+            file.write(f"\n[ZValue = {z}]\nTiltAngle = {z}\nDateTime = 22-Feb-18  09:36:56\n")
+        contents, status = frames.inspect(path)
+        assert contents.complete_sections(status.st_size) == z + 1
+        assert contents.lags(status.st_size) == (z < 2)
+        assert (frame_of(path, z).pixels == pixels).all()
+        if z < 2:
+            with pytest.raises(NotReadyError, match="not listed"):
+                frame_of(path, z + 1)
+
+
+def test_sections_moved_by_a_reorder_are_those_that_changed(tmp_path):
+    pictures = images(4)
+    path = write(tmp_path / "a.st", pictures)
+    prints = {z: mrc.fingerprint(frame_of(path, z).pixels) for z in range(4)}
+    shutil.move(path, tmp_path / "unsorted.st")
+    path = write(tmp_path / "a.st", [pictures[z] for z in (0, 2, 1, 3)])
+    contents, _ = frames.inspect(path)
+    assert frames.changed_sections(path, contents, prints) == [1, 2]
+
+
+def test_tiff_that_was_rewritten_is_changed(tmp_path):
+    for _ in script("tiff", images(1, np.uint8), tmp_path):
+        pass
+    (path,) = tmp_path.glob("*.tif")
+    prints = {0: mrc.fingerprint(frame_of(path).pixels)}
+    contents, _ = frames.inspect(path)
+    assert frames.changed_sections(path, contents, prints) == []
+    path.write_bytes(path.read_bytes()[:200])
+    assert frames.changed_sections(path, contents, prints) == [0]
