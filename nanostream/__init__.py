@@ -18,8 +18,9 @@ is ``nanostream --help``. For notebooks::
     seg = ns.segment(frame)                    # Segmentation: labels, probability, particles
     session = ns.open_session("SESSION")       # session.particles, session.labels(id), ...
 
-Arrays are (y, x), in file order: SerialEM shows row 0 at the bottom of its display. Positions are
-0-based pixel centres. Lengths in nm carry ``_nm``, times ``_s``.
+Arrays are (y, x), in file order: SerialEM shows row 0 of an MRC at the bottom of its display, of a
+TIFF at the top, and ``frame.metadata.first_row`` says which. Positions are 0-based pixel centres.
+Lengths in nm carry ``_nm``, times ``_s``.
 """
 
 from __future__ import annotations

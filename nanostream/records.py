@@ -1,7 +1,8 @@
 """What travels: section ids, frames, segmentations and the dashboard's snapshot.
 
-Arrays are (y, x). Positions are 0-based pixel centres in file order (SerialEM shows file row 0 at
-the bottom of its display). Lengths in nm carry ``_nm``, times ``_s``.
+Arrays are (y, x). Positions are 0-based pixel centres in file order (SerialEM shows row 0 of an MRC
+at the bottom of its display, of a TIFF at the top: `Metadata.first_row`). Lengths in nm carry
+``_nm``, times ``_s``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 import zlib
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from msgspec import Struct
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PARTICLE_DTYPE",
+    "FirstRow",
     "Frame",
     "Health",
     "Metadata",
@@ -31,6 +33,9 @@ __all__ = [
     "Snapshot",
     "Summary",
 ]
+
+#: Where a display shows row 0 of an image.
+FirstRow = Literal["bottom", "top"]
 
 #: One row per particle. ``frame, particle, x, y`` come first: trackpy, napari and pandas users
 #: find what they expect. ``particle`` is the label in the section's mask until a stream's tracker
@@ -146,6 +151,7 @@ class Metadata(Struct, frozen=True, omit_defaults=True):
     ``xpx * x + xpy * y + dx``, stage y ``ypx * x + ypy * y + dy``, for x in columns and y in rows
     from the top of SerialEM's display. ``pixel_size_source`` is "mdoc refined", "mdoc", "header",
     "configuration", in the order in which they are asked, or "user" before the configuration.
+    ``first_row`` is where SerialEM's display, or a program of the file's format, shows row 0.
     """
 
     pixel_size_source: str | None = None
@@ -167,6 +173,7 @@ class Metadata(Struct, frozen=True, omit_defaults=True):
     piece_y_px: int | None = None
     piece_z: int | None = None
     image_to_stage: tuple[float, float, float, float, float, float] | None = None
+    first_row: FirstRow | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,9 +299,10 @@ class Snapshot(Struct, frozen=True):
     """All that a screen needs, at one moment.
 
     ``mask`` is a picture of the last section's labels for a terminal, ``mask_shape`` rows by
-    columns of one byte each: 0 background, 1 particle. ``diameter_counts`` is the running size
-    histogram between ``diameter_edges`` (nm, or px if no pixel size is known). ``last_warning`` is
-    of the last section, ``warned`` the number of sections since the sink's start that had one.
+    columns of one byte each, row 0 at the bottom: 0 background, 1 particle. ``diameter_counts`` is
+    the running size histogram between ``diameter_edges`` (nm, or px if no pixel size is known).
+    ``last_warning`` is of the last section, ``warned`` the number of sections since the sink's
+    start that had one.
     """
 
     session: str

@@ -33,9 +33,9 @@ from numpy.typing import NDArray
 from nanostream.acquisition import mrc, tiffs
 from nanostream.acquisition.mdoc import read_metadata
 from nanostream.errors import MicrographError
-from nanostream.records import Frame, Metadata, SectionId
+from nanostream.records import FirstRow, Frame, Metadata, SectionId
 
-__all__ = ["SUFFIXES", "WIRE_DTYPES", "count_sections", "read_micrograph"]
+__all__ = ["SUFFIXES", "WIRE_DTYPES", "count_sections", "first_row_of", "read_micrograph"]
 
 #: Pixel types that a `Frame` may have.
 WIRE_DTYPES = ("int8", "uint8", "int16", "uint16", "float16", "float32")
@@ -54,6 +54,15 @@ class _Sections:
     count: int
     read: Callable[[int], tuple[NDArray[Any], float | None]]
     cut_off: bool = False
+
+
+def first_row_of(path: str | Path) -> FirstRow:
+    """Where SerialEM's display, or a program of the format, shows row 0 of a file's sections.
+
+    An MRC has its origin at the lower left (MRC2014; KImageStore.cpp, ``convertForWriting``), all
+    others begin with the line at the top; SerialEM's TIFFs, too (KStoreIMOD.cpp).
+    """
+    return "bottom" if Path(path).suffix.lower() in mrc.MRC_SUFFIXES else "top"
 
 
 def count_sections(path: Path) -> int:
@@ -122,7 +131,12 @@ def read_micrograph(path: Path, z: int = 0, *, section: SectionId | None = None)
         if mdoc_size_nm is not None:
             pixel_size_nm, source = mdoc_size_nm, metadata.pixel_size_source
     title = mrc.read_header(path)[0].title if _is_mrc(path) else ""
-    metadata = replace(metadata, pixel_size_source=source, file_title=title or None)
+    metadata = replace(
+        metadata,
+        pixel_size_source=source,
+        file_title=title or None,
+        first_row=first_row_of(path),
+    )
     return Frame(section, pixels, pixel_size_nm, metadata, written_s=written_s)
 
 

@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from nanostream.acquisition import mrc, tiffs
-from nanostream.acquisition.formats import read_micrograph
+from nanostream.acquisition.formats import first_row_of, read_micrograph
 from nanostream.acquisition.mdoc import read_mdoc
 from nanostream.acquisition.readiness import Contents
 from nanostream.errors import MicrographError, NotReadyError
@@ -146,7 +146,12 @@ def read_frame(
         (pixel_size_nm, "configuration"),
     )
     chosen_nm, source = next(((nm, source) for nm, source in sources if nm), (None, None))
-    metadata = replace(metadata, pixel_size_source=source, file_title=contents.title or None)
+    metadata = replace(
+        metadata,
+        pixel_size_source=source,
+        file_title=contents.title or None,
+        first_row=first_row_of(path),
+    )
     return Frame(section, pixels, chosen_nm, metadata)
 
 

@@ -5,8 +5,9 @@ own scripts; docs/formats.md describes it. It appears whole, by renaming, after 
 committed; it can be made anew from the session at any time, so nothing waits for it.
 
 Positions are SerialEM's image coordinates: pixels, the middle of the first pixel at 0.5, and in
-scripts y counted downwards from the top of SerialEM's display, where the last row of the file is
-(KStoreMRC writes the bottom line first; NavHelper.cpp l.7778-7790).
+scripts y counted downwards from the top of SerialEM's display, where the last row of an MRC is and
+the first of a TIFF (KImageStore.cpp ``convertForWriting``, KStoreMRC and KStoreIMOD
+``WriteSection``; NavHelper.cpp l.7778-7790).
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from urllib.parse import quote
 import msgspec
 
 from nanostream import failpoints
+from nanostream.acquisition.formats import first_row_of
 from nanostream.config import Feedback
 from nanostream.errors import ConfigError
-from nanostream.records import Metadata, SectionId, Summary
+from nanostream.records import FirstRow, Metadata, SectionId, Summary
 from nanostream.results import navigator
 from nanostream.results.folders import connect
 from nanostream.results.navigator import Chart, NavigatorItem, OnMap, OnStage, Place
@@ -111,6 +113,11 @@ class Outcome:
     def id(self) -> str:
         """Tells the result from every other, also of an earlier file of the same name."""
         return _id(self.ended_s)
+
+    @property
+    def first_row(self) -> FirstRow:
+        """Where SerialEM shows row 0; a session of before it was kept tells it by the file."""
+        return self.metadata.first_row or first_row_of(self.section.path)
 
 
 def _id(ended_s: float) -> str:
@@ -302,16 +309,23 @@ def answer(outcome: Outcome, *, most: int) -> dict[str, Any]:
 
 def _rows(outcome: Outcome) -> Iterator[tuple[float, float, float, float]]:
     for particle in outcome.particles:
-        x, y = _in_script(particle.x_px, particle.y_px, outcome.height_px)
+        x, y = _in_script(particle.x_px, particle.y_px, outcome)
         diameter = particle.diameter_nm
         if outcome.pixel_size_nm is None or diameter is None:
             diameter = particle.diameter_px
         yield x, y, diameter, particle.probability
 
 
-def _in_script(x_px: float, y_px: float, height_px: int) -> tuple[float, float]:
+def _in_script(x_px: float, y_px: float, outcome: Outcome) -> tuple[float, float]:
     """Pixel centres at n + 0.5, y counted from the top of SerialEM's display."""
-    return x_px + 0.5, height_px - (y_px + 0.5)
+    y = y_px + 0.5
+    return x_px + 0.5, y if outcome.first_row == "top" else outcome.height_px - y
+
+
+def _in_map(x_px: float, y_px: float, outcome: Outcome) -> tuple[float, float]:
+    """Pixel centres at n + 0.5, y counted from the bottom of SerialEM's display."""
+    x, y = _in_script(x_px, y_px, outcome)
+    return x, outcome.height_px - y
 
 
 def _number(value: float | None) -> str:
@@ -383,18 +397,18 @@ def places(outcome: Outcome, chart: Chart) -> Callable[[float, float], Place] | 
     ConfigError
         If the section can be one of several maps.
     """
-    section, metadata, height_px = outcome.section, outcome.metadata, outcome.height_px
-    shape = (height_px, outcome.width_px)
+    section, metadata = outcome.section, outcome.metadata
+    shape = (outcome.height_px, outcome.width_px)
     on = navigator.find_map(chart.maps, section.path, section.z, shape=shape)
     if on is not None:
-        return lambda x_px, y_px: OnMap(on, x_px + 0.5, y_px + 0.5)
+        return lambda x_px, y_px: OnMap(on, *_in_map(x_px, y_px, outcome))
     if metadata.image_to_stage is None:
         return None
     xpx, xpy, ypx, ypy, dx, dy = metadata.image_to_stage
     z_um = metadata.stage_z_um or 0.0
 
     def on_stage(x_px: float, y_px: float) -> Place:
-        x, y = _in_script(x_px, y_px, height_px)
+        x, y = _in_script(x_px, y_px, outcome)
         return OnStage(xpx * x + xpy * y + dx, ypx * x + ypy * y + dy, z_um, chart.registration)
 
     return on_stage

@@ -13,8 +13,8 @@ One micrograph is in memory at a time, and one tile of an HDF5 file. What is ran
 generator from the caller.
 
 A label is a PNG of its micrograph's size and row order: its first row belongs to the first row of
-the file, which SerialEM and 3dmod show at the *bottom*. A label drawn on a picture that they saved
-has to be flipped.
+the file, which SerialEM and 3dmod show at the *bottom* if it is an MRC. A label drawn on a picture
+of one that they saved has to be flipped.
 
 References
 ----------

@@ -238,7 +238,7 @@ def mask_picture(mask: bytes, shape: tuple[int, int], *, width: int, height: int
     Parameters
     ----------
     mask : bytes
-        ``shape`` rows by columns in file order, 0 or 1; row 0 is drawn at the bottom.
+        ``shape`` rows by columns, 0 or 1; row 0 is drawn at the bottom.
     shape : (int, int)
         Rows and columns.
     width, height : int

@@ -214,7 +214,8 @@ class _Sink:
             self._maximum = max(result.normalization_maximum, self._maximum or 0.0)
         self._recent_s.append(now_s)
         self._last = result
-        self._mask = _small_mask(result.labels)
+        upside_down = result.metadata.first_row == "top"
+        self._mask = _small_mask(result.labels[::-1] if upside_down else result.labels)
         whole = result.particles[~result.particles["touches_edge"]]
         self._sizes.add(whole["diameter_px"], whole["diameter_nm"])
         if text := self._warned.hear(str(result.section), result.warning):

@@ -149,6 +149,7 @@ def test_each_section_of_each_format_with_its_pixel_size(tmp_path, name, capsys)
         assert frame.pixel_size_nm == pytest.approx(0.05)
         assert frame.metadata.pixel_size_source == "header"
         assert frame.section == SectionId(name, z)
+        assert frame.metadata.first_row == ("bottom" if name == "a.mrc" else "top")
     assert capsys.readouterr() == ("", "")
 
 

@@ -45,6 +45,7 @@ def test_pixels_as_serialem_describes_them_are_taken(tmp_path, dtype, mdoc):
     path = write(tmp_path / "a.mrc", pictures, mdoc=mdoc)
     for z, pixels in enumerate(pictures):
         assert (frame_of(path, z).pixels == pixels).all()
+        assert frame_of(path, z).metadata.first_row == "bottom"
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32])
@@ -153,6 +154,7 @@ def test_tiff_series_is_read_with_its_metadata(tmp_path, kind):
         assert frame.metadata.pixel_size_source == "mdoc"
         assert frame.pixel_size_nm == pytest.approx(0.25)
         assert frame.metadata.exposure_s == 0.4
+        assert frame.metadata.first_row == "top"
 
 
 def test_stack_of_pages_has_those_that_its_mdoc_lists(tmp_path):

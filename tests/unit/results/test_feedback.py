@@ -392,6 +392,32 @@ def test_without_a_map_the_mdocs_matrix_gives_the_place(desk):
     assert point["StageXYZ"] == "100.640000 -50.160000 -2.5"
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_serialem_is_told_the_same_of_a_picture_whatever_file_it_is_in(tmp_path, desk, kept):
+    """An MRC begins with the line at the bottom of the display, a TIFF with the one at the top."""
+    matrix = Metadata(image_to_stage=(0.01, 0.002, 0.003, -0.01, 100.0, -50.0))
+    maps = [MAP | {"MapFile": name, "MapID": id_} for name, id_ in (("a.mrc", "5"), ("a.tif", "6"))]
+    nav = navigator_file(tmp_path, *maps)
+    desk = desk(navigator=str(nav), navigator_items="particles")
+    told = {}
+    for suffix, first_row, rows in (("mrc", "bottom", (10, 40)), ("tif", "top", (42, 12))):
+        squares = tuple(zip(rows, (20, 60), strict=True))
+        # A session of before it was kept is told by the file.
+        metadata = msgspec.structs.replace(matrix, first_row=first_row if kept else None)
+        desk.stored(f"a.{suffix}#1", squares=squares, metadata=metadata)  # a map
+        desk.stored(f"a.{suffix}#2", squares=squares, metadata=metadata)  # by the matrix
+        assert desk.step() == []
+        told[suffix] = keys(desk.result(f"a.{suffix}.z1"))["p"]
+        for z in (1, 2):
+            table = Navigator()
+            table.load(nav.read_text())
+            path = desk.folder / "feedback" / f"a.{suffix}.z{z}.nav"
+            assert table.load(path.read_text("cp1252")) == 2
+            told[suffix] += [numbers(point["StageXYZ"]) for point in table.items[2:]]
+    assert told["tif"] == told["mrc"]
+    assert told["mrc"][0][:2] == [64.0, 16.0]
+
+
 def test_fields_are_ranked_and_written_anew_at_most_every_two_seconds(desk):
     desk = desk(result_files=False, navigator_items="sections", rank_by="count", most_items=2)
     stage = Metadata(stage_x_um=5.0, stage_y_um=-3.0)

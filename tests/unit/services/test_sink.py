@@ -6,6 +6,7 @@ import pickle
 import time
 from contextlib import ExitStack
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -125,6 +126,19 @@ def test_a_result_is_acknowledged_only_when_it_is_committed(desk, monkeypatch):
     assert desk.asked(worker, a_result()) == m.Ack(SectionId("a.mrc", 0))
     assert answered == []
     assert desk.sections() == ["a.mrc#0"]
+
+
+def test_the_mask_is_sent_to_screens_as_serialem_shows_it(desk):
+    """Row 0 at the bottom, which is the first row of an MRC and the last of a TIFF."""
+    worker, pictures = desk.client(), {}
+    for z, first_row in enumerate(("bottom", "top")):
+        result = a_result(z)
+        metadata = msgspec.structs.replace(result.metadata, first_row=first_row)
+        desk.asked(worker, dataclasses.replace(result, metadata=metadata))
+        snapshot = desk.snapshot()
+        pictures[first_row] = np.frombuffer(snapshot.mask, np.uint8).reshape(snapshot.mask_shape)
+    assert (pictures["bottom"] == pictures["top"][::-1]).all()
+    assert (pictures["bottom"] != pictures["top"]).any()
 
 
 def test_a_result_that_comes_twice_is_acknowledged_twice_and_stored_once(desk):
