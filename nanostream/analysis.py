@@ -29,7 +29,7 @@ from nanostream.segmentation.normalization import median_filter, normalize, with
 from nanostream.segmentation.resampling import needed_zoom, resample, to_shape, zoom_within
 from nanostream.segmentation.tiles import predict_tiled
 
-__all__ = ["Analyzer", "cached_analyzer", "versions"]
+__all__ = ["Analyzer", "cached_analyzer", "used_threshold", "versions"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Analyzer:
         self.settings = settings
         card, weights = model or find_model(settings.model)
         self.card: ModelCard = card
-        self.threshold = settings.threshold or card.threshold
+        self.threshold = used_threshold(settings, card)
         # Who lowers the threshold wants to see what is faint.
         self._peak = card.peak if self.threshold >= card.threshold else 0.0
         self._network = load_network(
@@ -73,7 +73,8 @@ class Analyzer:
     def raise_maximum(self, maximum: float | None) -> None:
         """Take over what other workers of the session have seen."""
         if maximum is not None:
-            self._running_maximum = max(maximum, self._running_maximum or maximum)
+            known = self._running_maximum
+            self._running_maximum = maximum if known is None else max(maximum, known)
 
     def take_maximum(self, maximum: float | None) -> None:
         """Scale by what a stored section was scaled by, to make its mask again."""
@@ -184,6 +185,11 @@ class Analyzer:
             return self.card.normalization_maximum
         self.raise_maximum(max(0.0, float(filtered.max())))
         return self._running_maximum
+
+
+def used_threshold(settings: Worker, card: ModelCard) -> float:
+    """The probability above which a pixel is particle: the settings', else the model card's."""
+    return card.threshold if settings.threshold is None else settings.threshold
 
 
 def _finite(frame: Frame) -> tuple[Frame, int]:

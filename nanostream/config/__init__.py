@@ -1,8 +1,9 @@
 """Configuration: TOML in, frozen and checked sections out.
 
 A session needs none: every key has a default that suits one machine. ``configs/microscope.toml``
-shows every key with its meaning. `sections` has the tables and their checks, `files` reads and
-writes TOML, `diagnostics` says what is wrong in a file, with its line.
+shows every key with its meaning. `sections` has the tables and their checks, which also refuse
+values made in Python; `files` reads and writes TOML, `diagnostics` names every mistake in a file
+with its line.
 """
 
 from nanostream.config.files import as_toml, check_config, load_config, override

@@ -1,6 +1,6 @@
-"""What is wrong in a TOML file: every mistake, named with its key and its line.
+"""Mistakes in a TOML file: all of them, each named with its key and its line.
 
-Knows none of nanostream's keys: `mismatches` holds a tree against any msgspec Struct.
+Knows none of nanostream's keys: `mismatches` compares a tree with any msgspec Struct.
 """
 
 from __future__ import annotations
@@ -10,12 +10,24 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 from msgspec import Struct
 
-__all__ = ["KeyPath", "Mistake", "as_lines", "key_lines", "mismatches", "named", "syntax_mistake"]
+from nanostream.errors import ConfigError
+
+__all__ = [
+    "KeyPath",
+    "Mistake",
+    "WrongValueError",
+    "as_lines",
+    "explain",
+    "key_lines",
+    "mismatches",
+    "named",
+    "syntax_mistake",
+]
 
 #: Where a value is in the file: ``("delivery", "slots")``, ``("streams", 0, "pattern")``.
 KeyPath = tuple[str | int, ...]
@@ -25,12 +37,29 @@ _WORDS = {
     "bool": "true or false",
     "float": "a number",
     "int": "a whole number",
+    "object": "a table of keys",
     "str": 'a text in "quotes"',
 }
 
 
+class WrongValueError(ConfigError):
+    """A value that its key does not take, given in Python; a file's is a `Mistake`.
+
+    Attributes
+    ----------
+    key : KeyPath
+        The key.
+    text : str
+        What is wrong and what to do.
+    """
+
+    def __init__(self, key: KeyPath, text: str) -> None:
+        super().__init__(f"{named(key)}: {text}")
+        self.key, self.text = key, text
+
+
 class Mistake(Struct, frozen=True):
-    """What a file says wrongly, or what is right but should be known.
+    """A wrong entry of a file, or one that is right but should be known.
 
     Attributes
     ----------
@@ -39,7 +68,7 @@ class Mistake(Struct, frozen=True):
     text : str
         What is wrong and what to do.
     wrong : bool
-        False for a word that stops nothing.
+        False for a remark that stops nothing.
     """
 
     keys: tuple[KeyPath, ...]
@@ -85,14 +114,14 @@ def _paths(tree: object, path: KeyPath) -> Iterator[KeyPath]:
 
 
 def syntax_mistake(error: tomllib.TOMLDecodeError, text: str) -> tuple[int, str]:
-    """Line and words of what makes a text no TOML at all."""
-    said = str(error)
-    found = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", said)
+    """Line and explanation of what makes a text no TOML at all."""
+    reason = str(error)
+    found = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", reason)
     line = int(found[1]) if found and found[1] else text.rstrip().count("\n") + 1
-    words = said[: found.start()] if found else said
+    reason = reason[: found.start()] if found else reason
     if "\\" in text.split("\n")[line - 1]:
-        words += "; in a path write / for \\, or put it in 'single quotes'"
-    return line, words[:1].lower() + words[1:]
+        reason += "; in a path write / for \\, or put it in 'single quotes'"
+    return line, reason[:1].lower() + reason[1:]
 
 
 def mismatches(tree: object, kind: Any) -> list[Mistake]:
@@ -103,8 +132,7 @@ def mismatches(tree: object, kind: Any) -> list[Mistake]:
     tree : object
         What the file says.
     kind : type
-        Struct that it should fit. A ValueError from its ``__post_init__`` counts as a mistake too;
-        its text begins with the name of the key.
+        Struct that it should fit. A `WrongValueError` from its ``__post_init__`` is a mistake too.
     """
     homes = {
         key.name: field.name
@@ -130,7 +158,7 @@ def _of_value(
         try:
             msgspec.convert(tree, kind)
         except msgspec.ValidationError as error:
-            yield Mistake((path,), _in_words(str(error), kind, tree))
+            yield Mistake((path,), explain(str(error), kind, tree))
 
 
 def _of_table(
@@ -154,10 +182,8 @@ def _of_table(
     if fine:
         try:
             msgspec.convert(tree, kind)
-        except msgspec.ValidationError as error:
-            text = str(error).partition(" - at ")[0]
-            first = text.partition(" ")[0]
-            yield Mistake(((*path, first) if first in known else path,), text)
+        except WrongValueError as error:
+            yield Mistake(((*path, error.key[-1]),), error.text)
 
 
 def _unknown(key: str, known: list[str], homes: Mapping[str, str]) -> str:
@@ -170,25 +196,53 @@ def _unknown(key: str, known: list[str], homes: Mapping[str, str]) -> str:
     return f"unknown; is {near[0]}{where} meant?"
 
 
-def _in_words(text: str, kind: Any, value: object) -> str:
-    """What msgspec says of a value, for someone who does not program."""
+def explain(text: str, kind: Any, value: object) -> str:
+    """Complaint of msgspec about a value, for someone who does not program.
+
+    Examples
+    --------
+    >>> from typing import Annotated
+    >>> explain("Expected `int` >= 1", Annotated[int, msgspec.Meta(ge=1, le=9)], 0)
+    'expected a whole number from 1 to 9, not 0'
+    """
     text, _, where = text.partition(" - at `$[")
     if where:
         value = value[int(where.partition("]")[0])]  # type: ignore[index]
     if text.startswith("Invalid enum value"):
         text = f"expected one of {', '.join(map(_shown, get_args(kind)))}"
-    text = re.sub(r", got .*", "", text)
+    elif (meta := _meta(kind)) is None:
+        text = re.sub(r", got .*", "", text)
+    elif meta.examples:
+        text = f"expected one of {', '.join(map(_shown, meta.examples))}"
+    else:
+        text = re.sub(r"( [<>]=? .*)?(, got .*)?$", "", text) + _range(meta)
     text = re.sub(r"`(\w+)(?: \| null)?`", lambda m: _WORDS.get(m[1], m[1]), text)
     return f"{text[:1].lower()}{text[1:]}, not {_shown(value)}"
+
+
+def _meta(kind: Any) -> msgspec.Meta | None:
+    """Limits of a type, or of what is in it: ``Annotated[float, Meta(gt=0)] | None``."""
+    if get_origin(kind) is Annotated:
+        return next((one for one in kind.__metadata__ if isinstance(one, msgspec.Meta)), None)
+    return next(filter(None, map(_meta, get_args(kind))), None)
+
+
+def _range(meta: msgspec.Meta) -> str:
+    if meta.ge is not None and meta.le is not None:
+        return f" from {meta.ge:g} to {meta.le:g}"
+    limits = {"above": meta.gt, "of at least": meta.ge, "below": meta.lt, "of at most": meta.le}
+    return " " + " and ".join(
+        f"{words} {limit:g}" for words, limit in limits.items() if limit is not None
+    )
 
 
 def as_lines(file: str, lines: Mapping[KeyPath, int], mistakes: list[Mistake]) -> list[str]:
     """``microscope.toml:12: [delivery] slots: ...``, in the order of the file.
 
-    Of the keys that a mistake is about the last one in the file is named: the other was there
+    Of the keys that a mistake is about the last one in the file is named: the other stood there
     before, or is a default.
     """
-    said = []
+    found = []
     for mistake in mistakes:
         written = [key for key in mistake.keys if key in lines]
         key = max(written, key=lambda key: lines[key], default=mistake.keys[0])
@@ -196,8 +250,8 @@ def as_lines(file: str, lines: Mapping[KeyPath, int], mistakes: list[Mistake]) -
         line = lines[near] if near else 0
         place = f"{file}:{line}" if line else file
         note = "" if mistake.wrong else "note: "
-        said.append((line, f"{place}: {note}{named(key)}: {mistake.text}"))
-    return [text for _, text in sorted(said, key=lambda pair: pair[0])]
+        found.append((line, f"{place}: {note}{named(key)}: {mistake.text}"))
+    return [text for _, text in sorted(found, key=lambda pair: pair[0])]
 
 
 def named(key: KeyPath) -> str:

@@ -30,20 +30,20 @@ def load_config(path: Path) -> Config:
         If the file cannot be read, or anything in it is wrong; every mistake is named with its
         line, as by `check_config`.
     """
-    config, said = check_config(path)
+    config, remarks = check_config(path)
     if config is None:
-        raise ConfigError("\n".join(said))
+        raise ConfigError("\n".join(remarks))
     return config
 
 
 def check_config(path: Path) -> tuple[Config | None, list[str]]:
-    """The configuration of a file, or None, and all there is to say of it, with the lines.
+    """The configuration of a file, or None, and every remark on it, with its line.
 
     Returns
     -------
     config : Config or None
         None if something is wrong.
-    said : list of str
+    remarks : list of str
         ``microscope.toml:12: [delivery] slots: ...``; with "note:" where nothing is wrong.
 
     Raises
@@ -65,8 +65,8 @@ def check_config(path: Path) -> tuple[Config | None, list[str]]:
     except json.JSONDecodeError as error:
         return None, [f"{path}:{error.lineno}: {error.msg}"]
     except tomllib.TOMLDecodeError as error:
-        line, words = syntax_mistake(error, text)
-        return None, [f"{path}:{line}: {words}"]
+        line, reason = syntax_mistake(error, text)
+        return None, [f"{path}:{line}: {reason}"]
     found = mismatches(tree, Config)
     config = None
     if not found:
@@ -108,7 +108,8 @@ def as_toml(config: Config) -> str:
 
     Examples
     --------
-    >>> print(as_toml(Config(worker=Worker(batch=4))).split("[worker]")[1].splitlines()[5])
+    >>> config = override(Config(), worker={"batch": 4})
+    >>> print(as_toml(config).split("[worker]")[1].splitlines()[5])
     batch = 4  # default: 1
     """
     lines = []

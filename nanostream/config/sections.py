@@ -5,16 +5,17 @@ from __future__ import annotations
 import fnmatch
 import ipaddress
 import itertools
+import os
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from nanostream.config.diagnostics import Mistake
+from nanostream.config.diagnostics import KeyPath, Mistake, WrongValueError, explain
 
 __all__ = [
     "PATHS",
@@ -38,7 +39,50 @@ Count = Annotated[int, Meta(ge=1)]
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True):
-    """A table of the file; a key that is not known is an error, not a silence."""
+    """A table of the file, or the same made in Python.
+
+    Both are checked alike: msgspec checks what it decodes, `__post_init__` what Python calls with.
+
+    Raises
+    ------
+    ConfigError
+        If a value does not fit its key; the message names key and value and what would fit.
+
+    Examples
+    --------
+    >>> Worker(threshold=5.0)
+    Traceback (most recent call last):
+    nanostream.config.diagnostics.WrongValueError: [worker] threshold: expected a number above \
+0 and below 1, not 5.0
+    """
+
+    def __post_init__(self) -> None:
+        for key, kind in _keys(type(self)):
+            value = _plain(getattr(self, key))
+            try:
+                fitting = msgspec.convert(value, kind)
+            except msgspec.ValidationError as error:
+                text = explain(str(error), kind, value)
+                raise WrongValueError((*_place(type(self)), key), text) from None
+            msgspec.structs.force_setattr(self, key, fitting)
+
+
+@cache
+def _keys(section: type[Section]) -> tuple[tuple[str, Any], ...]:
+    return tuple((field.name, field.type) for field in msgspec.structs.fields(section))
+
+
+def _place(section: type[Section]) -> KeyPath:
+    """Where the section's keys are in a file."""
+    name = section.__name__.lower()
+    return {"config": (), "stream": ("streams", 0)}.get(name, (name,))
+
+
+def _plain(value: object) -> object:
+    """A value as a file would have it: a path is its text, NumPy's number a number."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if hasattr(value, "item") else value
 
 
 class Watch(Section, frozen=True):
@@ -112,12 +156,13 @@ class Delivery(Section, frozen=True):
     at_stop: Literal["abandon", "drain"] = "abandon"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.silent_s < 3 * self.heartbeat_s:
-            msg = (
+            text = (
                 f"silent_s = {self.silent_s:g} with heartbeat_s = {self.heartbeat_s:g}: a worker "
                 "would be lost between two heartbeats; give at least three times as much"
             )
-            raise ValueError(msg)
+            raise WrongValueError(("delivery", "silent_s"), text)
 
 
 class Worker(Section, frozen=True):
@@ -135,7 +180,10 @@ class Worker(Section, frozen=True):
     min_area_px: Annotated[int, Meta(ge=0)] = 100
     tile_px: Annotated[int, Meta(ge=256, le=8192)] = 2048
     batch: Count = 1
-    device: Annotated[str, Meta(pattern="^(?i:auto|cpu|gpu(:[0-9]+)?)$")] = "auto"
+    device: Annotated[
+        str,
+        Meta(pattern="^(?i:auto|cpu|gpu(:[0-9]+)?)$", examples=["auto", "cpu", "gpu", "gpu:1"]),
+    ] = "auto"
     precision: Literal["float32", "mixed"] = "float32"
 
 

@@ -340,7 +340,8 @@ def read_examples(
     counts = np.array(spans)
     if normalization == "dataset-max":
         halves = np.where(halved, 0.5, 1.0)
-        counts[:, 1] = (maximum or (counts[:, 1] / halves).max()) * halves
+        largest = (counts[:, 1] / halves).max() if maximum is None else maximum
+        counts[:, 1] = largest * halves
     examples = Examples(
         images=[images[k] for k in drawn],
         labels=labels,

@@ -208,7 +208,7 @@ def default_recipe(base: Base | None, *, steps: int | None = None, seed: int = 0
     if base is None:
         recipe = Recipe(seed=seed)
         return recipe if steps is None else Recipe((Cycle(steps),), seed=seed)
-    steps = steps or _TUNING_STEPS
+    steps = _TUNING_STEPS if steps is None else steps
     return Recipe(
         (Cycle(steps),),
         learning_rate=_TUNING_RATE,

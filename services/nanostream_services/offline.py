@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from nanostream.acquisition.formats import count_sections, is_cut_off, read_micrograph
-from nanostream.analysis import Analyzer, versions
+from nanostream.analysis import Analyzer, used_threshold, versions
 from nanostream.config import Config, stream_of
 from nanostream.errors import ConfigError, MicrographError, ModelError, SessionError
 from nanostream.records import Frame, Result, SectionId
@@ -97,7 +97,7 @@ def segment_files(
     card, _ = find_model(config.worker.model)
     if not sections:  # nothing that a session would be for
         return SegmentedFiles(0, 0, 0, tuple(failed))
-    threshold = config.worker.threshold or card.threshold
+    threshold = used_threshold(config.worker, card)
     before = like.sections if like is not None else None
     stored = known = same = 0
     with Store(Path(config.sink.session), config) as store:
@@ -169,10 +169,10 @@ def _read(file: Path, section: SectionId, config: Config, pixel_size_nm: float |
     timings_s = {"read_s": perf_counter() - start_s}
     stream = stream_of(section.path, config.streams) is not None
     frame = replace(frame, stream=stream, timings_s=timings_s)
-    told_nm = pixel_size_nm or config.watch.pixel_size_nm
+    told_nm = config.watch.pixel_size_nm if pixel_size_nm is None else pixel_size_nm
     if frame.pixel_size_nm is not None or told_nm is None:
         return frame
-    source = "user" if pixel_size_nm else "configuration"
+    source = "configuration" if pixel_size_nm is None else "user"
     told = msgspec.structs.replace(frame.metadata, pixel_size_source=source)
     return replace(frame, pixel_size_nm=told_nm, metadata=told)
 

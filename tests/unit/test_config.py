@@ -5,12 +5,16 @@ import tomllib
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import fields
 
+from nanostream.analysis import cached_analyzer
 from nanostream.config import (
     Config,
+    Delivery,
     Feedback,
     Network,
     Sink,
@@ -59,18 +63,21 @@ def test_folders_are_relative_to_the_file(tmp_path):
         ("[delivery]\nslot = 2", "2: [delivery] slot: unknown; is slots meant?"),
         ("[delivery]\nmodel = 2", "2: [delivery] model: belongs to [worker]"),
         ("poll_s = 1", "1: poll_s: belongs to [watch]"),
-        ("[delivery]\nslots = 0", "2: [delivery] slots: expected a whole number >= 1, not 0"),
+        (
+            "[delivery]\nslots = 0",
+            "2: [delivery] slots: expected a whole number from 1 to 64, not 0",
+        ),
         (
             '[delivery]\n# ten\n\nslots = "ten"',
-            '4: [delivery] slots: expected a whole number, not "ten"',
+            '4: [delivery] slots: expected a whole number from 1 to 64, not "ten"',
         ),
         (
             "[network]\nframes_port = 70000",
-            "2: [network] frames_port: expected a whole number <= 65535, not 70000",
+            "2: [network] frames_port: expected a whole number from 1 to 65535, not 70000",
         ),
         (
             "worker.threshold = 1.5",
-            "1: [worker] threshold: expected a number < 1.0, not 1.5",
+            "1: [worker] threshold: expected a number above 0 and below 1, not 1.5",
         ),
         (
             '[watch]\nnotices = "yes"',
@@ -87,7 +94,7 @@ def test_folders_are_relative_to_the_file(tmp_path):
         ),
         (
             '[[streams]]\npattern = "*"\n[[streams]]\npattern = "*"\nmax_step_px = -1',
-            "5: [[streams]] max_step_px: expected a number >= 0.0, not -1",
+            "5: [[streams]] max_step_px: expected a number of at least 0, not -1",
         ),
         ("[watch]\n[delivery\n", "2: expected ']' at the end of a table declaration"),
         (
@@ -205,8 +212,69 @@ def test_what_a_session_wrote_down_is_checked_as_well(tmp_path):
 
 
 def test_an_override_names_its_key():
-    with pytest.raises(ConfigError, match=r"^\[worker\] threshold: expected a number < 1.0, not 7"):
+    with pytest.raises(ConfigError, match=r"^\[worker\] threshold: expected a number above 0 and"):
         override(Config(), worker={"threshold": 7})
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (
+            lambda: Worker(threshold=5.0),
+            "[worker] threshold: expected a number above 0 and below 1",
+        ),
+        (lambda: Worker(threshold=0), "[worker] threshold: expected a number above 0 and below 1"),
+        (lambda: Worker(batch=0), "[worker] batch: expected a whole number of at least 1, not 0"),
+        (lambda: Worker(tile_px=100), "[worker] tile_px: expected a whole number from 256 to 8192"),
+        (
+            lambda: Worker(precision="half"),
+            '[worker] precision: expected one of "float32", "mixed"',
+        ),
+        (
+            lambda: Worker(device="tpu"),
+            '[worker] device: expected one of "auto", "cpu", "gpu", "gp',
+        ),
+        (lambda: Watch(include="*.mrc"), '[watch] include: expected a list [...], not "*.mrc"'),
+        (
+            lambda: Watch(pixel_size_nm=0.0),
+            "[watch] pixel_size_nm: expected a number above 0, not 0",
+        ),
+        (lambda: Network(results_port=0), "[network] results_port: expected a whole number from 1"),
+        (lambda: Delivery(silent_s=2), "[delivery] silent_s: silent_s = 2 with heartbeat_s = 1"),
+        (lambda: Feedback(rank_by="mass"), '[feedback] rank_by: expected one of "count", "area_fr'),
+        (
+            lambda: Stream(pattern="*", memory_frames=-1),
+            "[[streams]] memory_frames: expected a whole",
+        ),
+        (lambda: Config(worker="default"), 'worker: expected a table of keys, not "default"'),
+        (
+            lambda: msgspec.structs.replace(Worker(), threshold=1.0),
+            "[worker] threshold: expected a",
+        ),
+    ],
+)
+def test_a_value_made_in_python_is_checked_like_a_files(make, expected):
+    with pytest.raises(ConfigError) as caught:
+        make()
+    assert str(caught.value).startswith(expected)
+
+
+SECTIONS = [Watch, Network, Delivery, Worker, Sink, Feedback, Stream, Config]
+
+
+@pytest.mark.parametrize(
+    ("section", "key"), [(one, field.name) for one in SECTIONS for field in fields(one)]
+)
+def test_every_key_refuses_what_cannot_be_meant_and_names_itself(section, key):
+    given = {"pattern": "*"} if section is Stream else {}
+    with pytest.raises(ConfigError, match=rf"\b{key}: expected .*, not "):
+        section(**given | {key: 3j})
+
+
+def test_paths_and_numbers_of_numpy_become_what_a_file_would_say():
+    assert Watch(directory=Path("data")).directory == "data"
+    assert type(Worker(threshold=np.float32(0.5)).threshold) is float
+    assert Watch(include=["*.mrc"]).include == ("*.mrc",)
 
 
 def test_every_shipped_configuration_has_nothing_to_say():
@@ -298,3 +366,8 @@ def test_two_patterns_that_take_one_file_may_both_match(one, other, path):
 )
 def test_whether_two_patterns_may_both_match(one, other, expected):
     assert _may_both_match(one, other) is expected
+
+
+def test_a_threshold_of_zero_is_refused_in_a_notebook_and_not_taken_for_the_cards():
+    with pytest.raises(ConfigError, match=r"threshold: expected .* not 0\.0"):
+        cached_analyzer("default", 0.0)

@@ -272,7 +272,7 @@ def lattice_map(
         s / (1 + s), where s is the power of the strongest fringes over what `settings` ask for.
         No probability: it is not calibrated.
     """
-    pixel_size_nm = pixel_size_nm or _USUAL_PIXEL_SIZE_NM
+    pixel_size_nm = _USUAL_PIXEL_SIZE_NM if pixel_size_nm is None else pixel_size_nm
     margin_px = math.ceil(_MARGIN_NM / pixel_size_nm)
     padded = np.pad(_rapid(pixels, pixel_size_nm), margin_px)
     inside = np.pad(np.ones(pixels.shape, np.float32), margin_px)
@@ -373,7 +373,8 @@ def segment_lattice(
     (H, W) int32
         As from `nanostream.segmentation.masks.label_mask`: 0 is background, 1..n are crystals.
     """
-    diameter_px = settings.min_diameter_nm / (pixel_size_nm or _USUAL_PIXEL_SIZE_NM)
+    pixel_nm = _USUAL_PIXEL_SIZE_NM if pixel_size_nm is None else pixel_size_nm
+    diameter_px = settings.min_diameter_nm / pixel_nm
     return label_mask(
         lattice_map(pixels, settings, pixel_size_nm=pixel_size_nm),
         LEVEL,
