@@ -2,8 +2,6 @@
 
 import gc
 import logging
-import subprocess
-import sys
 
 import pytest
 
@@ -50,21 +48,6 @@ def test_a_log_line_is_one_printable_line_and_a_traceback_keeps_its_lines(tmp_pa
     assert second.endswith("broken")
     assert len(traceback) > 3
     assert all(line.isprintable() for line in (first, second, *traceback))
-
-
-LED_ELSEWHERE = """
-import logging, os
-from nanostream_services.processes.lifecycle import start_log
-start_log()
-os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # as while TensorFlow is imported
-logging.warning("the sink was restarted")
-"""
-
-
-def test_what_is_logged_while_standard_error_is_led_elsewhere_is_not_lost():
-    command = [sys.executable, "-c", LED_ELSEWHERE]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stderr.endswith("the sink was restarted\n")
 
 
 @pytest.mark.parametrize("wanted", [True, False])

@@ -11,7 +11,7 @@ import pytest
 
 from nanostream.config import check_config
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(
     r"(?P<mark><!-- not run in CI: [^>]+ -->\n)?```(?P<kind>\w+)\n(?P<code>.*?)```", re.S
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-UNIT = Path(__file__).resolve().parents[1] / "configs" / "systemd" / "nanostream@.service"
+UNIT = Path(__file__).resolve().parents[2] / "configs" / "systemd" / "nanostream@.service"
 PROGRAM = "/opt/nanostream/bin/nanostream"
 
 

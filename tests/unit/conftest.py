@@ -1,0 +1,88 @@
+"""The rule of this folder, made true: no TensorFlow, no process, no socket.
+
+Whoever breaks it gets a failed test that says where the test belongs. Python's audit events see
+each start of a process and each socket under whatever name it was imported; ZeroMQ opens its
+sockets in C and multiprocessing its processes, so those two are watched by themselves.
+"""
+
+from __future__ import annotations
+
+import multiprocessing.process
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+_NETWORKS = {"tensorflow", "keras"}
+_PROCESSES = {
+    "subprocess.Popen",
+    "os.exec",
+    "os.fork",
+    "os.forkpty",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.startfile",
+    "os.system",
+}
+_HERE = Path(__file__).parent
+_active = False
+
+
+def _refuse(what: str, where: str) -> None:
+    if _active:
+        pytest.fail(f"a test in tests/unit {what}: it belongs in {where}", pytrace=True)
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "import":
+        if arguments[0] in _NETWORKS:
+            _refuse(f"imports {arguments[0]}", "tests/network")
+    elif event == "socket.__new__":
+        _refuse("opens a socket", "tests/pipeline")
+    elif event in _PROCESSES:
+        _refuse(f"starts a process ({event})", "tests/pipeline")
+
+
+def _watched(method: Any, what: str) -> Any:
+    def watched(self: object, *arguments: Any, **options: Any) -> Any:
+        _refuse(what, "tests/pipeline")
+        return method(self, *arguments, **options)
+
+    return watched
+
+
+platform.processor()  # asks uname by a process and remembers; h5py wants to know it
+sys.addaudithook(_audit)
+zmq.Socket.__init__ = _watched(zmq.Socket.__init__, "opens a socket of ZeroMQ")  # type: ignore[method-assign]
+_BaseProcess = multiprocessing.process.BaseProcess
+_BaseProcess.start = _watched(_BaseProcess.start, "starts a process")  # type: ignore[method-assign]
+
+
+@contextmanager
+def _rule(node: pytest.Item | pytest.Collector) -> Iterator[None]:
+    """Let the rule hold meanwhile, if the node is of this folder: not every hook asks only it."""
+    global _active
+    _active = node.path.is_relative_to(_HERE)
+    try:
+        yield
+    finally:
+        _active = False
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    """Watch the imports of a module while pytest collects it."""
+    with _rule(collector):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Watch a test from its set-up to its end."""
+    with _rule(item):
+        return (yield)

@@ -1,0 +1,39 @@
+"""The rules of the house: what a unit test may do."""
+
+import importlib
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import zmq
+
+
+def open_a_zeromq_socket():
+    with zmq.Context() as context:
+        context.socket(zmq.REQ)
+
+
+@pytest.mark.parametrize(
+    ("act", "folder"),
+    [
+        (lambda: importlib.import_module("keras"), "tests/network"),
+        (lambda: importlib.import_module("tensorflow"), "tests/network"),
+        (lambda: subprocess.run([sys.executable, "-V"], check=False), "tests/pipeline"),
+        (lambda: os.system("true"), "tests/pipeline"),
+        (multiprocessing.Process().start, "tests/pipeline"),
+        (socket.socket, "tests/pipeline"),
+        (open_a_zeromq_socket, "tests/pipeline"),
+    ],
+    ids=["keras", "tensorflow", "subprocess", "system", "multiprocessing", "socket", "zmq"],
+)
+def test_what_does_not_belong_in_this_folder_fails_with_the_folder_where_it_does(
+    act, folder, monkeypatch
+):
+    # Tests of the network may have run in this process before.
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    with pytest.raises(pytest.fail.Exception, match=f"belongs in {folder}"):
+        act()
