@@ -25,8 +25,11 @@ Lengths in nm carry ``_nm``, times ``_s``.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import structs
 
 from nanostream.records import Frame, SectionId, Segmentation
 
@@ -40,15 +43,18 @@ __all__ = ["Frame", "SectionId", "Segmentation", "open_session", "read_section",
 __version__ = "0.1.0"
 
 
-def read_section(path: str | Path, z: int = 0) -> Frame:
+def read_section(path: str | Path, z: int = 0, *, pixel_size_nm: float | None = None) -> Frame:
     """One section of a micrograph file, also while SerialEM still writes the file.
 
     Parameters
     ----------
     path : path
-        MRC, or any format that ncempy or OpenCV read (dm3, dm4, ser, emd, TIFF, PNG).
+        MRC, TIFF, dm3, dm4, ser, emd, PNG or NPY; what an mdoc or idoc of SerialEM beside it says
+        of the section is in ``metadata``.
     z : int
         0-based section.
+    pixel_size_nm : float, optional
+        For a file that does not say it.
 
     Raises
     ------
@@ -57,13 +63,14 @@ def read_section(path: str | Path, z: int = 0) -> Frame:
     NotReadyError
         If the section is not complete on disk yet.
     """
-    from nanostream.acquisition.formats import read_micrograph
+    from nanostream.acquisition import frames
 
-    return read_micrograph(Path(path), z)
+    return frames.read_section(Path(path), z, pixel_size_nm=pixel_size_nm)
 
 
 def segment(
-    image: Frame | NDArray[Any],
+    image: Frame | NDArray[Any] | str | Path,
+    z: int = 0,
     *,
     model: str = "default",
     pixel_size_nm: float | None = None,
@@ -73,12 +80,15 @@ def segment(
 
     Parameters
     ----------
-    image : Frame or (H, W) array
-        A micrograph.
+    image : Frame, (H, W) array or path
+        A micrograph, or the file of one.
+    z : int
+        0-based section of the file.
     model : str
         Name of a model; ``nanostream models list`` shows them.
     pixel_size_nm : float, optional
-        Of a bare array; without it lengths are in pixels only.
+        Of an array, or of a file or frame that does not say it; without it lengths are in pixels
+        only.
     threshold : float, optional
         Instead of the one on the model's card.
 
@@ -86,11 +96,18 @@ def segment(
     ------
     ModelError
         If there is no such model, or TensorFlow is not installed (the extra ``worker``).
+    MicrographError
+        As `read_section`, of a path.
     """
     from nanostream.analysis import cached_analyzer
 
-    if not isinstance(image, Frame):
+    if isinstance(image, str | Path):
+        image = read_section(image, z, pixel_size_nm=pixel_size_nm)
+    elif not isinstance(image, Frame):
         image = Frame(SectionId("array", 0), image, pixel_size_nm)
+    elif image.pixel_size_nm is None and pixel_size_nm is not None:
+        metadata = structs.replace(image.metadata, pixel_size_source="user")
+        image = replace(image, pixel_size_nm=pixel_size_nm, metadata=metadata)
     return cached_analyzer(model, threshold)(image)
 
 

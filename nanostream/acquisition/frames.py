@@ -1,47 +1,95 @@
-"""What SerialEM writes, whatever the format: what a file says of itself, sections as frames.
+"""The way from a file to a frame: what a file says of itself, and its sections as frames.
 
-===============  =============================================  =================================
-file             a section is complete                          of an older file of its name by
-===============  =============================================  =================================
-MRC stack        header and size say so                         title of the header
-MRC frame stack  all are there, and the frame mdoc              title of the header
-TIFF             its mdoc or idoc lists it: SerialEM writes     title of the mdoc, or the time in
-                 that after the image is closed                 the idoc
-===============  =============================================  =================================
+Live, ``nanostream segment``, notebooks, ``verify`` and ``doctor`` read through here, so that all of
+them have the same pixels, pixel size and metadata of a section. Below is a reader for each kind of
+file, `mrc`, `tiffs` and `formats`, and `mdoc` for what SerialEM writes beside it; what is decided
+about a section is decided here, once:
+
+A section is complete
+    ===============  ==========================================  ==================================
+    file             while it is being written                   at rest
+    ===============  ==========================================  ==================================
+    MRC stack        header and size say so                      header and size say so
+    MRC frame stack  all are there, and the frame mdoc           header and size say so
+    TIFF             its mdoc or idoc lists it: SerialEM writes  its page is there
+                     that after the image is closed
+    other formats    never: nothing tells                        it is there
+    ===============  ==========================================  ==================================
+
+A sidecar belongs to a file
+    if its title, with SerialEM's time of "Open New", is that of the MRC header. One that an older
+    file of the same name left lends neither pixel size nor metadata. A TIFF has no title of its
+    own: it takes that of its mdoc, or the time in the idoc.
+
+The pixel size
+    is that of the first of these that says one: 1. the sidecar, RefinedPixelSpacing before the
+    PixelSpacing of the section before that of the file; 2. the file itself ("header"); 3. who
+    asks: ``--pixel-size`` ("user") before ``[watch] pixel_size_nm`` ("configuration").
+
+The piece of a montage
+    is that of the sidecar, else of the extended header.
+
+The first row
+    is at the bottom of the display for an MRC, at the top for every other format.
+
+Pixels
+    that mdoc or header of SerialEM contradict are not all there, and refused.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import itertools
 import os
-from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import cv2
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from nanostream.acquisition import mrc, tiffs
-from nanostream.acquisition.formats import first_row_of, read_micrograph
-from nanostream.acquisition.mdoc import read_mdoc
+from nanostream.acquisition import formats, mrc, tiffs
+from nanostream.acquisition.mdoc import read_mdoc, read_metadata
 from nanostream.acquisition.readiness import Contents
 from nanostream.errors import MicrographError, NotReadyError
-from nanostream.records import Frame, Metadata, SectionId
+from nanostream.records import FirstRow, Frame, Metadata, SectionId
 
-__all__ = ["Told", "changed_sections", "frames_finished", "inspect", "is_tiff", "read_frame"]
+__all__ = [
+    "SUFFIXES",
+    "SectionCount",
+    "SidecarEntry",
+    "changed_sections",
+    "count_sections",
+    "first_row_of",
+    "frames_finished",
+    "inspect",
+    "is_tiff",
+    "read_frame",
+    "read_section",
+]
 
-#: What a sidecar says of a section: pixel size in nm, and the rest.
-Told = tuple[float | None, Metadata]
+#: Endings of the files that can be read, in lower case.
+SUFFIXES = (*mrc.MRC_SUFFIXES, *tiffs.SUFFIXES, *formats.SUFFIXES)
+
+#: A section in its sidecar: pixel size in nm, and the rest.
+SidecarEntry = tuple[float | None, Metadata]
 
 #: MinMaxMean is written with %g, six digits.
 _SIX_DIGITS = 1e-5
 
 
-@dataclass(frozen=True)
-class _TiffContents:
-    """A TIFF file as its sidecar describes it."""
+class SectionCount(NamedTuple):
+    """Whole sections of a file at rest; ``cut_off`` if the file itself counts more."""
+
+    sections: int
+    cut_off: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pages:
+    """`Contents` of a file without a header that is written again: its pages, and those listed."""
 
     title: str
     listed: int
@@ -53,8 +101,12 @@ class _TiffContents:
     def state(self) -> str:
         return f"{self.title} {self.listed}"
 
-    def complete_sections(self, file_size: int) -> int:
+    @property
+    def complete(self) -> int:
         return min(self.listed, self.pages)
+
+    def complete_sections(self, file_size: int) -> int:
+        return self.complete
 
     def lags(self, file_size: int) -> bool:
         return self.pages > self.listed
@@ -63,23 +115,67 @@ class _TiffContents:
         return self.pages < self.listed
 
 
+@dataclasses.dataclass(frozen=True)
+class _Stored:
+    """A section as its reader gives it."""
+
+    contents: Contents
+    pixels: NDArray[Any]
+    pixel_size_nm: float | None
+
+
 def is_tiff(path: Path) -> bool:
     """Whether a file is a TIFF, by its name."""
-    return path.suffix.lower() in (".tif", ".tiff")
+    return path.suffix.lower() in tiffs.SUFFIXES
 
 
-def inspect(path: Path) -> tuple[Contents, os.stat_result]:
+def first_row_of(path: str | Path) -> FirstRow:
+    """Where SerialEM's display, or a program of the format, shows row 0 of a file's sections.
+
+    An MRC has its origin at the lower left (MRC2014; SerialEM's KImageStore.cpp,
+    ``convertForWriting``), all others begin with the line at the top, SerialEM's TIFFs included
+    (KStoreIMOD.cpp).
+    """
+    return "bottom" if _kind(Path(path)) == "mrc" else "top"
+
+
+def inspect(path: Path, *, at_rest: bool = False) -> tuple[Contents, os.stat_result]:
     """What a file says of its sections, and its state at that moment.
+
+    Parameters
+    ----------
+    at_rest : bool
+        Nobody writes the file any more: see the module's table.
 
     Raises
     ------
     NotReadyError, MicrographError
-        As `mrc.read_header`; NotReadyError also for a TIFF that no mdoc or idoc lists, and
-        MicrographError for one with more than `tiffs.MOST_PAGES`.
+        As `mrc.read_header`; NotReadyError also for a TIFF that no mdoc or idoc lists (unless at
+        rest), and MicrographError for one with more than `tiffs.MOST_PAGES`, and for a format
+        that is read at rest only.
     OSError
         The file cannot be opened or read.
     """
-    return _inspect_tiff(path) if is_tiff(path) else mrc.read_header(path)
+    if _kind(path) == "mrc":
+        return mrc.read_header(path)
+    # Before it is read: what changes meanwhile has another state, and is looked at again.
+    status = path.stat()
+    with _opened(path, at_rest=at_rest) as (contents, _):
+        return contents, status
+
+
+def count_sections(path: Path) -> SectionCount:
+    """Whole sections of a file at rest.
+
+    Raises
+    ------
+    MicrographError
+        The file is absent, damaged or of another format.
+    """
+    with _reading(path):
+        contents, status = inspect(path, at_rest=True)
+    size = status.st_size
+    return SectionCount(contents.complete_sections(size), contents.lacks(size))
 
 
 def frames_finished(path: Path) -> bool:
@@ -92,13 +188,17 @@ def changed_sections(path: Path, contents: Contents, fingerprints: Mapping[int, 
     """Sections whose pixels are not those that were read of them; see `mrc.changed_sections`."""
     if isinstance(contents, mrc.MrcHeader):
         return mrc.changed_sections(path, contents, fingerprints)
-    return [z for z, known in fingerprints.items() if _tiff_fingerprint(path, z) != known]
+    return [z for z, known in fingerprints.items() if _fingerprint(path, z) != known]
 
 
 def read_frame(
-    path: Path, section: SectionId, told: Told | None, *, pixel_size_nm: float | None = None
+    path: Path,
+    section: SectionId,
+    sidecar: SidecarEntry | None,
+    *,
+    pixel_size_nm: float | None = None,
 ) -> Frame:
-    """One complete section with all that is known of it.
+    """One complete section of a file that may still be written, with all that is known of it.
 
     Parameters
     ----------
@@ -106,8 +206,8 @@ def read_frame(
         The file of the section.
     section : SectionId
         Its name, and which section of the file.
-    told : tuple or None
-        From `read_metadata`.
+    sidecar : tuple or None
+        From `nanostream.acquisition.mdoc.read_metadata`.
     pixel_size_nm : float or None
         From the configuration, for files that say none.
 
@@ -122,60 +222,114 @@ def read_frame(
         The section is not complete, or its pixels are not those that its mdoc or the header
         describe: it is being overwritten, or a share shows the file before its data.
     MicrographError, OSError
-        As `mrc.read_section` and `read_micrograph`.
+        As `inspect`; MicrographError also for pixels that are no micrograph.
     """
-    size_nm, metadata = told or (None, Metadata())
-    contents: Contents
+    stored = _read(path, section.z, at_rest=False)
+    return _frame(path, section, stored, sidecar, (pixel_size_nm, "configuration"))
+
+
+def read_section(
+    path: Path,
+    z: int = 0,
+    *,
+    section: SectionId | None = None,
+    pixel_size_nm: float | None = None,
+    given_by: Literal["user", "configuration"] = "user",
+) -> Frame:
+    """One section of a file at rest, with its sidecar: the frame that `read_frame` made live.
+
+    Parameters
+    ----------
+    path : Path
+        Of any format in `SUFFIXES`.
+    z : int
+        0-based section.
+    section : SectionId or None
+        Name of the frame; by default the file's name and `z`.
+    pixel_size_nm, given_by
+        For files that say none, and who says so.
+
+    Returns
+    -------
+    Frame
+        Pixels as stored where the type is one of `formats.WIRE_DTYPES`; other integers, and
+        floats of 64 bits, become float32. Rows in the order of the file, except .ser, which ncempy
+        turns upright.
+
+    Raises
+    ------
+    NotReadyError
+        As `read_frame`.
+    MicrographError
+        The file is absent, damaged, of another format or in colour, or has no such section.
+    """
+    with _reading(path):
+        stored = _read(path, z, at_rest=True)
+        written_s = path.stat().st_mtime
+        section = section or SectionId(path.name, z)
+        sidecar = read_metadata(path, z, title=stored.contents.title)
+        frame = _frame(path, section, stored, sidecar, (pixel_size_nm, given_by))
+    return dataclasses.replace(frame, written_s=written_s)
+
+
+def _kind(path: Path) -> Literal["mrc", "tiff", "other"]:
+    """The reader of a file, by its name; what is watched under any other name is an MRC."""
+    suffix = path.suffix.lower()
+    if suffix in tiffs.SUFFIXES:
+        return "tiff"
+    return "other" if suffix in formats.SUFFIXES else "mrc"
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Refuses other formats; an error of the system becomes a MicrographError."""
+    if path.suffix.lower() not in SUFFIXES:
+        msg = f"{path.name}: not a micrograph format; nanostream reads {' '.join(SUFFIXES)}"
+        raise MicrographError(msg)
+    try:
+        yield
+    except OSError as error:
+        msg = f"{path.name}: cannot be read ({error.strerror or error})"
+        raise MicrographError(msg) from error
+
+
+@contextlib.contextmanager
+def _opened(path: Path, *, at_rest: bool) -> Iterator[tuple[_Pages, formats.ReadPixels]]:
+    """A file that is no MRC: its contents, and how to read a section with its pixel size in nm."""
     if is_tiff(path):
-        contents, status = _inspect_tiff(path)
-        if section.z >= contents.complete_sections(status.st_size):
-            msg = f"{path.name}: section {section.z} is not listed by its mdoc or idoc"
-            raise NotReadyError(msg)
-        frame = read_micrograph(path, section.z, section=section)
-        pixels, in_file_nm = frame.pixels, frame.pixel_size_nm
+        title, listed = _listing(path, at_rest=at_rest)
+        with tiffs.open_tiff(path) as file:
+            listed = file.count if listed is None else listed
+            listed = max(listed, file.count) if at_rest else listed
+            yield _Pages(title, listed, file.count), file.read
+    elif at_rest:
+        with formats.open_file(path) as file:
+            yield _Pages("", file.count, file.count), file.read
     else:
-        contents, pixels = mrc.read_section(path, section.z)
-        in_file_nm = contents.pixel_size_nm
-        metadata = _with_piece(metadata, path, contents, section.z)
-        if contradiction := _contradiction(pixels, contents, metadata):
-            msg = f"{path.name}: section {section.z} {contradiction}; not all of it may be there"
-            raise NotReadyError(msg)
-    sources = (
-        (size_nm, metadata.pixel_size_source),
-        (in_file_nm, "header"),
-        (pixel_size_nm, "configuration"),
-    )
-    chosen_nm, source = next(((nm, source) for nm, source in sources if nm), (None, None))
-    metadata = replace(
-        metadata,
-        pixel_size_source=source,
-        file_title=contents.title or None,
-        first_row=first_row_of(path),
-    )
-    return Frame(section, pixels, chosen_nm, metadata)
+        msg = (
+            f"{path.name}: nothing tells when a {path.suffix} file is complete, so that it cannot "
+            "be watched; nanostream segment reads it"
+        )
+        raise MicrographError(msg)
 
 
-def _inspect_tiff(path: Path) -> tuple[_TiffContents, os.stat_result]:
+def _listing(path: Path, *, at_rest: bool) -> tuple[str, int | None]:
+    """Title of a TIFF by its sidecar, and how many of its pages that lists; None: all of them."""
     mdoc = read_mdoc(path)
     first = None if mdoc is None else mdoc.section(0, path.name)
     if mdoc is None or first is None:
+        if at_rest:
+            return "", None
         msg = f"{path.name}: no mdoc or idoc of SerialEM lists it"
         raise NotReadyError(msg)
-    with path.open("rb", buffering=0) as file:
-        try:
-            pages = len(tiffs.page_offsets(file))
-        except ValueError as error:
-            msg = f"{path.name}: no complete TIFF ({error})"
-            raise NotReadyError(msg) from error
-        status = os.fstat(file.fileno())
-    if mdoc.images and "DateTime" not in first:  # which is to tell it from others of its name
+    # The time is to tell it from others of its name.
+    if mdoc.images and "DateTime" not in first and not at_rest:
         msg = f"{path.name}: its entry in the idoc is not complete"
         raise NotReadyError(msg)
-    listed = pages if mdoc.frame_sets else max(1, _from_zero(mdoc.sections))
     # Each image of an idoc has its own time; its titles are those of the series.
     title = "" if mdoc.images else next(iter(mdoc.titles), "")
     title = title.strip() or first.get("DateTime", "TIFF")
-    return _TiffContents(title, listed, pages), status
+    return title, None if mdoc.frame_sets else max(1, _from_zero(mdoc.sections))
 
 
 def _from_zero(numbers: Container[int]) -> int:
@@ -183,11 +337,56 @@ def _from_zero(numbers: Container[int]) -> int:
     return next(n for n in itertools.count() if n not in numbers)
 
 
-def _tiff_fingerprint(path: Path, z: int) -> int | None:
+def _read(path: Path, z: int, *, at_rest: bool) -> _Stored:
+    if _kind(path) == "mrc":
+        header, pixels = mrc.read_section(path, z)
+        return _Stored(header, pixels, header.pixel_size_nm)
+    with _opened(path, at_rest=at_rest) as (contents, read):
+        if z >= contents.complete and not at_rest:
+            msg = f"{path.name}: section {z} is not listed by its mdoc or idoc"
+            raise NotReadyError(msg)
+        if not 0 <= z < contents.pages:
+            msg = f"{path.name}: section {z} asked for, the file has {contents.pages}"
+            raise MicrographError(msg)
+        pixels, pixel_size_nm = read(z)
+        return _Stored(contents, formats.wire_pixels(pixels, path.name), pixel_size_nm)
+
+
+def _fingerprint(path: Path, z: int) -> int | None:
     try:
-        return mrc.fingerprint(read_micrograph(path, z).pixels)
+        return mrc.fingerprint(_read(path, z, at_rest=True).pixels)
     except MicrographError:  # being rewritten
         return None
+
+
+def _frame(
+    path: Path,
+    section: SectionId,
+    stored: _Stored,
+    sidecar: SidecarEntry | None,
+    given: tuple[float | None, str],
+) -> Frame:
+    """What was read of a section and what is said of it, put together."""
+    sidecar_nm, metadata = sidecar or (None, Metadata())
+    header, pixels = stored.contents, stored.pixels
+    if isinstance(header, mrc.MrcHeader):
+        metadata = _with_piece(metadata, path, header, section.z)
+        if contradiction := _contradiction(pixels, header, metadata):
+            msg = f"{path.name}: section {section.z} {contradiction}; not all of it may be there"
+            raise NotReadyError(msg)
+    sizes = (
+        (sidecar_nm, metadata.pixel_size_source),
+        (stored.pixel_size_nm, "header"),
+        given,
+    )
+    pixel_size_nm, source = next((size for size in sizes if size[0] is not None), (None, None))
+    metadata = replace(
+        metadata,
+        pixel_size_source=source,
+        file_title=stored.contents.title or None,
+        first_row=first_row_of(path),
+    )
+    return Frame(section, pixels, pixel_size_nm, metadata)
 
 
 def _with_piece(metadata: Metadata, path: Path, header: mrc.MrcHeader, z: int) -> Metadata:
@@ -199,7 +398,7 @@ def _with_piece(metadata: Metadata, path: Path, header: mrc.MrcHeader, z: int) -
 
 
 def _contradiction(pixels: NDArray[Any], header: mrc.MrcHeader, metadata: Metadata) -> str | None:
-    """What mdoc or header say that cannot be true of these pixels, if they can be relied on.
+    """A statement of mdoc or header that cannot be true of these pixels, if they can be relied on.
 
     SerialEM computes both from the pixels as it writes them (KImageStore.cpp,
     ``CheckNewSectionManageMMM``); a program of IMOD may have changed the file since. An mdoc
@@ -209,14 +408,13 @@ def _contradiction(pixels: NDArray[Any], header: mrc.MrcHeader, metadata: Metada
     if not header.by_serialem:
         return None
     minimum, maximum = cv2.minMaxLoc(pixels)[:2]
-    if (told := metadata.min_max_mean) and header.minimum <= told[0] <= told[1] <= header.maximum:
-        found = (minimum, maximum, cv2.mean(pixels)[0])
+    described = metadata.min_max_mean
+    if described and header.minimum <= described[0] <= described[1] <= header.maximum:
+        pairs = tuple(zip((minimum, maximum, cv2.mean(pixels)[0]), described, strict=True))
         # SerialEM sums rows of floats in single precision.
-        least = 1e-3 * (told[1] - told[0]) if pixels.dtype.kind == "f" else _SIX_DIGITS
-        if any(
-            abs(a - b) > max(_SIX_DIGITS * abs(b), least) for a, b in zip(found, told, strict=True)
-        ):
-            numbers = ", ".join(f"{a:g} ({b:g})" for a, b in zip(found, told, strict=True))
+        least = 1e-3 * (described[1] - described[0]) if pixels.dtype.kind == "f" else _SIX_DIGITS
+        if any(abs(a - b) > max(_SIX_DIGITS * abs(b), least) for a, b in pairs):
+            numbers = ", ".join(f"{a:g} ({b:g})" for a, b in pairs)
             return f"has minimum, maximum and mean (in its mdoc) {numbers}"
     elif minimum == 0 < header.minimum:
         return f"has zeros, and the header a minimum of {header.minimum:g}"

@@ -2,21 +2,39 @@
 
 A TIFF is a chain of directories (TIFF 6.0; BigTIFF has 64-bit offsets), and OpenCV decodes from
 memory: `read_page` copies what one directory names into a TIFF of its own. Every offset and length
-is held against the file's size first.
+is compared with the file's size first. The pixel size is that of ImageJ's unit, or of the
+resolution in cm or inches.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import struct
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import FileIO
+from pathlib import Path
 from typing import Any
 
-from nanostream.errors import MicrographError
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["MOST_PAGES", "page_offsets", "read_calibration", "read_page"]
+from nanostream.acquisition.formats import Sections, length_nm, refusals
+from nanostream.errors import MicrographError, NotReadyError
 
+__all__ = [
+    "MOST_PAGES",
+    "SUFFIXES",
+    "open_tiff",
+    "page_offsets",
+    "read_calibration",
+    "read_page",
+]
+
+SUFFIXES = (".tif", ".tiff")
 #: More pages than an exposure or a tilt series has; each costs two reads.
 MOST_PAGES = 10_000
 #: Bytes of one value by type number.
@@ -28,6 +46,8 @@ _CHUNKS = ((273, 279), (324, 325))
 #: Pointers to further directories: thumbnails and camera data.
 _DIRECTORIES = (330, 34665, 34853)
 _LONG, _LONG8 = 4, 16
+#: A pixel above 1 µm is the 72 dpi of a drawing program, not a micrograph's calibration.
+_MAX_PIXEL_NM = 1000.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +70,47 @@ class _Kind:
 
     def number(self, data: bytes, letter: str) -> int:
         return int(struct.unpack(f"{self.order}{letter}", data)[0])
+
+
+@contextlib.contextmanager
+def open_tiff(path: Path) -> Iterator[Sections]:
+    """The pages of a file.
+
+    Raises
+    ------
+    NotReadyError
+        The file, or a page that is read, ends early.
+    MicrographError
+        The file has more than `MOST_PAGES`, or a page that OpenCV does not read.
+    OSError
+        The file cannot be opened or read.
+    """
+    with path.open("rb", buffering=0) as file, refusals(path):
+        with _early_end(path):
+            offsets = page_offsets(file)
+
+        def read(z: int) -> tuple[NDArray[Any], float | None]:
+            with _early_end(path):
+                page = read_page(file, offsets[z])
+                # ImageJ describes the first page only.
+                tags = read_calibration(file, offsets[0]) | read_calibration(file, offsets[z])
+            # From memory: OpenCV opens no names outside the ANSI code page on Windows.
+            image = cv2.imdecode(np.frombuffer(page, np.uint8), cv2.IMREAD_UNCHANGED)
+            if image is None:
+                msg = f"{path.name}: a kind of TIFF that OpenCV does not read; save it uncompressed"
+                raise MicrographError(msg)
+            return np.asarray(image), _pixel_size_nm(tags)
+
+        yield Sections(len(offsets), read)
+
+
+@contextlib.contextmanager
+def _early_end(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        msg = f"{path.name}: no complete TIFF ({error})"
+        raise NotReadyError(msg) from error
 
 
 def page_offsets(file: FileIO) -> list[int]:
@@ -144,6 +205,17 @@ def read_calibration(file: FileIO, offset: int) -> dict[int, Any]:
         elif tag == 296 and type_ == 3:
             found[tag] = kind.number(value[:2], "H")
     return found
+
+
+def _pixel_size_nm(tags: Mapping[int, Any]) -> float | None:
+    pixels, per = tags.get(282, (0, 1))
+    if not pixels:
+        return None
+    # ImageJ gives pixels per its own unit and says so in the description.
+    unit = re.search(rb"^unit=(\S+)", tags.get(270, b""), re.MULTILINE)
+    text = unit[1].decode("latin-1") if unit else {2: "inch", 3: "cm"}.get(tags.get(296, 2), "")
+    nm = length_nm(per / pixels, text.replace("\\u00B5", "µ").replace("\\u00C5", "å"))
+    return nm if nm is not None and nm < _MAX_PIXEL_NM else None
 
 
 def _kind(file: FileIO) -> _Kind:

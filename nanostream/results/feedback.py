@@ -25,7 +25,7 @@ from urllib.parse import quote
 import msgspec
 
 from nanostream import failpoints
-from nanostream.acquisition.formats import first_row_of
+from nanostream.acquisition.frames import first_row_of
 from nanostream.config import Feedback
 from nanostream.errors import ConfigError
 from nanostream.records import FirstRow, Metadata, SectionId, Summary

@@ -377,7 +377,7 @@ def simulate(
     as_demo: Annotated[bool, typer.Option("--demo", hidden=True)] = False,
 ) -> None:
     """Write micrographs in exactly SerialEM's order, as a stand-in for it."""
-    from nanostream.acquisition.formats import read_micrograph
+    from nanostream.acquisition.frames import read_section
     from nanostream.acquisition.simulator import DemoMicrograph, demo_movie, load_images, play
     from nanostream_services.demo import DEMO_SEED, play_demo
 
@@ -390,7 +390,7 @@ def simulate(
         raise ConfigError(msg)
     if images:
         pixels = load_images(images, count=sections)
-        pixel_size = pixel_size or read_micrograph(images[0]).pixel_size_nm
+        pixel_size = pixel_size or read_section(images[0]).pixel_size_nm
     else:
         pixel_size = pixel_size or DemoMicrograph.load().pixel_size_nm
         pixels = (frame for frame, _ in demo_movie(sections or 20, seed=DEMO_SEED))

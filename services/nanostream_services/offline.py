@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
-import msgspec
 import numpy as np
 import pandas as pd
 
-from nanostream.acquisition.formats import count_sections, is_cut_off, read_micrograph
+from nanostream.acquisition.frames import count_sections, read_section
 from nanostream.analysis import Analyzer, used_threshold, versions
 from nanostream.config import Config, stream_of
 from nanostream.errors import ConfigError, MicrographError, ModelError, SessionError
@@ -84,11 +83,11 @@ def segment_files(
     sections: list[tuple[Path, SectionId]] = []
     for file, relative in _names(files, root):
         try:
-            count = count_sections(file)
+            count, cut_off = count_sections(file)
             sections += [(file, SectionId(relative, z)) for z in range(count)]
             if count == 0:
                 failed.append(f"{file}: not one complete section in it; is it cut off?")
-            elif is_cut_off(file):
+            elif cut_off:
                 failed.append(
                     f"{file}: {count} whole sections, but its header counts more; is it cut off?"
                 )
@@ -165,16 +164,16 @@ def _names(files: Sequence[Path], root: Path | None) -> list[tuple[Path, str]]:
 
 def _read(file: Path, section: SectionId, config: Config, pixel_size_nm: float | None) -> Frame:
     start_s = perf_counter()
-    frame = read_micrograph(file, section.z, section=section)
+    frame = read_section(
+        file,
+        section.z,
+        section=section,
+        pixel_size_nm=config.watch.pixel_size_nm if pixel_size_nm is None else pixel_size_nm,
+        given_by="configuration" if pixel_size_nm is None else "user",
+    )
     timings_s = {"read_s": perf_counter() - start_s}
     stream = stream_of(section.path, config.streams) is not None
-    frame = replace(frame, stream=stream, timings_s=timings_s)
-    told_nm = config.watch.pixel_size_nm if pixel_size_nm is None else pixel_size_nm
-    if frame.pixel_size_nm is not None or told_nm is None:
-        return frame
-    source = "configuration" if pixel_size_nm is None else "user"
-    told = msgspec.structs.replace(frame.metadata, pixel_size_source=source)
-    return replace(frame, pixel_size_nm=told_nm, metadata=told)
+    return replace(frame, stream=stream, timings_s=timings_s)
 
 
 def _other_than(pixel_size_nm: float | None, frame: Frame) -> str:

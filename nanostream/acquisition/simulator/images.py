@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nanostream.acquisition.formats import count_sections, read_micrograph
+from nanostream.acquisition import frames
 from nanostream.errors import MicrographError
 
 __all__ = ["DemoMicrograph", "demo_movie", "load_images"]
@@ -25,7 +25,7 @@ def load_images(paths: Iterable[Path], *, count: int | None = None) -> Iterator[
     Parameters
     ----------
     paths : iterable of Path
-        Any format of `nanostream.acquisition.formats`; every section of each.
+        Any format of `nanostream.acquisition.frames`; every section of each.
     count : int or None
         None: each section once.
 
@@ -38,13 +38,13 @@ def load_images(paths: Iterable[Path], *, count: int | None = None) -> Iterator[
     MicrographError
         A file cannot be read, or there is no file.
     """
-    sections = [(path, z) for path in paths for z in range(count_sections(path))]
+    sections = [(path, z) for path in paths for z in range(frames.count_sections(path).sections)]
     if not sections:
         msg = "no images to play; give PNG, TIFF, NPY or MRC files"
         raise MicrographError(msg)
     chosen = sections if count is None else itertools.islice(itertools.cycle(sections), count)
     for path, z in chosen:
-        yield read_micrograph(path, z).pixels
+        yield frames.read_section(path, z).pixels
 
 
 @dataclass(frozen=True, eq=False)

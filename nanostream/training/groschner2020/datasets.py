@@ -40,7 +40,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from nanostream.acquisition.formats import SUFFIXES, count_sections, read_micrograph
+from nanostream.acquisition.frames import SUFFIXES, count_sections, read_section
 from nanostream.errors import DataSetError
 from nanostream.records import Frame, SectionId
 from nanostream.segmentation.normalization import median_filter, normalize, without_shift
@@ -202,7 +202,7 @@ def _section_labels(
     """The labelled sections of a micrograph file, and names of those without a label."""
     if not labels:
         return [], [str(image)]
-    count = count_sections(image)
+    count = count_sections(image).sections
     found: dict[int, Path] = {}
     for z, label in labels:
         if z is None and count != 1:
@@ -284,7 +284,7 @@ def read_pair(pair: Pair) -> tuple[Frame, NDArray[np.int32]]:
         If the micrograph cannot be read.
     """
     section = SectionId(pair.image.name, pair.z)
-    frame = read_micrograph(pair.image, pair.z, section=section)
+    frame = read_section(pair.image, pair.z, section=section)
     label = read_label(pair.label)
     if label.shape != frame.pixels.shape:
         sizes = [" x ".join(map(str, array.shape[::-1])) for array in (label, frame.pixels)]

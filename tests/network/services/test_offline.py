@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import nanostream as ns
-from nanostream.acquisition.formats import read_micrograph
+from nanostream.acquisition.frames import read_section
 from nanostream.acquisition.simulator import StackWriter, demo_movie
 from nanostream.analysis import Analyzer
 from nanostream.config import Config, Sink, Stream, Watch, Worker
@@ -308,7 +308,7 @@ def test_live_and_offline_give_the_same_masks_scores_and_warnings(tmp_path, stra
     analyzer = Analyzer(worker)
     with Store(tmp_path / "live", config) as store:
         for z in range(2):
-            frame = read_micrograph(stack, z, section=SectionId("gold.mrc", z))
+            frame = read_section(stack, z, section=SectionId("gold.mrc", z))
             arrived = [bytes(part) for part in messages.encode(frame)]
             result = Result.of(frame, analyzer(messages.decode(arrived)))
             store.commit(messages.decode([bytes(part) for part in messages.encode(result)]))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from nanostream.acquisition.formats import SUFFIXES, count_sections, read_micrograph
+from nanostream.acquisition.frames import SUFFIXES, count_sections, read_section
 from nanostream.acquisition.simulator import StackWriter
 from nanostream.errors import MicrographError, NotReadyError
 from nanostream.records import SectionId
@@ -141,9 +141,9 @@ WRITERS = {
 def test_each_section_of_each_format_with_its_pixel_size(tmp_path, name, capsys):
     path = tmp_path / name
     WRITERS[name](path, PIXELS)
-    assert count_sections(path) == 2
+    assert count_sections(path) == (2, False)
     for z in (0, 1):
-        frame = read_micrograph(path, z)
+        frame = read_section(path, z)
         np.testing.assert_array_equal(frame.pixels, PIXELS[z])
         assert frame.pixels.dtype == np.int16
         assert frame.pixel_size_nm == pytest.approx(0.05)
@@ -156,20 +156,20 @@ def test_each_section_of_each_format_with_its_pixel_size(tmp_path, name, capsys)
 def test_imagej_tiff_has_its_own_unit(tmp_path):
     write_imagej(tmp_path / "a.tif", PIXELS.astype(np.uint16))
     for z in (0, 1):
-        assert read_micrograph(tmp_path / "a.tif", z).pixel_size_nm == pytest.approx(0.05)
+        assert read_section(tmp_path / "a.tif", z).pixel_size_nm == pytest.approx(0.05)
 
 
 def test_screen_resolution_is_no_pixel_size(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", PIXELS[0], resolution=(72, 72), resolutionunit="INCH")
-    assert read_micrograph(tmp_path / "a.tif").pixel_size_nm is None
+    assert read_section(tmp_path / "a.tif").pixel_size_nm is None
 
 
 @pytest.mark.parametrize("version", [3, 4])
 def test_single_dm_image_and_reciprocal_unit(tmp_path, version):
     path = tmp_path / f"a.dm{version}"
     write_dm(path, PIXELS[0], version=version, scale=0.1, unit="1/nm")
-    frame = read_micrograph(path)
-    assert count_sections(path) == 1
+    frame = read_section(path)
+    assert count_sections(path) == (1, False)
     np.testing.assert_array_equal(frame.pixels, PIXELS[0])
     assert frame.pixel_size_nm is None
     assert frame.metadata.pixel_size_source is None
@@ -178,27 +178,27 @@ def test_single_dm_image_and_reciprocal_unit(tmp_path, version):
 def test_counts_of_32_bits_become_float32(tmp_path):
     path = tmp_path / "a.dm4"
     write_dm(path, PIXELS[0].astype(np.int32) * 70000, version=4, scale=1, unit="nm")
-    assert read_micrograph(path).pixels.dtype == np.float32
-    assert read_micrograph(path).pixels.max() == PIXELS[0].max() * 70000.0
+    assert read_section(path).pixels.dtype == np.float32
+    assert read_section(path).pixels.max() == PIXELS[0].max() * 70000.0
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "float16", "float32"])
 def test_wire_types_stay_as_they_are(tmp_path, dtype):
     np.save(tmp_path / "a.npy", np.asfortranarray(PIXELS[0].astype(dtype)))
-    pixels = read_micrograph(tmp_path / "a.npy").pixels
+    pixels = read_section(tmp_path / "a.npy").pixels
     assert (pixels.dtype, pixels.flags.c_contiguous) == (np.dtype(dtype), True)
 
 
 @pytest.mark.parametrize("dtype", ["bool", "int32", "uint64", "float64", ">f8"])
 def test_other_numbers_become_float32(tmp_path, dtype):
     np.save(tmp_path / "a.npy", PIXELS[0].astype(dtype))
-    assert read_micrograph(tmp_path / "a.npy").pixels.dtype == np.float32
+    assert read_section(tmp_path / "a.npy").pixels.dtype == np.float32
 
 
 def test_foreign_byte_order_becomes_native(tmp_path):
     np.save(tmp_path / "a.npy", PIXELS.astype(">i2"))
-    assert count_sections(tmp_path / "a.npy") == 2
-    pixels = read_micrograph(tmp_path / "a.npy", 1).pixels
+    assert count_sections(tmp_path / "a.npy") == (2, False)
+    pixels = read_section(tmp_path / "a.npy", 1).pixels
     assert pixels.dtype.isnative
     np.testing.assert_array_equal(pixels, PIXELS[1])
 
@@ -206,7 +206,7 @@ def test_foreign_byte_order_becomes_native(tmp_path):
 def test_png_of_16_bits(tmp_path):
     image = PIXELS[0].astype(np.uint16) * 500
     (tmp_path / "ü.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
-    np.testing.assert_array_equal(read_micrograph(tmp_path / "ü.png").pixels, image)
+    np.testing.assert_array_equal(read_section(tmp_path / "ü.png").pixels, image)
 
 
 def test_mdoc_refines_the_header_and_a_section_name_is_kept(tmp_path):
@@ -214,19 +214,19 @@ def test_mdoc_refines_the_header_and_a_section_name_is_kept(tmp_path):
     with StackWriter(path, pixel_size_nm=0.05) as writer:
         writer.append(PIXELS[0], RefinedPixelSpacing=0.52, NavigatorLabel="8-A")
         writer.append(PIXELS[1], PixelSpacing=0.6)
-    frame = read_micrograph(path, section=section)
+    frame = read_section(path, section=section)
     assert frame.section == section
     assert frame.pixel_size_nm == pytest.approx(0.052)
     assert frame.metadata.pixel_size_source == "mdoc refined"
     assert frame.metadata.navigator_label == "8-A"
-    assert read_micrograph(path, 1).pixel_size_nm == pytest.approx(0.06)
+    assert read_section(path, 1).pixel_size_nm == pytest.approx(0.06)
     assert frame.written_s == pytest.approx(path.stat().st_mtime)
 
 
 def test_mdoc_without_pixel_size_leaves_the_headers(tmp_path):
     write_mrc(tmp_path / "a.mrc", PIXELS)
     (tmp_path / "a.mrc.mdoc").write_text("[ZValue = 0]\nTiltAngle = 5\n")
-    frame = read_micrograph(tmp_path / "a.mrc")
+    frame = read_section(tmp_path / "a.mrc")
     assert frame.pixel_size_nm == pytest.approx(0.05)
     assert (frame.metadata.pixel_size_source, frame.metadata.tilt_deg) == ("header", 5)
 
@@ -235,10 +235,10 @@ def test_missing_section_is_named(tmp_path):
     np.save(tmp_path / "a.npy", PIXELS)
     for z in (2, -1):
         with pytest.raises(MicrographError, match=f"section {z} asked for, the file has 2"):
-            read_micrograph(tmp_path / "a.npy", z)
+            read_section(tmp_path / "a.npy", z)
     write_mrc(tmp_path / "a.mrc", PIXELS)
     with pytest.raises(NotReadyError):
-        read_micrograph(tmp_path / "a.mrc", 2)
+        read_section(tmp_path / "a.mrc", 2)
 
 
 COLOUR = np.zeros((5, 7, 3), np.uint8)
@@ -271,7 +271,7 @@ def test_wrong_files_say_what_is_wrong(tmp_path, name, capsys):
     write, says = WRONG[name]
     write(tmp_path / name)
     with pytest.raises(MicrographError) as caught:
-        read_micrograph(tmp_path / name)
+        read_section(tmp_path / name)
     assert str(caught.value).startswith(name)
     assert says in str(caught.value)
     assert capsys.readouterr() == ("", "")
@@ -286,7 +286,7 @@ def test_a_cut_file_is_an_error_not_a_crash(tmp_path, name):
     for size in (0, 3, 30, len(data) // 2, len(data) - 20):
         path.write_bytes(data[:size])
         with pytest.raises(MicrographError):
-            read_micrograph(path, 1)
+            read_section(path, 1)
 
 
 def test_endings_are_listed_in_lower_case():

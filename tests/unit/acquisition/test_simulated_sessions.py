@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from nanostream.acquisition import mrc
-from nanostream.acquisition.formats import read_micrograph
+from nanostream.acquisition.frames import read_section
 from nanostream.acquisition.mdoc import metadata_of, parse_mdoc, read_metadata
 from nanostream.acquisition.simulator import FRAMES, Fault, Kind, StackWriter, play, script
 from nanostream.errors import ConfigError, NotReadyError
@@ -42,7 +42,7 @@ def steps(kind, count, dest, **options):
 
 
 def pixels_of(path, z):
-    return read_micrograph(path).pixels if path.suffix == ".tif" else mrc.read_section(path, z)[1]
+    return read_section(path).pixels if path.suffix == ".tif" else mrc.read_section(path, z)[1]
 
 
 RENAMING = ("renamed", "unsorted")
