@@ -1,0 +1,68 @@
+"""Sphinx configuration: `sphinx-build -W docs docs/_build/html`."""
+
+import re
+from pathlib import Path
+
+import nanostream
+
+ROOT = Path(__file__).parents[1]
+REPOSITORY = "https://github.com/nanostream/nanostream"
+
+project = "nanostream"
+author = "nanostream developers"
+project_copyright = "2026, nanostream developers"
+release = version = nanostream.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx_design",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "numpydoc",
+]
+exclude_patterns = ["_build", "paper/results.json"]
+templates_path = ["_templates"]
+html_theme = "pydata_sphinx_theme"
+html_title = "nanostream"
+html_theme_options = {
+    "show_toc_level": 2,
+    "navigation_with_keys": False,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+html_show_sourcelink = False
+# Pages show code, they do not run it: tests/test_readme.py runs every block.
+nb_execution_mode = "off"
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+# Links from a page to a file of the repository lead to the repository.
+myst_url_schemes = ["http", "https", "mailto"]
+
+default_role = "py:obj"
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+autodoc_mock_imports = ["tensorflow", "keras", "abtem", "ase"]
+autosummary_generate = True
+numpydoc_show_class_members = False
+suppress_warnings = ["autodoc.mocked_object", "ref.python"]
+
+
+def _to_repository(app, docname, source):
+    """Point links that leave the documentation at the repository."""
+    page = Path(app.srcdir) / f"{docname}.md"
+
+    def redirected(match):
+        path, anchor = match["path"], match["anchor"] or ""
+        target = (page.parent / path).resolve()
+        if target.is_relative_to(app.srcdir) or not target.is_relative_to(ROOT):
+            return match[0]
+        kind = "tree" if target.is_dir() else "blob"
+        return f"]({REPOSITORY}/{kind}/main/{target.relative_to(ROOT).as_posix()}{anchor})"
+
+    link = r"\]\((?P<path>\.\./[^)#\s]+)(?P<anchor>#[^)\s]*)?\)"
+    source[0] = re.sub(link, redirected, source[0])
+
+
+def setup(app):
+    """Register the rewriting of links."""
+    app.connect("source-read", _to_repository)
