@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import GenericAlias
 
 import nanostream
 
@@ -63,6 +64,13 @@ def _to_repository(app, docname, source):
     source[0] = re.sub(link, redirected, source[0])
 
 
+def _skip_foreign(app, what, name, item, skip, options):
+    """Leave out aliases of built-in types and classes of other packages."""
+    foreign = isinstance(item, type) and not item.__module__.startswith("nanostream")
+    return True if foreign or isinstance(item, GenericAlias) else skip
+
+
 def setup(app):
-    """Register the rewriting of links."""
+    """Register both."""
     app.connect("source-read", _to_repository)
+    app.connect("autodoc-skip-member", _skip_foreign)

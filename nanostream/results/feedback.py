@@ -1,7 +1,7 @@
 """What SerialEM can use while the session runs: result files and Navigator points.
 
 A section's result file is ``<file>.z<section>.npres`` below the feedback folder, for SerialEM's
-own scripts; docs/formats.md describes it. It appears whole, by renaming, after the result has been
+own scripts; docs/formats/serialem.md describes it. It appears whole, by renaming, after the result has been
 committed; it can be made anew from the session at any time, so nothing waits for it.
 
 Positions are SerialEM's image coordinates: pixels, the middle of the first pixel at 0.5, and in
@@ -234,7 +234,7 @@ def result_path(section: SectionId, ending: str = "npres") -> str:
 
 
 def result_text(outcome: Outcome) -> str:
-    """Result file of one section, docs/formats.md.
+    """Result file of one section, docs/formats/serialem.md.
 
     Notes
     -----

@@ -1,6 +1,6 @@
 """What SerialEM's scripts ask the sink, and who still waits for an answer.
 
-One JSON object each way, so that pyzmq alone can ask (docs/formats.md). The answer to a question
+One JSON object each way, so that pyzmq alone can ask (docs/formats/serialem.md). The answer to a question
 about a section that has no end yet waits for it, at most as long as the asker said.
 """
 
@@ -56,7 +56,7 @@ def read_query(body: bytes) -> Query:
     try:
         return msgspec.json.decode(body, type=Query)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        msg = f"not a question to nanostream: {error}; docs/formats.md shows one"
+        msg = f"not a question to nanostream: {error}; docs/formats/serialem.md shows one"
         raise MessageError(msg) from error
 
 

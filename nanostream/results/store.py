@@ -3,7 +3,7 @@
 The mask of a section is one HDF5 file, written under a temporary name, flushed to the disk and
 renamed; then one SQLite transaction adds the section, its particles, the tracks that it makes
 possible and the tracker's memory. A kill between the two leaves a mask without a row, which the
-next try replaces; there is never a row without its mask. docs/formats.md describes both.
+next try replaces; there is never a row without its mask. docs/formats/session.md describes both.
 """
 
 from __future__ import annotations

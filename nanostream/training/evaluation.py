@@ -111,13 +111,13 @@ class Confusion(Struct, frozen=True):
 
     @property
     def dice(self) -> float:
-        """2 |A and B| / (|A| + |B|) of the particle pixels."""
+        """2 ``|A and B| / (|A| + |B|)`` of the particle pixels."""
         wrong = self.false_positive + self.false_negative
         return _ratio(2 * self.true_positive, 2 * self.true_positive + wrong)
 
     @property
     def iou(self) -> float:
-        """|A and B| / |A or B| of the particle pixels (Jaccard index): Dice / (2 - Dice)."""
+        """``|A and B| / |A or B|`` of the particle pixels (Jaccard index): Dice / (2 - Dice)."""
         wrong = self.false_positive + self.false_negative
         return _ratio(self.true_positive, self.true_positive + wrong)
 

@@ -3,7 +3,7 @@
 Nothing here knows a socket. Whatever comes in is checked before it is used: protocol version,
 number of parts, dtype, shape against the buffer's length, ids and sizes; a peer that sends
 anything else gets a `MessageError`, never a crash and never an allocation of his choosing. There
-is no pickle. docs/formats.md describes the bytes.
+is no pickle. docs/formats/messages.md describes the bytes.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The processes of nanostream and its command line; services/README.md draws how they work."""
+"""The processes of nanostream and its command line; docs/architecture.md draws them."""

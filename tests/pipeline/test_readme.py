@@ -15,7 +15,16 @@ ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(
     r"(?P<mark><!-- not run in CI: [^>]+ -->\n)?```(?P<kind>\w+)\n(?P<code>.*?)```", re.S
 )
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted(
+        page
+        for page in (ROOT / "docs").rglob("*.md")
+        if not {"_build", "api", "paper"} & set(page.relative_to(ROOT / "docs").parts)
+    ),
+]
+#: Blocks that show something without being run.
+SHOWN = {"toml", "json"}
 #: `.ci/run` runs these two in new virtual environments.
 INSTALLS = ("pip install '.[worker]' && nanostream demo\n", "pip install -e '.[dev]' && pytest\n")
 
@@ -24,7 +33,7 @@ def blocks(page):
     return list(BLOCK.finditer(page.read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_its_links_and_pictures_are_there(page):
     targets = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
     assert targets or page != PAGES[0]
@@ -40,11 +49,11 @@ def test_the_two_commands_are_each_one_line_and_run_in_ci():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the blocks are for a POSIX shell")
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_other_block_runs(page, tmp_path):
     ran = 0
     for block in blocks(page):
-        if block["mark"] or block["code"] in INSTALLS or block["kind"] == "toml":
+        if block["mark"] or block["code"] in INSTALLS or block["kind"] in SHOWN:
             continue
         command = {"bash": ["bash", "-euc"], "python": [sys.executable, "-W", "error", "-c"]}
         done = subprocess.run(
@@ -63,7 +72,7 @@ def test_every_other_block_runs(page, tmp_path):
         assert (tmp_path / "tables" / "particles.csv").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_configuration_it_shows_can_be_used(page, tmp_path):
     for block in blocks(page):
         if block["kind"] == "toml":

@@ -382,7 +382,7 @@ def write_hdf5(path: Path, tiles: Iterable[Tile]) -> int:
     path
         Gets ``images`` (N, S, S, 1) int16 and ``maps`` (N, S, S, 2) uint8, 1 in the map of the
         pixel's class (0 background, 1 particle): names, shapes and order of the published
-        notebooks, which keep them in two files. See ``docs/formats.md``.
+        notebooks, which keep them in two files. See ``docs/formats/data-sets.md``.
 
     Returns
     -------
