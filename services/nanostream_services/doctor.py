@@ -52,8 +52,8 @@ __all__ = ["CHECKS", "Finding", "Role", "State", "examine", "tell_device"]
 State = Literal["ok", "skipped", "warning", "problem"]
 Role = Literal["agent", "worker", "sink", "all"]
 
-#: Room that a 4096 x 4096 micrograph takes (docs/formats/session.md), and how often one is acquired at
-#: most: a camera's overhead alone is 2 to 3 s a shot (SerialEM's about_camera.htm).
+#: Room that a 4096 x 4096 micrograph takes (docs/formats/session.md), and how often one is acquired
+#: at most: a camera's overhead alone is 2 to 3 s a shot (SerialEM's about_camera.htm).
 _SECTION_BYTES = 1_000_000
 _SECONDS_A_SECTION = 3.0
 _LEAST_FREE_BYTES = 2**30
