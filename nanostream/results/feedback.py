@@ -1,8 +1,8 @@
 """What SerialEM can use while the session runs: result files and Navigator points.
 
-A section's result file is ``<file>.z<section>.npres`` below the feedback folder, for SerialEM's
-own scripts; docs/formats/serialem.md describes it. It appears whole, by renaming, after the result has been
-committed; it can be made anew from the session at any time, so nothing waits for it.
+A section's result file is ``<file>.z<section>.npres`` below the feedback folder, for SerialEM's own
+scripts; docs/formats/serialem.md describes it. It appears whole, by renaming, after the result has
+been committed; it can be made anew from the session at any time, so nothing waits for it.
 
 Positions are SerialEM's image coordinates: pixels, the middle of the first pixel at 0.5, and in
 scripts y counted downwards from the top of SerialEM's display, where the last row of an MRC is and

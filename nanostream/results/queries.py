@@ -1,7 +1,7 @@
 """What SerialEM's scripts ask the sink, and who still waits for an answer.
 
-One JSON object each way, so that pyzmq alone can ask (docs/formats/serialem.md). The answer to a question
-about a section that has no end yet waits for it, at most as long as the asker said.
+One JSON object each way, so that pyzmq alone can ask (docs/formats/serialem.md). The answer to a
+question about a section that has no end yet waits for it, at most as long as the asker said.
 """
 
 from __future__ import annotations
