@@ -8,7 +8,7 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.optimize import linear_sum_assignment
@@ -166,7 +166,6 @@ def test_a_calibrated_probability_has_no_error_and_a_boaster_has():
 MASKS = arrays.arrays(np.bool_, (6, 7))
 
 
-@settings(deadline=None)
 @given(MASKS, MASKS)
 def test_dice_and_iou_do_not_mind_the_order_and_agree(one, other):
     there, back = Confusion.of(one, other), Confusion.of(other, one)
@@ -178,7 +177,6 @@ def test_dice_and_iou_do_not_mind_the_order_and_agree(one, other):
     assert sum(msgspec.structs.astuple(there)) == one.size
 
 
-@settings(deadline=None)
 @given(arrays.arrays(np.int32, (6, 7), elements=st.integers(0, 4)))
 def test_a_perfect_mask_has_perfect_scores(labels):
     scores = pool([evaluate_section(labels, found(labels))])
@@ -187,7 +185,6 @@ def test_a_perfect_mask_has_perfect_scores(labels):
     assert scores.calibration_error == scores.count_error == 0
 
 
-@settings(deadline=None)
 @given(*[arrays.arrays(np.int32, (4, 4), elements=st.integers(0, 3))] * 2)
 def test_no_assignment_has_more_matches(truth, mask):
     same = np.zeros((4, 4))

@@ -5,12 +5,11 @@ the agent uses. Each image is one of its own kind, so that pixels tell which sav
 """
 
 import itertools
-import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nanostream.acquisition import frames
@@ -21,9 +20,9 @@ from nanostream.acquisition.readiness import FileStat, Readiness, is_same_title
 from nanostream.acquisition.simulator import script
 from nanostream.config import Watch, matches
 from nanostream.errors import MicrographError, NotReadyError
+from tests.effort import examples
 
 INCLUDE = Watch().include
-CASES = int(os.environ.get("NANOSTREAM_CASES", "50"))
 IMPOSSIBLE = {
     "tiff": {"torn-header", "reordered"},
     "idoc": {"torn-header", "reordered"},
@@ -192,7 +191,7 @@ def settle(agent):
     agent.look()
 
 
-@settings(max_examples=CASES, deadline=None)
+@examples(50)
 @given(
     kind=st.sampled_from(KINDS),
     count=st.integers(1, 7),

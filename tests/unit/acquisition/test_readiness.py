@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nanostream.acquisition.mrc import MrcHeader, read_header
@@ -14,6 +14,7 @@ from nanostream.acquisition.readiness import FileStat, KnownFile, Readiness
 from nanostream.acquisition.simulator import StackWriter
 from nanostream.errors import NotReadyError
 from nanostream.records import SectionId
+from tests.effort import examples
 
 OFFSET, SECTION = 3072, 200
 
@@ -377,7 +378,7 @@ OPERATION = st.one_of(
 )
 
 
-@settings(max_examples=2000, deadline=None)
+@examples(400)
 @given(
     incarnations=st.lists(st.integers(0, 3), min_size=1, max_size=3),
     between_writes=st.lists(st.lists(OPERATION, max_size=4), max_size=25),
@@ -428,7 +429,7 @@ def test_any_interleaving_gives_each_section_once_and_never_early(
     assert last == list(range(incarnations[-1]))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(looks=st.lists(st.integers(0, 2), min_size=1, max_size=25), count=st.integers(1, 4))
 def test_looks_between_the_simulators_real_writes(looks, count):
     rng = np.random.default_rng(0)

@@ -198,8 +198,8 @@ def test_demo_fields_are_those_of_the_micrograph_with_noise():
 
 def test_demo_movie_is_reproducible_noise_over_drifting_truth():
     first = list(demo_movie(40, shape=(512, 600), seed=3))
-    again = list(demo_movie(40, shape=(512, 600), seed=3))
-    assert all(np.array_equal(a[0], b[0]) for a, b in zip(first, again, strict=True))
+    again = demo_movie(3, shape=(512, 600), seed=3)
+    assert all(np.array_equal(a[0], b[0]) for a, b in zip(first[:3], again, strict=True))
     assert {p.dtype for p, _ in first} == {np.dtype(np.int16)}
     assert {(p.shape, t.shape) for p, t in first} == {((512, 600), (512, 600))}
     assert not np.array_equal(first[0][0], first[1][0])

@@ -7,7 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
@@ -15,6 +15,7 @@ from scipy import ndimage
 from nanostream.particles import measures
 from nanostream.particles.measures import measure_particles, summarize
 from nanostream.records import PARTICLE_DTYPE
+from tests.effort import examples
 
 
 def discs(*circles, shape=(120, 160)):
@@ -149,7 +150,7 @@ def test_what_is_not_finite_outside_a_particle_does_not_reach_it():
 
 
 @given(seed=st.integers(0, 9), band_px=st.integers(1, 400))
-@settings(max_examples=30)
+@examples(30)
 def test_bands_do_not_change_the_sums(seed, band_px):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 4, (20, 30))

@@ -9,11 +9,12 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nanostream.errors import SessionError
 from nanostream.particles.tracks import Tracker, TrackerSettings, TrackStep
+from tests.effort import examples
 
 
 def table(x, y, diameter_px=12.0, touches_edge=False):
@@ -63,6 +64,12 @@ def follow(tables, tracker=None) -> list[TrackStep]:
     return [tracker.step(frame, rows) for frame, rows in enumerate(tables)]
 
 
+@cache
+def followed():
+    """What a tracker makes of the walks; do not change it."""
+    return follow(walks()[0])
+
+
 def right_links(tables, steps) -> float:
     """Share of particles found in two consecutive sections that keep their identity."""
     rows = [
@@ -83,13 +90,13 @@ def same(a: TrackStep, b: TrackStep) -> bool:
     ("particles", "step_px"), [(150, 0.5), (150, 1.0), (100, 5.0), (20, 1.0), (1000, 2.0)]
 )
 def test_links_are_right_through_drift_and_stage_jumps(particles, step_px):
-    tables, _ = walks(particles=particles, step_px=step_px)
+    tables, _ = walks(sections=30, particles=particles, step_px=step_px)
     assert right_links(tables, follow(tables)) >= 0.98
 
 
 def test_drift_is_measured_to_a_fraction_of_the_step():
-    tables, drift = walks()
-    steps = follow(tables)
+    _, drift = walks()
+    steps = followed()
     assert all(step.drift_votes >= 75 for step in steps[1:])
     # The mean of 150 Brownian steps of 1 px is known to 0.08 px; the median to a quarter less.
     assert np.abs(np.array([s.drift_px for s in steps]) - drift).max() < 0.4
@@ -132,12 +139,12 @@ def votes_between(first, later):
 def test_some_that_wander_do_not_hide_a_stage_jump(particles):
     rng = np.random.default_rng(particles)
     found = 0
-    for _ in range(100):
+    for _ in range(60):
         first = rng.uniform(0, 700, (particles, 2))
         later = first + np.array([20, -12]) + rng.normal(0, 1, first.shape)
         later[: particles // 4] += rng.normal(0, 15, (particles // 4, 2))
         found += votes_between(first, later)[0] == pytest.approx((20, -12), abs=3)
-    assert found >= 80
+    assert found >= 48
 
 
 @pytest.mark.parametrize("particles", [5, 7, 10])
@@ -148,7 +155,7 @@ def test_strangers_in_a_clump_make_no_stage_jump(particles):
         steps = rng.uniform(6, 12, (particles, 2)) * rng.choice([-1, 1], (particles, 2))
         return np.cumsum(steps, axis=0)
 
-    assert sum(votes_between(clump(), clump())[1] > 0 for _ in range(200)) <= 4
+    assert sum(votes_between(clump(), clump())[1] > 0 for _ in range(100)) <= 2
 
 
 @pytest.mark.parametrize("shape", [(1, 6), (2, 3), (3, 3)])
@@ -156,18 +163,18 @@ def test_small_arrays_do_not_slip(shape):
     rng = np.random.default_rng(0)
     array = 30.0 * np.argwhere(np.ones(shape))
     slips = 0
-    for _ in range(100):
+    for _ in range(60):
         later = array + np.array([0, 24]) + rng.normal(0, 1, array.shape)
         (dy, dx), votes = votes_between(array, later)
         slips += votes > 0 and np.hypot(dy, dx - 24) > 6
-    assert slips <= 5
+    assert slips <= 3
 
 
 def test_what_wanders_is_not_taken_for_drift():
     rng = np.random.default_rng(0)
     first = rng.uniform(0, 400, (7, 2))
-    moved = [votes_between(first, first + rng.normal(0, 7, first.shape))[1] for _ in range(100)]
-    assert np.count_nonzero(moved) < 35
+    moved = [votes_between(first, first + rng.normal(0, 7, first.shape))[1] for _ in range(60)]
+    assert np.count_nonzero(moved) < 21
 
 
 def test_three_particles_give_no_drift():
@@ -195,7 +202,7 @@ def test_a_lattice_does_not_slip_by_a_row():
 @pytest.mark.parametrize("cut", [1, 12, 40])
 def test_a_restored_tracker_goes_on_identically(cut):
     tables, _ = walks()
-    steps = follow(tables)
+    steps = followed()
     tracker = Tracker(TrackerSettings())
     follow(tables[:cut], tracker)
     state = tracker.to_bytes()
@@ -211,7 +218,7 @@ def test_settings_are_saved_with_the_state():
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
+@examples(15)
 def test_the_order_of_rows_does_not_matter(seed):
     rng = np.random.default_rng(seed)
     tables, _ = walks(sections=6, particles=60, step_px=3.0)
@@ -229,7 +236,7 @@ def test_the_order_of_rows_does_not_matter(seed):
     sections=st.lists(st.sets(st.integers(0, 5)), max_size=12),
     spacing_px=st.sampled_from([3.0, 40.0]),
 )
-@settings(max_examples=300, deadline=None)
+@examples(100)
 def test_identities_are_unique_in_a_section_and_never_used_again(sections, spacing_px):
     tracker, ever, gone = Tracker(TrackerSettings(memory_frames=0)), set(), set()
     for frame, sites in enumerate(sections):

@@ -12,6 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 from nanostream.config import Delivery
 from nanostream.records import SectionId
 from nanostream.transport import dispatch as d
+from tests.effort import examples
 
 RULES = Delivery(slots=2, attempts=3, retry_s=0.0, silent_s=15.0, resend_s=10.0)
 
@@ -536,7 +537,7 @@ class Delivering(RuleBasedStateMachine):
         assert set(self.ended) == self.found
 
 
-Delivering.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Delivering.TestCase.settings = settings(examples(60), stateful_step_count=40)
 test_delivery = Delivering.TestCase
 
 

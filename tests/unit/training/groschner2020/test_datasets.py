@@ -4,7 +4,7 @@ import cv2
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nanostream.acquisition.simulator import StackWriter
@@ -380,7 +380,6 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
 # Augmentation
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 2**32), size=st.integers(8, 90))
 def test_nothing_from_outside_the_tile_enters(seed, size):
     # OpenCV fills with 0 what is outside.

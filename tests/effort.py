@@ -1,0 +1,15 @@
+"""How many examples a property is tried on: a few at every run, ten times as many in CI."""
+
+from hypothesis import settings
+
+QUICK = 100  # hypothesis' own number
+settings.register_profile("quick", max_examples=QUICK, deadline=None)
+settings.register_profile("thorough", max_examples=10 * QUICK, deadline=None)
+
+
+def examples(count: int) -> settings:
+    """Settings for `count` examples, more where ``--hypothesis-profile=thorough`` is given.
+
+    A busy machine is no reason to fail, so no example has a deadline.
+    """
+    return settings(max_examples=count * settings().max_examples // QUICK, deadline=None)
