@@ -25,7 +25,6 @@ Lengths in nm carry ``_nm``, times ``_s``.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,10 +103,10 @@ def segment(
     if isinstance(image, str | Path):
         image = read_section(image, z, pixel_size_nm=pixel_size_nm)
     elif not isinstance(image, Frame):
-        image = Frame(SectionId("array", 0), image, pixel_size_nm)
+        image = Frame(SectionId("array", 0), image, pixel_size_nm=pixel_size_nm)
     elif image.pixel_size_nm is None and pixel_size_nm is not None:
         metadata = structs.replace(image.metadata, pixel_size_source="user")
-        image = replace(image, pixel_size_nm=pixel_size_nm, metadata=metadata)
+        image = structs.replace(image, pixel_size_nm=pixel_size_nm, metadata=metadata)
     return cached_analyzer(model, threshold)(image)
 
 

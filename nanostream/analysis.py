@@ -10,18 +10,18 @@ import logging
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from nanostream.config import Worker
 from nanostream.particles.measures import measure_particles, summarize
-from nanostream.records import Frame, Segmentation
+from nanostream.records import Acquired, Frame, Segmentation, shared
 from nanostream.segmentation.domain import Verdict, judge
 from nanostream.segmentation.masks import label_mask
 from nanostream.segmentation.models import ModelCard, find_model, load_network
@@ -131,6 +131,8 @@ class Analyzer:
             said = f"{no_numbers} pixels are no finite numbers: the median is taken for them"
             verdict = verdict._replace(warning="; ".join(filter(None, [said, verdict.warning])))
         return Segmentation(
+            **shared(frame, Acquired, but=("timings_s",)),
+            timings_s=timings,
             labels=labels,
             probability=probability,
             particles=particles,
@@ -138,11 +140,9 @@ class Analyzer:
             model=self.card.name,
             model_sha256=self.card.weights_sha256,
             threshold=self.threshold,
-            pixel_size_nm=frame.pixel_size_nm,
             normalization_maximum=maximum,
             domain_score=verdict.domain_score,
             warning=verdict.warning,
-            timings_s=timings,
         )
 
     def _zoom(self, frame: Frame) -> float:

@@ -1,4 +1,10 @@
-"""What travels: section ids, frames, segmentations and the dashboard's snapshot.
+"""Records that travel: section ids, frames, segmentations and the dashboard's snapshot.
+
+A section is described once. `Acquired` is what is known of it when it is read, `Measured` adds what
+the network found; `Frame`, `Segmentation` and `Result` are these with their arrays. A message is
+the record itself (`nanostream.transport.messages`); the columns of SQL and the attributes of HDF5
+are read off its fields (`nanostream.results.columns`). So a new number is a new field here and the
+line that computes it. A field that is added later has a default: sessions from before are without.
 
 Arrays are (y, x). Positions are 0-based pixel centres in file order (SerialEM shows row 0 of an MRC
 at the bottom of its display, of a TIFF at the top: `Metadata.first_row`). Lengths in nm carry
@@ -10,12 +16,12 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -23,19 +29,35 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PARTICLE_DTYPE",
+    "Acquired",
     "FirstRow",
     "Frame",
     "Health",
+    "Labels",
+    "Measured",
     "Metadata",
+    "Particles",
+    "Pixels",
+    "Probability",
     "Result",
     "SectionId",
     "Segmentation",
     "Snapshot",
     "Summary",
+    "TrackerSettings",
+    "shared",
 ]
 
 #: Where a display shows row 0 of an image.
 FirstRow = Literal["bottom", "top"]
+
+#: Arrays of the records that travel; by these types a receiver knows what to expect.
+Pixels = NDArray[Any]
+Labels = NDArray[np.uint16 | np.uint32]
+Probability = NDArray[np.uint8]
+Particles = NDArray[np.void]
+
+PixelSize = Annotated[float, Meta(gt=0, lt=1e9)]
 
 #: One row per particle. ``frame, particle, x, y`` come first: trackpy, napari and pandas users
 #: find what they expect. ``particle`` is the label in the section's mask until a stream's tracker
@@ -176,37 +198,81 @@ class Metadata(Struct, frozen=True, omit_defaults=True):
     first_row: FirstRow | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """One micrograph and what is known of it.
+class TrackerSettings(Struct, frozen=True):
+    """Limits of the linking of a movie's particles; the defaults need no tuning.
+
+    Attributes
+    ----------
+    max_step_px : float or None
+        Longest step of a particle between two consecutive sections, drift taken off. None
+        derives it from the steps seen so far (`TrackStep.gate_px` says what was used); a number
+        is a limit on top of that.
+    memory_frames : int
+        A particle that is missed in more than so many sections is forgotten. Blank sections do
+        not count.
+    max_drift_px : float
+        Longest drift or stage jump that is searched for. For periodic specimens (atomic columns,
+        ordered arrays) a value below half the period excludes a slip by one row.
+    """
+
+    max_step_px: float | None = None
+    memory_frames: int = 3
+    max_drift_px: float = 100.0
+
+    def __post_init__(self) -> None:
+        for name in ("max_step_px", "max_drift_px"):
+            value = getattr(self, name)
+            if value is not None and not (0 < value < math.inf):
+                msg = f"{name} = {value}: expected a positive number of pixels"
+                raise ValueError(msg)
+        if self.memory_frames < 0:
+            msg = f"memory_frames = {self.memory_frames}: expected 0 or more sections"
+            raise ValueError(msg)
+
+
+class Acquired(Struct, frozen=True, eq=False, kw_only=True):
+    """One section as far as it is known when it has been read.
 
     Attributes
     ----------
     section : SectionId
         Its name.
-    pixels : (H, W) int8, uint8, int16, uint16, float16 or float32
-        In file order, as stored.
     pixel_size_nm : float or None
         None if neither header nor metadata give one.
     metadata : Metadata
         From the mdoc or the format's own header.
-    stream : bool
-        The file is a movie: its particles get identities that last.
+    stream : TrackerSettings or None
+        The file is a movie, whose particles get identities that last: how they are linked. They
+        travel, so that whoever stores the section needs no settings of its own. None for others.
     written_s : float or None
         POSIX time at which the file was last written, by the camera PC's clock.
     timings_s : dict
-        Seconds by stage so far: ``wait_s`` for a worker, ``read_s``.
-    number : int
-        In the sequence of the frames that an agent sent; by it a gap is seen. 0 offline.
+        Seconds by stage so far: ``wait_s`` for a worker, ``read_s``, then those of the analysis.
     """
 
     section: SectionId
-    pixels: NDArray[Any]
-    pixel_size_nm: float | None = None
-    metadata: Metadata = field(default_factory=Metadata)
-    stream: bool = False
+    pixel_size_nm: PixelSize | None = None
+    metadata: Metadata = Metadata()
+    stream: TrackerSettings | None = None
     written_s: float | None = None
-    timings_s: dict[str, float] = field(default_factory=dict)
+    timings_s: dict[str, float] = {}
+
+
+class Frame(Acquired, frozen=True, eq=False, tag="frame"):
+    """One micrograph and what is known of it.
+
+    Attributes
+    ----------
+    pixels : (H, W) int8, uint8, int16, uint16, float16 or float32
+        In file order, as stored.
+    number : int
+        In the sequence of the frames that an agent sent; by it a gap is seen. 0 offline.
+
+    The other attributes are those of `Acquired`, by keyword.
+    """
+
+    section: SectionId
+    pixels: Pixels
     number: int = 0
 
     def __repr__(self) -> str:
@@ -235,9 +301,39 @@ class Summary(Struct, frozen=True):
     median_diameter_nm: float
 
 
-@dataclass(frozen=True, eq=False)
-class Segmentation:
-    """What the network made of one micrograph.
+class Measured(Acquired, frozen=True, eq=False, kw_only=True):
+    """One section in numbers and words, after it has been segmented.
+
+    Attributes
+    ----------
+    summary : Summary
+        Numbers of the section.
+    model : str
+        Name of the model.
+    model_sha256 : str
+        Of its weights.
+    threshold : float
+        Probability above which a pixel is particle.
+    normalization_maximum : float or None
+        For models scaled by the data set's maximum: the value used.
+    domain_score : float
+        How usual such a micrograph is among the model's training data: 1 is right in their middle,
+        0.01 rarer than 99 of 100 of them; NaN where the model does not know its own.
+    warning : str
+        Where the network is out of its depth, for a person; "" if there is nothing to say.
+    """
+
+    summary: Summary
+    model: str
+    model_sha256: str
+    threshold: float
+    normalization_maximum: float | None = None
+    domain_score: float = math.nan
+    warning: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class Segmentation(Measured, frozen=True, eq=False, kw_only=True):
+    """Masks and numbers that the network made of one micrograph.
 
     Attributes
     ----------
@@ -247,43 +343,77 @@ class Segmentation:
         Of the particle class, 0 to 1.
     particles : DataFrame
         One row per particle, columns of `PARTICLE_DTYPE`.
-    summary : Summary
-        Numbers of the section.
-    model : str
-        Name of the model.
-    model_sha256 : str
-        Of its weights.
-    threshold : float
-        Probability above which a pixel is particle.
-    pixel_size_nm : float or None
-        Of the micrograph.
-    normalization_maximum : float or None
-        For models scaled by the data set's maximum: the value used.
-    domain_score : float
-        How usual such a micrograph is among the model's training data: 1 is right in their middle,
-        0.01 rarer than 99 of 100 of them; NaN where the model does not know its own.
-    warning : str
-        Where the network is out of its depth, for a person; "" if there is nothing to say.
-    timings_s : dict
-        Seconds by stage.
+
+    The other attributes are those of `Measured`.
     """
 
     labels: NDArray[np.int32]
     probability: NDArray[np.float32]
     particles: pd.DataFrame
-    summary: Summary
-    model: str
-    model_sha256: str
-    threshold: float
-    pixel_size_nm: float | None = None
-    normalization_maximum: float | None = None
-    domain_score: float = math.nan
-    warning: str = ""
-    timings_s: dict[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         shape, count = self.labels.shape, self.summary.count
         return f"Segmentation({shape}: {count} particles by {self.model} above {self.threshold:g})"
+
+
+class Result(Measured, frozen=True, eq=False, kw_only=True, tag="result"):
+    """A segmentation as it travels to the sink and is stored.
+
+    Attributes
+    ----------
+    labels : (H, W) uint16 or uint32
+        The narrowest type that holds the number of particles.
+    probability : (H, W) uint8
+        0 to 255 for 0 to 1.
+    particles : (N,) structured array of `PARTICLE_DTYPE`
+    pixels_crc32 : int
+        Checksum of the micrograph's bytes, to tell later whether the file is still the same.
+    versions : dict
+        Of the software that made it.
+
+    The other attributes are those of `Measured`.
+    """
+
+    labels: Labels
+    probability: Probability
+    particles: Particles
+    pixels_crc32: Annotated[int, Meta(ge=0, lt=2**32)]
+    versions: dict[str, str] = {}
+
+    @classmethod
+    def of(
+        cls, frame: Frame, segmentation: Segmentation, *, versions: dict[str, str] | None = None
+    ) -> Result:
+        """Compact form of a segmentation; live and offline results are stored through it."""
+        table = np.empty(len(segmentation.particles), PARTICLE_DTYPE)
+        for name in PARTICLE_DTYPE.names or ():
+            table[name] = segmentation.particles[name].to_numpy()
+        scaled = segmentation.probability * np.float32(255)
+        np.rint(scaled, out=scaled)
+        narrow = np.uint16 if segmentation.summary.count < 2**16 else np.uint32
+        known = shared(frame, Acquired) | {"timings_s": segmentation.timings_s}
+        return cls(
+            **known,
+            **shared(segmentation, Measured, but=known),
+            labels=segmentation.labels.astype(narrow),
+            probability=scaled.astype(np.uint8),
+            particles=table,
+            pixels_crc32=frame.pixels_crc32(),
+            versions=versions or {},
+        )
+
+
+def shared(record: Acquired, kind: type[Acquired], *, but: Iterable[str] = ()) -> dict[str, Any]:
+    """Fields that a record has in common with a kind of record, to make one of that kind.
+
+    Parameters
+    ----------
+    kind : type
+        A base of the record's type.
+    but : iterable of str
+        Fields that get other values.
+    """
+    return {name: getattr(record, name) for name in kind.__struct_fields__ if name not in but}
 
 
 class Health(Struct, frozen=True):
@@ -295,7 +425,7 @@ class Health(Struct, frozen=True):
     detail: str = ""
 
 
-class Snapshot(Struct, frozen=True):
+class Snapshot(Struct, frozen=True, tag="snapshot"):
     """All that a screen needs, at one moment.
 
     ``mask`` is a picture of the last section's labels for a terminal, ``mask_shape`` rows by
@@ -329,75 +459,3 @@ class Snapshot(Struct, frozen=True):
     tracks_total: int = 0
     health: tuple[Health, ...] = ()
     messages: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """A segmentation as it travels to the sink and is stored.
-
-    Attributes
-    ----------
-    labels : (H, W) uint16 or uint32
-        The narrowest type that holds the number of particles.
-    probability : (H, W) uint8
-        0 to 255 for 0 to 1.
-    particles : (N,) structured array of `PARTICLE_DTYPE`
-    pixels_crc32 : int
-        Checksum of the micrograph's bytes, to tell later whether the file is still the same.
-    versions : dict
-        Of the software that made it.
-
-    The other attributes are those of `Frame` and `Segmentation`.
-    """
-
-    section: SectionId
-    stream: bool
-    pixel_size_nm: float | None
-    metadata: Metadata
-    written_s: float | None
-    labels: NDArray[np.uint16] | NDArray[np.uint32]
-    probability: NDArray[np.uint8]
-    particles: NDArray[np.void]
-    summary: Summary
-    model: str
-    model_sha256: str
-    threshold: float
-    normalization_maximum: float | None
-    timings_s: dict[str, float]
-    pixels_crc32: int
-    versions: dict[str, str] = field(default_factory=dict)
-    domain_score: float = math.nan
-    warning: str = ""
-
-    @classmethod
-    def of(
-        cls, frame: Frame, segmentation: Segmentation, *, versions: dict[str, str] | None = None
-    ) -> Result:
-        """Compact form of a segmentation; live and offline results are stored through it."""
-        table = np.empty(len(segmentation.particles), PARTICLE_DTYPE)
-        for name in PARTICLE_DTYPE.names or ():
-            table[name] = segmentation.particles[name].to_numpy()
-        scaled = segmentation.probability * np.float32(255)
-        np.rint(scaled, out=scaled)
-        return cls(
-            section=frame.section,
-            stream=frame.stream,
-            pixel_size_nm=frame.pixel_size_nm,
-            metadata=frame.metadata,
-            written_s=frame.written_s,
-            labels=segmentation.labels.astype(np.uint16)
-            if segmentation.summary.count < 2**16
-            else segmentation.labels.astype(np.uint32),
-            probability=scaled.astype(np.uint8),
-            particles=table,
-            summary=segmentation.summary,
-            model=segmentation.model,
-            model_sha256=segmentation.model_sha256,
-            threshold=segmentation.threshold,
-            normalization_maximum=segmentation.normalization_maximum,
-            timings_s=segmentation.timings_s,
-            pixels_crc32=frame.pixels_crc32(),
-            versions=versions or {},
-            domain_score=segmentation.domain_score,
-            warning=segmentation.warning,
-        )

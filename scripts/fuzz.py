@@ -32,7 +32,7 @@ import numpy as np
 
 from nanostream.acquisition.simulator import StackWriter
 from nanostream.particles.measures import measure_particles, summarize
-from nanostream.records import Frame, Metadata, Result, SectionId, Segmentation
+from nanostream.records import Frame, Result, SectionId, Segmentation
 
 
 def joined(parts: Sequence[bytes]) -> bytes:
@@ -94,10 +94,11 @@ def seeds(folder: Path) -> None:
     with StackWriter(folder / "seed.mrc", pixel_size_nm=0.02) as stack:
         stack.append(np.zeros((4, 4), np.int16))
     pixels = np.zeros((4, 4), np.int16)
-    frame = Frame(SectionId("a.mrc", 0), pixels, 0.02, Metadata())
+    frame = Frame(SectionId("a.mrc", 0), pixels, pixel_size_nm=0.02)
     labels, probability = pixels.astype(np.int32), pixels.astype(np.float32)
     particles = measure_particles(labels, pixels, probability, pixel_size_nm=0.02)
     segmentation = Segmentation(
+        section=frame.section,
         labels=labels,
         probability=probability,
         particles=particles,

@@ -39,10 +39,10 @@ Pixels
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import os
 from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -87,7 +87,7 @@ class SectionCount(NamedTuple):
     cut_off: bool
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class _Pages:
     """`Contents` of a file without a header that is written again: its pages, and those listed."""
 
@@ -115,7 +115,7 @@ class _Pages:
         return self.pages < self.listed
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class _Stored:
     """A section as its reader gives it."""
 
@@ -269,7 +269,7 @@ def read_section(
         section = section or SectionId(path.name, z)
         sidecar = read_metadata(path, z, title=stored.contents.title)
         frame = _frame(path, section, stored, sidecar, (pixel_size_nm, given_by))
-    return dataclasses.replace(frame, written_s=written_s)
+    return replace(frame, written_s=written_s)
 
 
 def _kind(path: Path) -> Literal["mrc", "tiff", "other"]:
@@ -386,7 +386,7 @@ def _frame(
         file_title=stored.contents.title or None,
         first_row=first_row_of(path),
     )
-    return Frame(section, pixels, pixel_size_nm, metadata)
+    return Frame(section, pixels, pixel_size_nm=pixel_size_nm, metadata=metadata)
 
 
 def _with_piece(metadata: Metadata, path: Path, header: mrc.MrcHeader, z: int) -> Metadata:

@@ -18,7 +18,7 @@ from nanostream.config.sections import (
     Worker,
     is_loopback,
     matches,
-    stream_of,
+    tracker_of,
 )
 
 __all__ = [
@@ -36,5 +36,5 @@ __all__ = [
     "load_config",
     "matches",
     "override",
-    "stream_of",
+    "tracker_of",
 ]

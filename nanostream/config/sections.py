@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from nanostream.config.diagnostics import KeyPath, Mistake, WrongValueError, explain
+from nanostream.records import TrackerSettings
 
 __all__ = [
     "PATHS",
@@ -30,7 +31,7 @@ __all__ = [
     "contradictions",
     "is_loopback",
     "matches",
-    "stream_of",
+    "tracker_of",
 ]
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -223,6 +224,13 @@ class Stream(Section, frozen=True):
     max_step_px: Annotated[float, Meta(ge=0)] = 0.0
     memory_frames: Annotated[int, Meta(ge=0)] = 3
 
+    @property
+    def tracker(self) -> TrackerSettings:
+        """Settings that travel with each section of such a stack."""
+        return TrackerSettings(
+            max_step_px=self.max_step_px or None, memory_frames=self.memory_frames
+        )
+
 
 class Config(Section, frozen=True):
     """The whole file."""
@@ -361,9 +369,9 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def stream_of(path: str, streams: Iterable[Stream]) -> Stream | None:
-    """The movie that a file is, by the configuration's patterns; None if it is none."""
-    return next((stream for stream in streams if matches(path, [stream.pattern])), None)
+def tracker_of(path: str, streams: Iterable[Stream]) -> TrackerSettings | None:
+    """How a movie's particles are linked, by the first pattern that fits; None for other files."""
+    return next((stream.tracker for stream in streams if matches(path, [stream.pattern])), None)
 
 
 def matches(path: str, patterns: Iterable[str]) -> bool:

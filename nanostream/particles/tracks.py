@@ -20,6 +20,7 @@ from scipy.spatial import KDTree
 from scipy.special import gammainc
 
 from nanostream.errors import SessionError
+from nanostream.records import TrackerSettings
 
 __all__ = ["TrackStep", "Tracker", "TrackerSettings"]
 
@@ -72,39 +73,6 @@ _NULL_MARGIN = 2.0
 # the same, its outline drawn otherwise (half a disc has its centroid at 0.42 radii), unless it is
 # less than half as wide. Of what the edge cuts, the centroid moves with how much is seen: a radius.
 _SAME_PLACE_RADII, _SAME_PLACE_AT_EDGE_RADII, _SAME_PLACE_RATIO = 0.5, 1.0, 0.5
-
-
-@dataclass(frozen=True)
-class TrackerSettings:
-    """What can be set; the defaults need no tuning.
-
-    Attributes
-    ----------
-    max_step_px : float or None
-        Longest step of a particle between two consecutive sections, drift taken off. None
-        derives it from the steps seen so far (`TrackStep.gate_px` says what was used); a number
-        is a limit on top of that.
-    memory_frames : int
-        A particle that is missed in more than so many sections is forgotten. Blank sections do
-        not count.
-    max_drift_px : float
-        Longest drift or stage jump that is searched for. For periodic specimens (atomic columns,
-        ordered arrays) a value below half the period excludes a slip by one row.
-    """
-
-    max_step_px: float | None = None
-    memory_frames: int = 3
-    max_drift_px: float = 100.0
-
-    def __post_init__(self) -> None:
-        for name in ("max_step_px", "max_drift_px"):
-            value = getattr(self, name)
-            if value is not None and not (0 < value < np.inf):
-                msg = f"{name} = {value}: expected a positive number of pixels"
-                raise ValueError(msg)
-        if self.memory_frames < 0:
-            msg = f"memory_frames = {self.memory_frames}: expected 0 or more sections"
-            raise ValueError(msg)
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,14 +27,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanostream import failpoints
-from nanostream.config import Config, Stream, stream_of
+from nanostream.config import Config
 from nanostream.database import open_database, transaction
 from nanostream.errors import MessageError, SessionError
-from nanostream.records import PARTICLE_DTYPE, Result, SectionId
+from nanostream.records import PARTICLE_DTYPE, Result, SectionId, TrackerSettings
 from nanostream.results.folders import DATABASE, check_folder, connect, lock
 
 if TYPE_CHECKING:
-    from nanostream.particles.tracks import Tracker, TrackerSettings
+    from nanostream.particles.tracks import Tracker
 
 __all__ = [
     "LATER_COLUMNS",
@@ -117,7 +117,7 @@ class Store:
     folder : Path
         Made if it does not exist; a folder with other things in it is refused.
     config : Config
-        Its streams are used, and all of it is kept as provenance.
+        Kept as provenance.
 
     Raises
     ------
@@ -128,7 +128,6 @@ class Store:
 
     def __init__(self, folder: Path, config: Config) -> None:
         self.folder = folder
-        self._streams = config.streams
         check_folder(folder)
         self._lock = lock(folder / "writer.lock")
         self._db = open_database(
@@ -199,15 +198,26 @@ class Store:
         labels_crc32 = _write_mask(self.folder / mask_path(result.section), result)
         with transaction(self._db, f"{result.section} in {self.folder}"):
             self._insert_section(result, labels_crc32)
-            if result.stream:
-                self._advance_tracks(result.section)
+            if result.stream is not None:
+                self._advance_tracks(result.section, result.stream)
             failpoints.point("sink.rows")
         return True
 
     def quarantine(
-        self, section: SectionId, reason: str, *, attempts: int, stream: bool = False
+        self,
+        section: SectionId,
+        reason: str,
+        *,
+        attempts: int,
+        stream: TrackerSettings | None = None,
     ) -> None:
-        """List a section as given up; tracks go on without it."""
+        """List a section as given up; tracks go on without it.
+
+        Parameters
+        ----------
+        stream : TrackerSettings, optional
+            Of the movie that it is a section of.
+        """
         if self.has(section):
             return
         with transaction(self._db, f"quarantine of {section}"):
@@ -215,8 +225,8 @@ class Store:
                 "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?)",
                 (str(section), reason, attempts, time.time()),
             )
-            if stream:
-                self._advance_tracks(section)
+            if stream is not None:
+                self._advance_tracks(section, stream)
 
     def retries(self) -> tuple[SectionId, ...]:
         """Quarantined sections that the operator wants tried again."""
@@ -301,7 +311,7 @@ class Store:
         )
         self._db.execute("DELETE FROM quarantine WHERE section = ?", (str(section),))
 
-    def _advance_tracks(self, section: SectionId) -> None:
+    def _advance_tracks(self, section: SectionId, settings: TrackerSettings) -> None:
         """Link all sections of a stream that have become consecutive."""
         # SciPy and pandas: a session without movies does not need them, a start does not wait.
         from nanostream.particles.tracks import Tracker
@@ -314,7 +324,7 @@ class Store:
             frame, identities, tracker = int(row[0]), int(row[1]), Tracker.from_bytes(row[2])
         else:
             frame, identities = 0, 0
-            tracker = Tracker(_tracker_settings(section.path, self._streams))
+            tracker = Tracker(settings)
         first = frame
         while (end := self._end_of(stream, frame)) is not None:
             if end == "stored":
@@ -410,17 +420,6 @@ def ask_retry(folder: Path, sections: Sequence[str]) -> None:
     except sqlite3.Error as error:
         msg = f"session {folder} cannot be written: {error}"
         raise SessionError(msg) from error
-
-
-def _tracker_settings(path: str, streams: Sequence[Stream]) -> TrackerSettings:
-    from nanostream.particles.tracks import TrackerSettings
-
-    stream = stream_of(path, streams)
-    if stream is None:
-        return TrackerSettings()
-    return TrackerSettings(
-        max_step_px=stream.max_step_px or None, memory_frames=stream.memory_frames
-    )
 
 
 _NEVER = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, errno.EISDIR)

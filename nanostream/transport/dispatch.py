@@ -1,16 +1,19 @@
 """Who gets which section: credits, acknowledgements, retries, lost workers. Pure.
 
+What a worker says comes as its message, the rest as events of the agent's own.
 ``Dispatch.handle(event, now_s)`` takes what happened and returns what to do; it knows no socket,
 file or clock. Every section is in exactly one place::
 
-    SectionFound ──▶ waiting ──Send──▶ in work ──SectionDone──▶ (Store)
-                        ▲                 │ SectionFailed, WorkerGone, WorkerBeat without it
-                        │                 │ SectionNotReady
+    SectionFound ──▶ waiting ──Send──▶ in work ──Done──▶ (Store)
+                        ▲                 │ Failed, Goodbye, WorkerLost, a Beat without it
+                        │                 │ SectionFailed, SectionNotReady
                         └─────────────────┤
                                           └─ too many attempts ──▶ (Quarantine)
 
 Rules:
 
+- A beat that was said to the agent before this one gives no credit: frames from there, of which
+  the worker does not know yet, may still be on their way.
 - A worker's credit is its number of slots less what it holds or is sent, so credit cannot leak. One
   that is still loading its network gets a section beforehand only if there is no other worker.
 - What a worker says it holds is the truth: a section it holds while it waits here (the agent was
@@ -43,24 +46,27 @@ from dataclasses import dataclass, field
 
 from nanostream.config import Delivery
 from nanostream.records import SectionId
+from nanostream.transport.messages import Beat, Done, Failed, Goodbye
 
 __all__ = [
     "Action",
     "Dispatch",
     "Event",
     "FilesAway",
+    "FromWorker",
     "Note",
     "Quarantine",
-    "SectionDone",
     "SectionFailed",
     "SectionFound",
     "SectionNotReady",
     "Send",
     "Store",
     "Tick",
-    "WorkerBeat",
-    "WorkerGone",
+    "WorkerLost",
+    "WorkerMessage",
 ]
+
+WorkerMessage = Beat | Done | Failed | Goodbye
 
 
 @dataclass(frozen=True)
@@ -71,44 +77,28 @@ class SectionFound:
 
 
 @dataclass(frozen=True)
-class WorkerBeat:
-    """A worker lives; what it holds and computes."""
+class FromWorker:
+    """A worker's message, and the name it has here."""
 
     worker: str
-    slots: int
-    holding: tuple[SectionId, ...] = ()
-    computing: SectionId | None = None
-    detail: str = ""
-    received: int = 0
-    link: int = 0
-    model: str = ""
-    loading: bool = False
+    message: WorkerMessage
 
 
 @dataclass(frozen=True)
-class WorkerGone:
-    """A worker leaves; it still finishes ``finishing``, or cannot be reached any more."""
+class WorkerLost:
+    """A worker cannot be reached any more."""
 
     worker: str
-    finishing: tuple[SectionId, ...] = ()
-    reason: str = "said goodbye"
-
-
-@dataclass(frozen=True)
-class SectionDone:
-    """The sink has committed the section."""
-
-    section: SectionId
+    reason: str = "cannot be reached"
 
 
 @dataclass(frozen=True)
 class SectionFailed:
-    """The section could not be read (no worker) or segmented; ``final`` if it never can be."""
+    """The section could not be read or sent; ``final`` if it never can be."""
 
     section: SectionId
     reason: str
     final: bool = False
-    worker: str = ""
 
 
 @dataclass(frozen=True)
@@ -167,16 +157,7 @@ class Note:
     text: str
 
 
-Event = (
-    SectionFound
-    | WorkerBeat
-    | WorkerGone
-    | SectionDone
-    | SectionFailed
-    | SectionNotReady
-    | FilesAway
-    | Tick
-)
+Event = SectionFound | FromWorker | WorkerLost | SectionFailed | SectionNotReady | FilesAway | Tick
 Action = Send | Store | Quarantine | Note
 
 
@@ -218,10 +199,12 @@ class Dispatch:
         Attempts and time limits.
     last_number : int
         Of the sequence that frames are numbered in; after a restart higher than before.
+    instance : str
+        Of the agent: which one of them a worker's beat is said to.
     """
 
-    def __init__(self, settings: Delivery, *, last_number: int = 0) -> None:
-        self._settings = settings
+    def __init__(self, settings: Delivery, *, last_number: int = 0, instance: str = "") -> None:
+        self._settings, self._instance = settings, instance
         self._last_number = last_number
         self._found_s: dict[SectionId, float] = {}
         #: What the last frames were under way, and how often one was sent again without a gap.
@@ -254,39 +237,19 @@ class Dispatch:
         return now_s - next(iter(self._found_s.values()), now_s)  # in the order of finding
 
     def handle(self, event: Event, now_s: float) -> list[Action]:
-        """What to do about an event, at POSIX or monotonic time ``now_s`` (seconds)."""
+        """Actions that an event at POSIX or monotonic time ``now_s`` (seconds) calls for."""
         actions: list[Action] = []
         match event:
+            case FromWorker(name, message):
+                actions += self._hear(name, message, now_s)
+            case WorkerLost(name, reason):
+                actions += self._lose(name, reason, now_s)
             case SectionFound(section):
                 if self._holder(section) is None and section not in self._resting:
                     self._waiting.setdefault(section)
                     self._found_s.setdefault(section, now_s)
-            case WorkerBeat():
-                actions += self._beat(event, now_s)
-            case WorkerGone(name, finishing, reason):
-                actions += self._gone(name, finishing, reason, now_s)
-            case SectionDone(section):
-                holder = self._holder(section)
-                if holder is not None:
-                    holder.failed.clear()
-                    holder.able.pop(section.file, None)
-                    holder.able[section.file] = None
-                    if len(holder.able) > _FILES_KEPT:
-                        del holder.able[next(iter(holder.able))]
-                for worker in self._workers.values():
-                    if worker is not holder and section in worker.doubted:
-                        worker.able.pop(section.file, None)
-                self._bad_files.discard(section.file)
-                self._end(section)
-                actions.append(Store(section))
-            case SectionFailed(section) if section not in self._found_s:
-                pass  # it has its end, or never was
-            case SectionFailed(section, reason, final, name):
-                self._forget(section)
-                self._blamed.pop(section, None)
-                actions += self._failed(section, reason, now_s, final=final)
-                if name in self._workers:
-                    actions += self._suspect(name, section)
+            case SectionFailed(section, reason, final) if section in self._found_s:
+                actions += self._fail(section, reason, now_s, final=final)
             case SectionNotReady(section):
                 self._forget(section)
                 self._resting[section] = now_s + self._settings.retry_s
@@ -300,22 +263,59 @@ class Dispatch:
                 actions += self._miss(now_s)
         return actions + self._send(now_s)
 
+    def _hear(self, name: str, message: WorkerMessage, now_s: float) -> list[Action]:
+        match message:
+            case Beat():
+                return self._beat(name, message, now_s)
+            case Goodbye(finishing):
+                return self._leave(name, finishing)
+            case Done(section):
+                return self._finish(section)
+            case Failed(section, reason) if section in self._found_s:
+                actions = self._fail(section, reason, now_s)
+                return actions + (self._suspect(name, section) if name in self._workers else [])
+        return []  # it has its end, or never was
+
+    def _finish(self, section: SectionId) -> list[Action]:
+        """Note that the sink has committed a section, and who was able to do it."""
+        holder = self._holder(section)
+        if holder is not None:
+            holder.failed.clear()
+            holder.able.pop(section.file, None)
+            holder.able[section.file] = None
+            if len(holder.able) > _FILES_KEPT:
+                del holder.able[next(iter(holder.able))]
+        for worker in self._workers.values():
+            if worker is not holder and section in worker.doubted:
+                worker.able.pop(section.file, None)
+        self._bad_files.discard(section.file)
+        self._end(section)
+        return [Store(section)]
+
+    def _fail(
+        self, section: SectionId, reason: str, now_s: float, *, final: bool = False
+    ) -> list[Action]:
+        self._forget(section)
+        self._blamed.pop(section, None)
+        return self._failed(section, reason, now_s, final=final)
+
     def _miss(self, now_s: float) -> list[Action]:
         actions: list[Action] = []
         for name, worker in list(self._workers.items()):
             if now_s - worker.seen_s > self._settings.silent_s:
                 silence = f"was silent for {now_s - worker.seen_s:.0f} s"
-                actions += self._gone(name, (), silence, now_s)
+                actions += self._lose(name, silence, now_s)
         return actions
 
-    def _beat(self, beat: WorkerBeat, now_s: float) -> list[Action]:
+    def _beat(self, name: str, beat: Beat, now_s: float) -> list[Action]:
         actions: list[Action] = []
-        worker = self._workers.get(beat.worker)
+        slots = beat.slots if beat.agent in ("", self._instance) else 0
+        worker = self._workers.get(name)
         if worker is None:
-            worker = self._workers[beat.worker] = _Worker(beat.slots, now_s, beat.link)
-            actions.append(Note(f"worker {beat.worker} is here: {beat.detail}"))
-            actions += self._compare_models(beat)
-        worker.slots, worker.seen_s, worker.detail = beat.slots, now_s, beat.detail
+            worker = self._workers[name] = _Worker(slots, now_s, beat.link)
+            actions.append(Note(f"worker {name} is here: {beat.detail}"))
+            actions += self._compare_models(name, beat)
+        worker.slots, worker.seen_s, worker.detail = slots, now_s, beat.detail
         worker.holding, worker.loading = frozenset(beat.holding), beat.loading
         # The clock may have gone back before a restart: numbers must not.
         self._last_number = max(self._last_number, beat.received)
@@ -325,7 +325,7 @@ class Dispatch:
             if section in self._waiting or section in self._resting:
                 self._forget(section)
                 worker.sent[section] = _Sent(now_s, beat.received, arrived=True)
-                if self._blamed.pop(section, None) == beat.worker and section in self._failures:
+                if self._blamed.pop(section, None) == name and section in self._failures:
                     self._failures[section].pop()
             elif section in worker.sent and not worker.sent[section].arrived:
                 sent = worker.sent[section]
@@ -349,14 +349,14 @@ class Dispatch:
         actions += [Note(f"{section} was lost on the way; sending it again") for section in lost]
         return actions
 
-    def _compare_models(self, beat: WorkerBeat) -> list[Action]:
+    def _compare_models(self, name: str, beat: Beat) -> list[Action]:
         """Say so if a worker has not the model of the one that came before it."""
         before, self._model = self._model, beat.model or self._model
         if before in ("", self._model):
             return []
         return [
             Note(
-                f"worker {beat.worker} has another model ({_short(self._model)}) than the one "
+                f"worker {name} has another model ({_short(self._model)}) than the one "
                 f"before it ({_short(before)}): their results are not alike"
             )
         ]
@@ -370,9 +370,8 @@ class Dispatch:
         self._repeated[section] = repeated + 1
         return True
 
-    def _gone(
-        self, name: str, finishing: tuple[SectionId, ...], reason: str, now_s: float
-    ) -> list[Action]:
+    def _leave(self, name: str, finishing: tuple[SectionId, ...]) -> list[Action]:
+        """Take back what a worker that says goodbye does not finish."""
         worker = self._workers.get(name)
         if worker is None:
             return []
@@ -383,10 +382,18 @@ class Dispatch:
             worker.leaving = True
         else:
             del self._workers[name]
-        goes_back = f"; {len(back)} in work go back" if back else ""
-        actions: list[Action] = [Note(f"worker {name} {reason}{goes_back}")]
+        self._requeue(back)
+        return [_note_gone(name, "said goodbye", back)]
+
+    def _lose(self, name: str, reason: str, now_s: float) -> list[Action]:
+        """Take back all that a lost worker had; what it was computing counts an attempt."""
+        worker = self._workers.pop(name, None)
+        if worker is None:
+            return []
+        back = list(worker.sent)
+        actions: list[Action] = [_note_gone(name, reason, back)]
         culprit = worker.computing
-        if culprit in back and reason != "said goodbye":
+        if culprit in worker.sent:
             back.remove(culprit)
             self._blamed[culprit] = name
             actions += self._failed(culprit, f"worker {name} {reason} while computing it", now_s)
@@ -507,6 +514,11 @@ class Dispatch:
             self._resting.pop(section, None)
             self._waiting[section] = None
             self._waiting.move_to_end(section, last=newest)
+
+
+def _note_gone(name: str, reason: str, back: list[SectionId]) -> Note:
+    goes_back = f"; {len(back)} in work go back" if back else ""
+    return Note(f"worker {name} {reason}{goes_back}")
 
 
 def _short(model: str) -> str:

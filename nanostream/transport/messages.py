@@ -1,7 +1,8 @@
 """Records to byte parts and back: a msgpack header, then the raw buffers.
 
-Nothing here knows a socket. Whatever comes in is checked before it is used: protocol version,
-number of parts, dtype, shape against the buffer's length, ids and sizes; a peer that sends
+The header is the record itself. Where it has an array stands the number of its buffer, its dtype
+and its shape. Nothing here knows a socket. Whatever comes in is checked before it is used: protocol
+version, number of parts, dtype, shape against the buffer's length, ids and sizes; a peer that sends
 anything else gets a `MessageError`, never a crash and never an allocation of his choosing. There
 is no pickle. docs/formats/messages.md describes the bytes.
 """
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -22,11 +22,14 @@ from nanostream.errors import MessageError
 from nanostream.records import (
     PARTICLE_DTYPE,
     Frame,
-    Metadata,
+    Labels,
+    Particles,
+    Pixels,
+    Probability,
     Result,
     SectionId,
     Snapshot,
-    Summary,
+    TrackerSettings,
 )
 
 __all__ = [
@@ -48,7 +51,7 @@ __all__ = [
 ]
 
 #: Raised with every change of the bytes; peers of another version are refused by name.
-PROTOCOL = 3
+PROTOCOL = 4
 
 #: SerialEM cannot write a larger section (KStoreMRC.cpp computes its size in a 32-bit int).
 MAX_SECTION_BYTES = 2**31 - 1
@@ -57,7 +60,7 @@ MAX_SIDE_PX = 2**16
 MAX_HOLDING = 1024
 MAX_WORDS = 64
 MAX_TOLD = 1024
-MAX_WARNING = 1000
+MAX_PARTICLES = 10**7
 PIXEL_DTYPES = ("|i1", "|u1", "<i2", "<u2", "<f2", "<f4")
 
 Buffer = bytes | memoryview
@@ -135,7 +138,7 @@ class Quarantine(Struct, frozen=True, tag="quarantine"):
     section: SectionId
     reason: str
     attempts: int
-    stream: bool = False
+    stream: TrackerSettings | None = None
 
 
 class Retried(Struct, frozen=True, tag="retried"):
@@ -159,104 +162,67 @@ class Words(Struct, frozen=True, tag="words"):
     words: tuple[tuple[int, str], ...] = ()
 
 
-class _FrameHeader(Struct, frozen=True, tag="frame"):
-    section: SectionId
-    shape: tuple[int, int]
-    dtype: str
-    pixel_size_nm: float | None
-    metadata: Metadata
-    stream: bool
-    written_s: float | None
-    timings_s: dict[str, float]
-    number: int = 0
-
-
-class _ResultHeader(Struct, frozen=True, tag="result"):
-    section: SectionId
-    stream: bool
-    pixel_size_nm: float | None
-    metadata: Metadata
-    written_s: float | None
-    shape: tuple[int, int]
-    labels_dtype: str
-    particles: int
-    summary: Summary
-    model: str
-    model_sha256: str
-    threshold: float
-    normalization_maximum: float | None
-    timings_s: dict[str, float]
-    pixels_crc32: int
-    versions: dict[str, str]
-    domain_score: float
-    warning: str
-
-
-class _SnapshotHeader(Struct, frozen=True, tag="snapshot"):
-    snapshot: Snapshot
-
-
 _Plain = Beat | Pong | Done | Failed | Goodbye | Ack | Later | Quarantine | Retried | Report | Words
-_Header = _Plain | _FrameHeader | _ResultHeader | _SnapshotHeader
 Message = _Plain | Frame | Result | Snapshot
 
-
-@dataclass(frozen=True)
-class _Envelope:
-    encoder: msgspec.msgpack.Encoder
-    decoder: msgspec.msgpack.Decoder[_Header]
-
-
-_WIRE = _Envelope(msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(_Header))
+#: Types that an array of a record may have on its way.
+_DTYPES: dict[Any, tuple[str, ...]] = {
+    Pixels: PIXEL_DTYPES,
+    Labels: ("<u2", "<u4"),
+    Probability: ("|u1",),
+}
 _PREFIX = b"nanostream" + bytes([PROTOCOL])
+
+
+class _Array(Struct, frozen=True, array_like=True):
+    """What stands for an array in a header."""
+
+    buffer: int
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class _Buffers:
+    """Arrays of one message: put beside the header, and taken from there."""
+
+    def __init__(self, parts: Sequence[Buffer] = ()) -> None:
+        self.parts = list(parts)
+        self._taken: set[int] = set()
+
+    def put(self, array: Any) -> _Array:
+        """Stand-in for an array, whose buffer is put beside the header without a copy."""
+        if not isinstance(array, np.ndarray):
+            msg = f"{type(array).__name__} does not travel"
+            raise NotImplementedError(msg)
+        flat = array.dtype.names is not None  # a table has no memoryview
+        self.parts.append(array.tobytes() if flat else np.ascontiguousarray(array).data)
+        return _Array(len(self.parts) - 1, array.dtype.str, array.shape)
+
+    def take(self, kind: Any, found: Any) -> NDArray[Any]:
+        """Array of a record's field from its buffer, if it can be one."""
+        array = msgspec.convert(found, _Array)
+        _expect(0 <= array.buffer < len(self.parts), f"buffer {array.buffer} of {len(self.parts)}")
+        _expect(array.buffer not in self._taken, f"buffer {array.buffer} for two arrays")
+        self._taken.add(array.buffer)
+        buffer = self.parts[array.buffer]
+        if kind == Particles:
+            return _table(buffer, array.shape)
+        _expect(array.dtype in _DTYPES[kind], f"array of type {array.dtype!r}")
+        return _image(buffer, array.shape, np.dtype(array.dtype))
+
+    @property
+    def left(self) -> int:
+        """Number of buffers that no array has taken."""
+        return len(self.parts) - len(self._taken)
 
 
 def encode(message: Message) -> list[Buffer]:
     """Parts of a message; pixel buffers are views, not copies."""
-    header: _Header
-    buffers: list[Buffer] = []
     if isinstance(message, Frame):
-        pixels = np.ascontiguousarray(message.pixels)
-        _expect(max(pixels.shape) <= MAX_SIDE_PX, f"image of {pixels.shape}")
-        header = _FrameHeader(
-            section=message.section,
-            shape=(pixels.shape[0], pixels.shape[1]),
-            dtype=_wire_dtype(pixels.dtype),
-            pixel_size_nm=message.pixel_size_nm,
-            metadata=message.metadata,
-            stream=message.stream,
-            written_s=message.written_s,
-            timings_s=message.timings_s,
-            number=message.number,
-        )
-        buffers = [pixels.data]
-    elif isinstance(message, Result):
-        header = _ResultHeader(
-            section=message.section,
-            stream=message.stream,
-            pixel_size_nm=message.pixel_size_nm,
-            metadata=message.metadata,
-            written_s=message.written_s,
-            shape=(message.labels.shape[0], message.labels.shape[1]),
-            labels_dtype=message.labels.dtype.str,
-            particles=len(message.particles),
-            summary=message.summary,
-            model=message.model,
-            model_sha256=message.model_sha256,
-            threshold=message.threshold,
-            normalization_maximum=message.normalization_maximum,
-            timings_s=message.timings_s,
-            pixels_crc32=message.pixels_crc32,
-            versions=message.versions,
-            domain_score=message.domain_score,
-            warning=message.warning,
-        )
-        buffers = [message.labels.data, message.probability.data, message.particles.tobytes()]
-    elif isinstance(message, Snapshot):
-        header = _SnapshotHeader(message)
-    else:
-        header = message
-    return [_PREFIX + _WIRE.encoder.encode(header), *buffers]
+        _check_pixels(message.pixels)
+    buffers = _Buffers()
+    header = msgspec.msgpack.Encoder(enc_hook=buffers.put).encode(message)
+    return [_PREFIX + header, *buffers.parts]
 
 
 def decode(parts: Sequence[bytes | memoryview]) -> Message:
@@ -277,88 +243,59 @@ def decode(parts: Sequence[bytes | memoryview]) -> Message:
         else:
             msg = "bytes are no nanostream message"
         raise MessageError(msg)
+    buffers = _Buffers(parts[1:])
+    decoder = msgspec.msgpack.Decoder(Message, dec_hook=buffers.take)
     try:
-        header = _WIRE.decoder.decode(memoryview(head)[len(_PREFIX) :])
+        message = decoder.decode(memoryview(head)[len(_PREFIX) :])
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         msg = f"header does not parse: {error}"
         raise MessageError(msg) from error
-    if isinstance(header, _FrameHeader):
-        return _frame(header, parts[1:])
-    if isinstance(header, _ResultHeader):
-        return _result(header, parts[1:])
-    _expect(len(parts) == 1, f"{type(header).__name__} carries {len(parts) - 1} stray buffers")
-    if isinstance(header, _SnapshotHeader):
-        return header.snapshot
-    if isinstance(header, Beat):
-        _expect(len(header.holding) <= MAX_HOLDING, "worker claims to hold too many sections")
-        _expect(0 <= header.slots <= MAX_HOLDING, f"worker asks for {header.slots} slots")
-        _expect(0 <= header.received < 2**62, f"frame number {header.received}")
-        words = len(header.detail) + len(header.model) + len(header.agent)
-        _expect(words <= MAX_TOLD, f"worker tells {words} characters of itself")
-    if isinstance(header, Quarantine):
-        _expect(0 < header.attempts < 2**31, f"{header.attempts} attempts")
-    if isinstance(header, Words):
-        _expect(len(header.words) <= MAX_WORDS, "too many words at once")
-        _expect(all(0 < number < 2**62 for number, _ in header.words), "a word's number")
-    return header
+    _expect(not buffers.left, f"{type(message).__name__} carries {buffers.left} stray buffers")
+    _check(message)
+    return message
 
 
-def _frame(header: _FrameHeader, buffers: Sequence[bytes | memoryview]) -> Frame:
-    _expect(len(buffers) == 1, f"frame with {len(buffers)} buffers")
-    _expect(header.dtype in PIXEL_DTYPES, f"pixel type {header.dtype!r}")
-    return Frame(
-        section=header.section,
-        pixels=_array(buffers[0], header.shape, np.dtype(header.dtype)),
-        pixel_size_nm=_positive(header.pixel_size_nm),
-        metadata=header.metadata,
-        stream=header.stream,
-        written_s=header.written_s,
-        timings_s=header.timings_s,
-        number=header.number,
-    )
+def _check(message: Message) -> None:
+    """Refuse what is of the right types and cannot be."""
+    match message:
+        case Beat():
+            _expect(len(message.holding) <= MAX_HOLDING, "worker claims to hold too many sections")
+            _expect(0 <= message.slots <= MAX_HOLDING, f"worker asks for {message.slots} slots")
+            _expect(0 <= message.received < 2**62, f"frame number {message.received}")
+            told = len(message.detail) + len(message.model) + len(message.agent)
+            _expect(told <= MAX_TOLD, f"worker tells {told} characters of itself")
+        case Quarantine(attempts=attempts):
+            _expect(0 < attempts < 2**31, f"{attempts} attempts")
+        case Words(words):
+            _expect(len(words) <= MAX_WORDS, "too many words at once")
+            _expect(all(0 < number < 2**62 for number, _ in words), "a word's number")
+        case Result():
+            _check_result(message)
 
 
-def _result(header: _ResultHeader, buffers: Sequence[bytes | memoryview]) -> Result:
-    _expect(len(buffers) == 3, f"result with {len(buffers)} buffers")
-    _expect(header.labels_dtype in ("<u2", "<u4"), f"label type {header.labels_dtype!r}")
-    _expect(0 <= header.particles <= 10**7, f"{header.particles} particles")
+def _check_result(result: Result) -> None:
     _expect(
-        memoryview(buffers[2]).nbytes == header.particles * PARTICLE_DTYPE.itemsize,
-        "particle table and its length disagree",
+        result.labels.shape == result.probability.shape,
+        f"labels of {result.labels.shape}, probability of {result.probability.shape}",
     )
-    particles = np.frombuffer(buffers[2], PARTICLE_DTYPE)
-    _expect(header.summary.count == header.particles, "summary and particle table disagree")
+    _expect(result.summary.count == len(result.particles), "summary and particle table disagree")
     for name in ("x", "y", "diameter_px"):
-        _expect(bool(np.isfinite(particles[name]).all()), f"a particle's {name} is no number")
-    _expect(0 <= header.pixels_crc32 < 2**32, f"checksum {header.pixels_crc32}")
-    score = header.domain_score
+        finite = np.isfinite(result.particles[name]).all()
+        _expect(bool(finite), f"a particle's {name} is no number")
+    score = result.domain_score
     _expect(math.isnan(score) or 0 <= score <= 1, f"domain score {score}")
-    _expect(len(header.warning) <= MAX_WARNING, f"warning of {len(header.warning)} characters")
-    return Result(
-        section=header.section,
-        stream=header.stream,
-        pixel_size_nm=_positive(header.pixel_size_nm),
-        metadata=header.metadata,
-        written_s=header.written_s,
-        labels=_array(buffers[0], header.shape, np.dtype(header.labels_dtype)),
-        probability=_array(buffers[1], header.shape, np.dtype("|u1")),
-        particles=particles,
-        summary=header.summary,
-        model=header.model,
-        model_sha256=header.model_sha256,
-        threshold=header.threshold,
-        normalization_maximum=header.normalization_maximum,
-        timings_s=header.timings_s,
-        pixels_crc32=header.pixels_crc32,
-        versions=header.versions,
-        domain_score=score,
-        warning=header.warning,
-    )
 
 
-def _array(
-    buffer: bytes | memoryview, shape: tuple[int, int], dtype: np.dtype[Any]
-) -> NDArray[Any]:
+def _table(buffer: Buffer, shape: tuple[int, ...]) -> NDArray[np.void]:
+    _expect(len(shape) == 1 and 0 <= shape[0] <= MAX_PARTICLES, f"particle table of {shape}")
+    size = memoryview(buffer).nbytes
+    expected = shape[0] * PARTICLE_DTYPE.itemsize
+    _expect(size == expected, f"buffer of {size} bytes for {shape[0]} particles")
+    return np.frombuffer(buffer, PARTICLE_DTYPE)
+
+
+def _image(buffer: Buffer, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    _expect(len(shape) == 2, f"image of {shape}")
     height, width = shape
     _expect(0 < height <= MAX_SIDE_PX and 0 < width <= MAX_SIDE_PX, f"image of {shape}")
     expected = height * width * dtype.itemsize
@@ -368,16 +305,14 @@ def _array(
     return np.frombuffer(buffer, dtype).reshape(shape)
 
 
-def _wire_dtype(dtype: np.dtype[Any]) -> str:
-    if dtype.str not in PIXEL_DTYPES:
-        msg = f"pixels of type {dtype} do not travel; convert to one of {', '.join(PIXEL_DTYPES)}"
+def _check_pixels(pixels: NDArray[Any]) -> None:
+    _expect(max(pixels.shape) <= MAX_SIDE_PX, f"image of {pixels.shape}")
+    if pixels.dtype.str not in PIXEL_DTYPES:
+        msg = (
+            f"pixels of type {pixels.dtype} do not travel; convert to one of "
+            f"{', '.join(PIXEL_DTYPES)}"
+        )
         raise MessageError(msg)
-    return dtype.str
-
-
-def _positive(value: float | None) -> float | None:
-    _expect(value is None or (math.isfinite(value) and value > 0), f"pixel size {value}")
-    return value
 
 
 def _expect(condition: bool, what: str) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 import pandas as pd
+from msgspec.structs import replace
 
 from nanostream.acquisition.frames import count_sections, read_section
 from nanostream.analysis import Analyzer, used_threshold, versions
-from nanostream.config import Config, stream_of
+from nanostream.config import Config, tracker_of
 from nanostream.errors import ConfigError, MicrographError, ModelError, SessionError
 from nanostream.records import Frame, Result, SectionId
 from nanostream.results.session import Session
@@ -134,7 +135,7 @@ def segment_files(
             except Exception as error:  # noqa: BLE001 - one bad section must not stop the rest
                 reason = str(error).removeprefix(f"{file.name}: ")
                 failed.append(f"{section}: {reason}")
-                movie = stream_of(section.path, config.streams) is not None
+                movie = tracker_of(section.path, config.streams)
                 store.quarantine(section, reason, attempts=1, stream=movie)
         else:
             progress(len(sections), len(sections), "")
@@ -172,8 +173,7 @@ def _read(file: Path, section: SectionId, config: Config, pixel_size_nm: float |
         given_by="configuration" if pixel_size_nm is None else "user",
     )
     timings_s = {"read_s": perf_counter() - start_s}
-    stream = stream_of(section.path, config.streams) is not None
-    return replace(frame, stream=stream, timings_s=timings_s)
+    return replace(frame, stream=tracker_of(section.path, config.streams), timings_s=timings_s)
 
 
 def _other_than(pixel_size_nm: float | None, frame: Frame) -> str:

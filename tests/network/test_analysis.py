@@ -226,6 +226,6 @@ def test_a_demo_micrograph_scores_high_and_noise_is_warned_of(micrograph, knowin
     assert ": check the mask" in strange.warning
 
     # What is judged travels and is stored as it was.
-    frame = ns.Frame(ns.SectionId("a.mrc", 0), noise, PIXEL_NM)
+    frame = ns.Frame(ns.SectionId("a.mrc", 0), noise, pixel_size_nm=PIXEL_NM)
     arrived = messages.decode(messages.encode(Result.of(frame, strange)))
     assert (arrived.domain_score, arrived.warning) == (strange.domain_score, strange.warning)

@@ -49,6 +49,7 @@ def test_a_result_keeps_labels_and_probability_in_the_narrowest_types():
     table = pd.DataFrame(np.zeros(count, PARTICLE_DTYPE))
     labels = np.arange(4, dtype=np.int32).reshape(2, 2)
     segmentation = Segmentation(
+        section=SectionId("a.mrc", 0),
         labels=labels,
         probability=np.array([[0, 0.5], [0.999, 1]], np.float32),
         particles=table,

@@ -6,13 +6,14 @@ every ``poll_s`` is the truth, since notices get lost and network shares send no
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import Container
 from pathlib import Path
+
+import msgspec
 
 from nanostream import failpoints
 from nanostream.acquisition import frames
@@ -26,7 +27,7 @@ from nanostream.acquisition.readiness import (
     Readiness,
     is_same_title,
 )
-from nanostream.config import Config, stream_of
+from nanostream.config import Config, tracker_of
 from nanostream.errors import (
     ConfigError,
     MessageError,
@@ -34,7 +35,7 @@ from nanostream.errors import (
     NotReadyError,
     SessionError,
 )
-from nanostream.records import Metadata, SectionId
+from nanostream.records import Metadata, SectionId, TrackerSettings
 from nanostream.transport import dispatch as d
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Client, Server, refusals, wait
@@ -98,8 +99,6 @@ class _Agent:
         self._away = False
         self._mdocs_are_written = True
         self._readiness = Readiness(ledger.known_files())
-        # Microseconds since 1970: higher than any number before the restart.
-        self._dispatch = d.Dispatch(config.delivery, last_number=time.time_ns() // 1000)
         self._held: OrderedDict[SectionId, float] = OrderedDict()
         self._written_s: dict[SectionId, float] = {}
         self._metadata: dict[SectionId, tuple[float | None, Metadata] | None] = {}
@@ -125,6 +124,10 @@ class _Agent:
         self._said_pause_s = 2 * config.watch.poll_s
         network = config.network
         self._server = Server(network, "frames", largest_bytes=_LARGEST_FROM_WORKER_BYTES)
+        # Microseconds since 1970: higher than any number before the restart.
+        self._dispatch = d.Dispatch(
+            config.delivery, last_number=time.time_ns() // 1000, instance=self._server.instance
+        )
         self._sink = Client(
             network,
             "results",
@@ -209,29 +212,10 @@ class _Agent:
 
     def _hear(self, worker: str, message: m.Message | MessageError) -> None:
         match message:
-            case m.Beat():
-                # Said to the agent before this one, it may not know of frames from there that are
-                # still on their way: no credit until it has heard of us, which it answers at once.
-                is_for_us = message.agent in ("", self._server.instance)
-                beat = d.WorkerBeat(
-                    worker,
-                    slots=message.slots if is_for_us else 0,
-                    holding=message.holding,
-                    computing=message.computing,
-                    detail=message.detail,
-                    received=message.received,
-                    link=message.link,
-                    model=message.model,
-                    loading=message.loading,
-                )
-                self._decide(beat)
-                self._server.send(worker, m.Pong(self._server.instance))
-            case m.Done(section):
-                self._decide(d.SectionDone(section))
-            case m.Failed(section, reason):
-                self._decide(d.SectionFailed(section, reason, worker=worker))
-            case m.Goodbye(finishing):
-                self._decide(d.WorkerGone(worker, finishing))
+            case m.Beat() | m.Done() | m.Failed() | m.Goodbye():
+                self._decide(d.FromWorker(worker, message))
+                if isinstance(message, m.Beat):
+                    self._server.send(worker, m.Pong(self._server.instance))
             case MessageError():
                 self._note(f"refused from {worker}: {message}")
             case _:
@@ -534,7 +518,7 @@ class _Agent:
         # not pass for this section's.
         if not is_same_title(known.title, frame.metadata.file_title or ""):
             return d.SectionFailed(section, _WRITTEN_ANEW, final=True)
-        frame = dataclasses.replace(
+        frame = msgspec.structs.replace(
             frame,
             stream=self._movie(section),
             written_s=self._written_s.get(section),
@@ -545,7 +529,7 @@ class _Agent:
         failpoints.point("agent.read")
         try:
             if not self._server.send(worker, frame):
-                return d.WorkerGone(worker, reason="cannot be reached")
+                return d.WorkerLost(worker)
         except MessageError as error:  # no worker would take it
             return d.SectionFailed(section, str(error), final=True)
         logger.debug("%s sent to %s", section, worker)
@@ -567,11 +551,11 @@ class _Agent:
             f"{SectionId(other, section.z, self._readiness.known_file(other).generation)}"
         )
 
-    def _movie(self, section: SectionId) -> bool:
+    def _movie(self, section: SectionId) -> TrackerSettings | None:
         # What was overwritten has no neighbours: the others have another generation.
         known = self._readiness.known_file(section.path)
         overwritten = (section.z, section.generation) in known.overwritten
-        return not overwritten and stream_of(section.path, self._config.streams) is not None
+        return None if overwritten else tracker_of(section.path, self._config.streams)
 
     def _forget(self, section: SectionId) -> None:
         self._written_s.pop(section, None)

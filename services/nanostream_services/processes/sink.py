@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from nanostream import failpoints
 from nanostream.config import Config
 from nanostream.errors import ConfigError, MessageError, SessionError
-from nanostream.records import Health, Result, Snapshot
+from nanostream.records import Health, Labels, Result, Snapshot
 from nanostream.results.store import Store, diameters
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Publisher, Server, refusals, wait
@@ -388,7 +388,7 @@ class _Sizes:
         return tuple(edges.tolist()), tuple(counts.tolist()), unit
 
 
-def _small_mask(labels: NDArray[np.uint16] | NDArray[np.uint32]) -> tuple[bytes, tuple[int, int]]:
+def _small_mask(labels: Labels) -> tuple[bytes, tuple[int, int]]:
     """The mask as a small picture, one byte (0 or 1) a point; a small particle still shows."""
     height, width = labels.shape
     scale = _MASK_SIDE / max(height, width)

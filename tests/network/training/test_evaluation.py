@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 
 from nanostream.errors import ConfigError
 from nanostream.particles.measures import measure_particles, summarize
-from nanostream.records import Segmentation
+from nanostream.records import SectionId, Segmentation
 from nanostream.training import evaluation
 from nanostream.training.evaluation import Calibration, Confusion, evaluate_section, pool
 
@@ -30,6 +30,7 @@ def found(labels, *, probability=None, pixel_size_nm=None):
         probability = (labels > 0).astype(np.float32)
     table = measure_particles(labels, probability, probability, pixel_size_nm=pixel_size_nm)
     return Segmentation(
+        section=SectionId("a", 0),
         labels=labels,
         probability=probability,
         particles=table,

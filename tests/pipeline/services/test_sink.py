@@ -1,6 +1,5 @@
 """The sink with a real store and real sockets: nothing acknowledged that is not kept."""
 
-import dataclasses
 import math
 import pickle
 import time
@@ -31,7 +30,9 @@ def a_result(z=0, *, pixel_size_nm=0.1, warning=""):
     pixels = np.full(labels.shape, 100, np.int16)
     probability = (labels > 0).astype(np.float32)
     particles = measure_particles(labels, pixels, probability, pixel_size_nm=pixel_size_nm, frame=z)
+    frame = Frame(SectionId("a.mrc", z), pixels, pixel_size_nm=pixel_size_nm)
     segmentation = Segmentation(
+        section=frame.section,
         labels=labels,
         probability=probability,
         particles=particles,
@@ -42,7 +43,7 @@ def a_result(z=0, *, pixel_size_nm=0.1, warning=""):
         timings_s={"predict_s": 0.2},
         warning=warning,
     )
-    return Result.of(Frame(SectionId("a.mrc", z), pixels, pixel_size_nm), segmentation)
+    return Result.of(frame, segmentation)
 
 
 class Desk:
@@ -134,7 +135,7 @@ def test_the_mask_is_sent_to_screens_as_serialem_shows_it(desk):
     for z, first_row in enumerate(("bottom", "top")):
         result = a_result(z)
         metadata = msgspec.structs.replace(result.metadata, first_row=first_row)
-        desk.asked(worker, dataclasses.replace(result, metadata=metadata))
+        desk.asked(worker, msgspec.structs.replace(result, metadata=metadata))
         snapshot = desk.snapshot()
         pictures[first_row] = np.frombuffer(snapshot.mask, np.uint8).reshape(snapshot.mask_shape)
     assert (pictures["bottom"] == pictures["top"][::-1]).all()
@@ -180,8 +181,7 @@ def test_a_trouble_that_lasts_is_said_once(desk, monkeypatch):
 def test_a_result_that_can_never_be_stored_fails_at_its_worker(desk):
     worker = desk.client()
     name = "x" * 300 + ".mrc"
-    result = a_result()
-    object.__setattr__(result, "section", SectionId(name, 0))
+    result = msgspec.structs.replace(a_result(), section=SectionId(name, 0))
     answer = desk.asked(worker, result)
     assert isinstance(answer, m.Failed)
     assert "File name too long" in answer.reason
@@ -314,7 +314,7 @@ def test_a_size_is_in_the_histogram_once_although_it_is_stored_while_earlier_one
 
 def test_the_first_result_by_another_model_is_an_event_also_after_a_restart(desk):
     def result(z, sha256):
-        return dataclasses.replace(a_result(z), model_sha256=sha256)
+        return msgspec.structs.replace(a_result(z), model_sha256=sha256)
 
     for z, sha256 in enumerate(["first", "first", "second"]):
         desk.asked(desk.client(f"worker-{z}"), result(z, sha256))

@@ -58,6 +58,7 @@ class Analysis:
         probability = (labels > 0).astype(np.float32)
         particles = measure_particles(labels, frame.pixels, probability, pixel_size_nm=0.1)
         return Segmentation(
+            section=frame.section,
             labels=labels,
             probability=probability,
             particles=particles,

@@ -52,6 +52,7 @@ def a_result(section, *, squares=((10, 20), (40, 60)), pixel_size_nm=0.5, metada
         labels, pixels, probability.astype(np.float32), pixel_size_nm=pixel_size_nm, frame=section.z
     )
     segmentation = Segmentation(
+        section=section,
         labels=labels,
         probability=probability.astype(np.float32),
         particles=table,
@@ -60,7 +61,7 @@ def a_result(section, *, squares=((10, 20), (40, 60)), pixel_size_nm=0.5, metada
         model_sha256="abc",
         threshold=0.5,
     )
-    frame = Frame(section, pixels, pixel_size_nm, metadata=metadata or Metadata())
+    frame = Frame(section, pixels, pixel_size_nm=pixel_size_nm, metadata=metadata or Metadata())
     return Result.of(frame, segmentation)
 
 

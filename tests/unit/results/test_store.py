@@ -1,6 +1,5 @@
 """A result is stored once, whole, and can be read while the session grows."""
 
-import dataclasses
 import errno
 import sqlite3
 from contextlib import closing
@@ -16,14 +15,16 @@ from nanostream.analysis import versions
 from nanostream.config import Config, Stream
 from nanostream.errors import MessageError, SessionError
 from nanostream.particles.measures import measure_particles, summarize
-from nanostream.records import Frame, Metadata, Result, SectionId, Segmentation
+from nanostream.records import Frame, Metadata, Result, SectionId, Segmentation, TrackerSettings
 from nanostream.results import store as store_module
 from nanostream.results.exports import export
 from nanostream.results.store import Store, mask_path
 from nanostream.results.verification import AcquiredFile, verify
 
+MOVIE = TrackerSettings()
 
-def a_result(z, *, path="movie.mrc", stream=False, centres=((20, 20), (40, 60)), generation=1):
+
+def a_result(z, *, path="movie.mrc", stream=None, centres=((20, 20), (40, 60)), generation=1):
     """Discs at known places, 0.1 nm a pixel."""
     rows, columns = np.mgrid[:80, :100]
     labels = np.zeros((80, 100), np.int32)
@@ -33,6 +34,7 @@ def a_result(z, *, path="movie.mrc", stream=False, centres=((20, 20), (40, 60)),
     probability = (labels > 0).astype(np.float32)
     table = measure_particles(labels, pixels, probability, pixel_size_nm=0.1, frame=z)
     segmentation = Segmentation(
+        section=SectionId(path, z, generation),
         labels=labels,
         probability=probability,
         particles=table,
@@ -70,7 +72,9 @@ def test_what_is_stored_is_read_back(folder):
 
 
 def test_what_is_warned_of_is_in_table_and_mask(folder):
-    warned = dataclasses.replace(a_result(1), domain_score=0.002, warning="unlike: check the mask")
+    warned = msgspec.structs.replace(
+        a_result(1), domain_score=0.002, warning="unlike: check the mask"
+    )
     with Store(folder, Config()) as store:
         store.commit(a_result(0))
         store.commit(warned)
@@ -108,7 +112,7 @@ def test_an_older_session_can_be_read(older_session):
 def test_an_older_session_can_be_gone_on_with(older_session):
     before = ns.open_session(older_session).sections
     with Store(older_session, Config()) as store:
-        store.commit(dataclasses.replace(a_result(1), domain_score=0.5, warning="not sure"))
+        store.commit(msgspec.structs.replace(a_result(1), domain_score=0.5, warning="not sure"))
     after = ns.open_session(older_session).sections
     assert list(after.columns) == list(before.columns)
     assert after["warning"].tolist() == ["", "not sure"]
@@ -169,9 +173,9 @@ def test_a_reader_sees_what_is_committed_while_the_store_is_open(folder):
 
 def test_identities_last_although_sections_come_out_of_order(folder):
     places = [((20 + z, 20), (40 + z, 60)) for z in range(5)]
-    with Store(folder, Config(streams=(Stream("*.mrc"),))) as store:
+    with Store(folder, Config()) as store:
         for z in (0, 2, 1, 4, 3):
-            store.commit(a_result(z, stream=True, centres=places[z]))
+            store.commit(a_result(z, stream=MOVIE, centres=places[z]))
     tracks = ns.open_session(folder).tracks
     assert tracks["frame"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
     assert tracks.groupby("particle")["x"].nunique().tolist() == [1, 1]
@@ -180,22 +184,36 @@ def test_identities_last_although_sections_come_out_of_order(folder):
 
 
 def test_identities_go_on_after_a_restart_and_past_a_quarantined_section(folder):
-    config = Config(streams=(Stream("*.mrc"),))
+    config = Config()
     for z in range(6):
         with Store(folder, config) as store:
             if z == 3:
-                store.quarantine(SectionId("movie.mrc", 3), "torn", attempts=3, stream=True)
+                store.quarantine(SectionId("movie.mrc", 3), "torn", attempts=3, stream=MOVIE)
             else:
-                store.commit(a_result(z, stream=True))
+                store.commit(a_result(z, stream=MOVIE))
     tracks = ns.open_session(folder).tracks
     assert tracks["frame"].unique().tolist() == [0, 1, 2, 4, 5]
     assert tracks["particle"].nunique() == 2
 
 
+def test_a_movie_is_linked_as_its_sections_say_whatever_the_stores_own_configuration(folder):
+    """The agent's machine has the streams' settings; the sink's need not have the same, or any."""
+    places = [((20, 20 + 4 * z), (40, 60 + 4 * z)) for z in range(3)]
+    short, long = TrackerSettings(max_step_px=1.0), TrackerSettings(max_step_px=9.0)
+    other = Config(streams=(Stream("*.mrc", max_step_px=9.0), Stream("none-at-all")))
+    with Store(folder, other) as store:
+        for z in range(3):
+            store.commit(a_result(z, path="short.mrc", stream=short, centres=places[z]))
+            store.commit(a_result(z, path="long.mrc", stream=long, centres=places[z]))
+            store.commit(a_result(z, path="no-movie.mrc", centres=places[z]))
+    identities = ns.open_session(folder).tracks.groupby("file")["particle"].nunique()
+    assert identities.to_dict() == {"short.mrc": 6, "long.mrc": 2}
+
+
 def test_a_file_name_used_again_is_another_stream(folder):
-    with Store(folder, Config(streams=(Stream("*.mrc"),))) as store:
-        store.commit(a_result(0, stream=True))
-        store.commit(a_result(0, stream=True, generation=2))
+    with Store(folder, Config()) as store:
+        store.commit(a_result(0, stream=MOVIE))
+        store.commit(a_result(0, stream=MOVIE, generation=2))
     session = ns.open_session(folder)
     assert session.tracks["file"].unique().tolist() == ["movie.mrc", "movie.mrc~2"]
     assert session.labels("movie.mrc~2#0").max() == 2
@@ -211,17 +229,17 @@ def test_quarantine_is_listed_until_the_section_is_stored_after_all(folder):
 
 
 def test_an_empty_section_is_a_result(folder):
-    with Store(folder, Config(streams=(Stream("*.mrc"),))) as store:
-        store.commit(a_result(0, stream=True, centres=()))
-        store.commit(a_result(1, stream=True))
+    with Store(folder, Config()) as store:
+        store.commit(a_result(0, stream=MOVIE, centres=()))
+        store.commit(a_result(1, stream=MOVIE))
     session = ns.open_session(folder)
     assert session.sections["count"].tolist() == [0, 2]
     assert session.particles["frame"].tolist() == [1, 1]
 
 
 def test_an_empty_session_has_the_tables_of_a_full_one(folder, tmp_path):
-    for name, results in (("empty", []), ("full", [a_result(0, stream=True)])):
-        with Store(tmp_path / name, Config(streams=(Stream("*.mrc"),))) as store:
+    for name, results in (("empty", []), ("full", [a_result(0, stream=MOVIE)])):
+        with Store(tmp_path / name, Config()) as store:
             for result in results:
                 store.commit(result)
     empty, full = ns.open_session(tmp_path / "empty"), ns.open_session(tmp_path / "full")
@@ -265,7 +283,7 @@ def test_metadata_that_hdf5_cannot_keep_are_refused_for_good(folder):
         Store(folder, Config()) as store,
         pytest.raises(MessageError, match="cannot be kept"),
     ):
-        store.commit(dataclasses.replace(result, metadata=metadata))
+        store.commit(msgspec.structs.replace(result, metadata=metadata))
 
 
 def test_a_second_writer_is_kept_out_until_the_first_is_gone(folder):
@@ -276,10 +294,10 @@ def test_a_second_writer_is_kept_out_until_the_first_is_gone(folder):
 
 
 def test_until_its_turn_comes_a_particle_of_a_stream_has_no_identity(folder):
-    with Store(folder, Config(streams=(Stream("*.mrc"),))) as store:
-        store.commit(a_result(1, stream=True))
+    with Store(folder, Config()) as store:
+        store.commit(a_result(1, stream=MOVIE))
         assert ns.open_session(folder).particles["particle"].tolist() == [-1, -1]
-        store.commit(a_result(0, stream=True))
+        store.commit(a_result(0, stream=MOVIE))
     assert ns.open_session(folder).particles["particle"].tolist() == [1, 2, 1, 2]
 
 
@@ -292,9 +310,9 @@ def test_a_word_is_kept_once(folder):
 
 
 def test_the_counts_are_those_of_the_tables(folder):
-    with Store(folder, Config(streams=(Stream("*.mrc"),))) as store:
+    with Store(folder, Config()) as store:
         for z in range(3):
-            store.commit(a_result(z, stream=True))
+            store.commit(a_result(z, stream=MOVIE))
         store.quarantine(SectionId("b.mrc", 0), "torn", attempts=3)
         assert store.counts() == {"sections": 3, "particles": 6, "quarantine": 1, "tracks": 2}
 
@@ -364,10 +382,10 @@ def test_verify_finds_missing_and_damaged_sections(folder):
 
 
 def test_csv_tables_are_the_sessions_tables(folder, tmp_path):
-    with Store(folder, Config(streams=(Stream("*.mrc"),))) as store:
-        result = a_result(0, stream=True)
+    with Store(folder, Config()) as store:
+        result = a_result(0, stream=MOVIE)
         # An empty text would come back as NaN, as empty cells do.
-        store.commit(dataclasses.replace(result, domain_score=0.002, warning="not sure: 41 %"))
+        store.commit(msgspec.structs.replace(result, domain_score=0.002, warning="not sure: 41 %"))
     session = ns.open_session(folder)
     export(session, "csv", tmp_path / "tables")
     for name in ("sections", "particles", "tracks"):

@@ -50,6 +50,7 @@ class Desk:
         labels = np.zeros(pixels.shape, np.int32)
         particles = measure_particles(labels, pixels, labels.astype(np.float32), pixel_size_nm=None)
         segmentation = Segmentation(
+            section=SectionId("a.mrc", z, generation),
             labels=labels,
             probability=labels.astype(np.float32),
             particles=particles,

@@ -12,6 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 from nanostream.config import Delivery
 from nanostream.records import SectionId
 from nanostream.transport import dispatch as d
+from nanostream.transport import messages as m
 from tests.effort import examples
 
 RULES = Delivery(slots=2, attempts=3, retry_s=0.0, silent_s=15.0, resend_s=10.0)
@@ -37,31 +38,43 @@ def a_dispatch(sections=0, rules=RULES):
 
 
 def beat(worker, *holding, computing=None, slots=2, received=0, link=0):
-    return d.WorkerBeat(
-        worker,
+    message = m.Beat(
         slots,
         tuple(map(section, holding)),
         None if computing is None else section(computing),
         received=received,
         link=link,
     )
+    return d.FromWorker(worker, message)
+
+
+def done(section, worker="w"):
+    return d.FromWorker(worker, m.Done(section))
+
+
+def failed(section, reason="?", worker="w"):
+    return d.FromWorker(worker, m.Failed(section, reason))
+
+
+def goodbye(worker, *finishing):
+    return d.FromWorker(worker, m.Goodbye(finishing))
 
 
 def test_a_worker_gets_no_more_than_its_credit_and_in_order():
     dispatch = a_dispatch(3)
     assert sends(dispatch.handle(beat("w"), 1.0)) == [("w", 0), ("w", 1)]
-    assert sends(dispatch.handle(d.SectionDone(section(0)), 2.0)) == [("w", 2)]
+    assert sends(dispatch.handle(done(section(0)), 2.0)) == [("w", 2)]
 
 
 def test_a_worker_that_is_loading_gets_a_section_only_if_there_is_no_other():
     dispatch = a_dispatch(4)
-    loading = d.WorkerBeat("loading", 1, loading=True)
+    loading = d.FromWorker("loading", m.Beat(1, loading=True))
     assert sends(dispatch.handle(loading, 0.0)) == [("loading", 0)]
     assert sends(dispatch.handle(beat("loaded", slots=1), 0.0)) == [("loaded", 1)]
-    dispatch.handle(d.WorkerGone("loading"), 1.0)
+    dispatch.handle(goodbye("loading"), 1.0)
     assert sends(dispatch.handle(loading, 1.0)) == []  # the other one will be free in a moment
-    assert sends(dispatch.handle(d.SectionDone(section(1)), 1.0)) == [("loaded", 0)]
-    loaded = d.WorkerBeat("loading", 2)
+    assert sends(dispatch.handle(done(section(1)), 1.0)) == [("loaded", 0)]
+    loaded = d.FromWorker("loading", m.Beat(2))
     assert sends(dispatch.handle(loaded, 1.0)) == [("loading", 2), ("loading", 3)]
 
 
@@ -76,7 +89,7 @@ def test_two_workers_share_the_sections():
 def test_done_is_remembered_for_good():
     dispatch = a_dispatch(1)
     dispatch.handle(beat("w"), 0.0)
-    assert d.Store(section(0)) in dispatch.handle(d.SectionDone(section(0)), 1.0)
+    assert d.Store(section(0)) in dispatch.handle(done(section(0)), 1.0)
     assert (dispatch.waiting, dispatch.in_work) == (0, 0)
 
 
@@ -118,6 +131,13 @@ def test_numbers_go_on_where_they_were_although_the_clock_went_back():
     assert sends(dispatch.handle(beat("w", received=1000), 1.0)) == []
 
 
+def test_a_beat_said_to_the_agent_before_gives_no_credit():
+    dispatch = d.Dispatch(RULES, instance="new")
+    dispatch.handle(d.SectionFound(section(0)), 0.0)
+    assert sends(dispatch.handle(d.FromWorker("w", m.Beat(2, agent="old")), 1.0)) == []
+    assert sends(dispatch.handle(d.FromWorker("w", m.Beat(2, agent="new")), 2.0)) == [("w", 0)]
+
+
 def test_what_a_worker_still_holds_for_others_is_taken_off_its_credit():
     dispatch = a_dispatch(2)
     dispatch.handle(beat("a"), 0.0)
@@ -131,9 +151,9 @@ def test_what_a_worker_still_holds_for_others_is_taken_off_its_credit():
 def test_what_is_not_open_cannot_fail():
     dispatch = a_dispatch(1)
     dispatch.handle(beat("w"), 0.0)
-    dispatch.handle(d.SectionDone(section(0)), 1.0)
+    dispatch.handle(done(section(0)), 1.0)
     for z in (0, 99):
-        assert dispatch.handle(d.SectionFailed(section(z), "?", worker="w"), 2.0) == []
+        assert dispatch.handle(failed(section(z), "?", "w"), 2.0) == []
     assert (dispatch.waiting, dispatch.in_work) == (0, 0)
 
 
@@ -191,7 +211,7 @@ def test_a_line_that_is_down_again_and_again_is_not_the_sections_fault():
         dispatch.handle(beat("w", 0, computing=0), now_s)
         now_s += 16.0
         assert not quarantines(dispatch.handle(d.Tick(), now_s))
-    assert d.Store(section(0)) in dispatch.handle(d.SectionDone(section(0)), now_s)
+    assert d.Store(section(0)) in dispatch.handle(done(section(0)), now_s)
     assert not dispatch._failures
     assert not dispatch._blamed
 
@@ -202,7 +222,7 @@ def test_the_longest_wait_is_of_the_oldest_section_without_an_end():
     assert dispatch.longest_wait_s(8.0) == 8.0
     sent = [a for a in dispatch.handle(beat("w"), 8.0) if isinstance(a, d.Send)]
     assert [(a.section.z, a.waited_s) for a in sent] == [(0, 8.0), (1, 3.0)]
-    dispatch.handle(d.SectionDone(section(0)), 9.0)
+    dispatch.handle(done(section(0)), 9.0)
     assert dispatch.longest_wait_s(10.0) == 5.0
     dispatch.handle(d.SectionFailed(section(1), "gone", final=True), 11.0)
     assert dispatch.longest_wait_s(12.0) == 0.0
@@ -257,7 +277,7 @@ def test_a_failed_section_waits_and_holds_nothing_up():
     dispatch.handle(beat("w", slots=1), 0.0)
     actions = dispatch.handle(d.SectionFailed(section(0), "share is away"), 0.0)
     assert sends(actions) == [("w", 1)]
-    assert sends(dispatch.handle(d.SectionDone(section(1)), 1.0)) == []
+    assert sends(dispatch.handle(done(section(1)), 1.0)) == []
     assert sends(dispatch.handle(d.Tick(), 2.0)) == [("w", 0)]
 
 
@@ -298,13 +318,13 @@ def test_a_worker_that_fails_on_everything_is_set_aside_and_its_word_forgotten()
     dispatch = a_dispatch(6)
     dispatch.handle(beat("sick", slots=1), 0.0)
     for z in range(2):
-        dispatch.handle(d.SectionFailed(section(z), "out of memory", worker="sick"), 0.0)
+        dispatch.handle(failed(section(z), "out of memory", "sick"), 0.0)
     dispatch.handle(beat("sound", slots=1), 0.0)
-    actions = dispatch.handle(d.SectionFailed(section(2), "out of memory", worker="sick"), 0.0)
+    actions = dispatch.handle(failed(section(2), "out of memory", "sick"), 0.0)
     assert any("gets no more" in a.text for a in actions if isinstance(a, d.Note))
     assert not dispatch._workers["sick"].sent
     while held := list(dispatch._workers["sound"].sent):
-        dispatch.handle(d.SectionDone(held[0]), 0.0)
+        dispatch.handle(done(held[0]), 0.0)
         dispatch.handle(d.Tick(), 0.0)
     assert (dispatch.waiting, dispatch.in_work) == (0, 0)
     assert not dispatch._failures
@@ -315,7 +335,7 @@ def notes(actions):
 
 
 def fail(dispatch, worker, name, reason="cannot be segmented"):
-    return dispatch.handle(d.SectionFailed(SectionId.parse(name), reason, worker=worker), 0.0)
+    return dispatch.handle(failed(SectionId.parse(name), reason, worker), 0.0)
 
 
 def test_a_stack_that_fails_on_every_worker_sets_none_of_them_aside():
@@ -374,7 +394,7 @@ def test_a_file_is_not_bad_any_more_when_a_section_of_it_succeeds():
         dispatch.handle(beat(worker, slots=4), 0.0)
     for worker, z in (("sick", 0), ("sound", 1)):
         fail(dispatch, worker, f"a.mrc#{z}")
-    dispatch.handle(d.SectionDone(section(2)), 0.0)
+    dispatch.handle(done(section(2)), 0.0)
     for z in (3, 4, 5):
         fail(dispatch, "sick", f"a.mrc#{z}")
     assert dispatch._workers["sick"].set_aside
@@ -384,7 +404,7 @@ def test_a_worker_with_another_model_than_the_one_before_is_named_with_both():
     dispatch = a_dispatch()
 
     def arrives(worker, model):
-        return notes(dispatch.handle(d.WorkerBeat(worker, 2, model=model), 0.0))[1:]
+        return notes(dispatch.handle(d.FromWorker(worker, m.Beat(2, model=model)), 0.0))[1:]
 
     assert arrives("a", "default 0123456789ab") == []
     assert arrives("b", "default 0123456789ab") == []
@@ -403,7 +423,7 @@ def test_the_only_worker_is_not_set_aside():
     for _ in range(40):
         held = [z for z in range(5) if dispatch._holder(section(z))]
         for z in held:
-            actions = dispatch.handle(d.SectionFailed(section(z), "?", worker="w"), 0.0)
+            actions = dispatch.handle(failed(section(z), "?", "w"), 0.0)
             given_up += quarantines(actions)
         dispatch.handle(d.Tick(), 0.0)
     assert len(given_up) == 5
@@ -416,16 +436,16 @@ def test_newest_first_keeps_the_live_view_live():
     order = sends(dispatch.handle(beat("w", slots=1), 0.0))
     for z in (3, 2, 1, 0):
         assert order == [("w", z)]
-        order = sends(dispatch.handle(d.SectionDone(section(z)), 0.0))
+        order = sends(dispatch.handle(done(section(z)), 0.0))
 
 
 def test_a_worker_that_leaves_finishes_what_it_says_and_gets_nothing_more():
     dispatch = a_dispatch(3)
     dispatch.handle(beat("w"), 0.0)
-    dispatch.handle(d.WorkerGone("w", (section(0),)), 1.0)
+    dispatch.handle(goodbye("w", section(0)), 1.0)
     assert (dispatch.in_work, dispatch.waiting) == (1, 2)
     assert sends(dispatch.handle(beat("other"), 1.0)) == [("other", 1), ("other", 2)]
-    assert dispatch.handle(d.SectionDone(section(0)), 2.0) == [d.Store(section(0))]
+    assert dispatch.handle(done(section(0)), 2.0) == [d.Store(section(0))]
 
 
 class Delivering(RuleBasedStateMachine):
@@ -485,7 +505,7 @@ class Delivering(RuleBasedStateMachine):
     def live(self, name):
         holding = self.held.setdefault(name, [])
         computing, received = holding[0] if holding else None, self.received.get(name, 0)
-        self.do(d.WorkerBeat(name, 2, tuple(holding), computing, received=received))
+        self.do(d.FromWorker(name, m.Beat(2, tuple(holding), computing, received=received)))
 
     @rule(away=st.booleans())
     def files(self, away):
@@ -499,7 +519,7 @@ class Delivering(RuleBasedStateMachine):
     @rule(name=names)
     def unreachable(self, name):
         self.held.pop(name, None)
-        self.do(d.WorkerGone(name, reason="cannot be reached"))
+        self.do(d.WorkerLost(name))
 
     @precondition(lambda self: any(self.held.values()))
     @rule(data=st.data(), fails=st.booleans())
@@ -507,8 +527,7 @@ class Delivering(RuleBasedStateMachine):
         name = data.draw(st.sampled_from([n for n, h in self.held.items() if h]))
         finished = self.held[name].pop(0)
         if finished not in self.ended:
-            failed = d.SectionFailed(finished, "?", worker=name)
-            self.do(failed if fails else d.SectionDone(finished))
+            self.do(failed(finished, worker=name) if fails else done(finished, worker=name))
 
     @invariant()
     def every_section_is_somewhere_once(self):
@@ -531,7 +550,7 @@ class Delivering(RuleBasedStateMachine):
             self.now_s += 0.1
             self.live("a")
             while self.held["a"]:
-                self.do(d.SectionDone(self.held["a"].pop(0)))
+                self.do(done(self.held["a"].pop(0)))
             if len(self.ended) == len(self.found):
                 break
         assert set(self.ended) == self.found
@@ -572,7 +591,7 @@ def quarantined_good_sections(workers, bad=(), count=200):
                     quarantined.add(given_up.z)
 
     def say(name, now_s):
-        handle(d.WorkerBeat(name, 2, tuple(load[name]), received=number[name]), now_s)
+        handle(d.FromWorker(name, m.Beat(2, tuple(load[name]), received=number[name])), now_s)
 
     for name in workers:
         heapq.heappush(events, (0.0, next(serial), name))
@@ -583,13 +602,11 @@ def quarantined_good_sections(workers, bad=(), count=200):
             handle(d.Tick(), now_s)
             heapq.heappush(events, (now_s + 1.0, next(serial), event))
         elif isinstance(event, tuple):
-            name, done = event
-            if done in load[name]:
-                load[name].remove(done)
-            broken = workers[name][0] or done.z in bad
-            handle(
-                d.SectionFailed(done, "bad", worker=name) if broken else d.SectionDone(done), now_s
-            )
+            name, finished = event
+            if finished in load[name]:
+                load[name].remove(finished)
+            broken = workers[name][0] or finished.z in bad
+            handle(failed(finished, "bad", name) if broken else done(finished, name), now_s)
             say(name, now_s)
         else:
             handle(event, now_s)

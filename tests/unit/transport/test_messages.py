@@ -1,6 +1,5 @@
 """Bytes and records are two forms of one thing; anything else is refused."""
 
-import dataclasses
 import math
 
 import msgspec
@@ -19,10 +18,12 @@ from nanostream.records import (
     SectionId,
     Snapshot,
     Summary,
+    TrackerSettings,
 )
 from nanostream.transport import messages as m
 
 SECTION = SectionId("gold/a.mrc", 3)
+MOVIE = TrackerSettings(max_step_px=4.0, memory_frames=2)
 
 
 def parts(message):
@@ -36,7 +37,7 @@ def a_frame(pixels=None):
         np.arange(12, dtype=np.int16).reshape(3, 4) if pixels is None else pixels,
         pixel_size_nm=0.02,
         metadata=Metadata(defocus_um=-0.1),
-        stream=True,
+        stream=MOVIE,
     )
 
 
@@ -45,7 +46,6 @@ def a_result(particles=2):
     table["x"] = 1.5
     return Result(
         section=SECTION,
-        stream=False,
         pixel_size_nm=None,
         metadata=Metadata(),
         written_s=1.0,
@@ -97,7 +97,7 @@ def test_a_frame_arrives_pixel_for_pixel(pixels):
     frame = m.decode(parts(a_frame(pixels)))
     assert frame.pixels.dtype == pixels.dtype
     np.testing.assert_array_equal(frame.pixels, pixels)
-    assert (frame.section, frame.pixel_size_nm, frame.stream) == (SECTION, 0.02, True)
+    assert (frame.section, frame.pixel_size_nm, frame.stream) == (SECTION, 0.02, MOVIE)
 
 
 def test_a_frame_travels_without_a_copy_of_its_pixels():
@@ -117,7 +117,9 @@ def test_a_result_arrives_as_it_left(particles):
 
 
 def test_a_domain_score_that_is_not_known_arrives_as_such():
-    unknown = m.decode(parts(dataclasses.replace(a_result(), domain_score=math.nan, warning="")))
+    unknown = m.decode(
+        parts(msgspec.structs.replace(a_result(), domain_score=math.nan, warning=""))
+    )
     assert math.isnan(unknown.domain_score)
     assert unknown.warning == ""
 
@@ -139,17 +141,26 @@ HOSTILE = {
     "header of a megabyte": [b"nanostream\x01" + b"\0" * 2**20],
     "frame without pixels": parts(a_frame())[:1],
     "frame with two buffers": [*parts(a_frame()), b""],
-    "more pixels than bytes": altered(a_frame(), shape=[4000, 4000]),
-    "negative side": altered(a_frame(), shape=[-3, -4]),
-    "huge side": altered(a_frame(), shape=[2**40, 2**40]),
-    "object pixels": altered(a_frame(), dtype="|O"),
+    "more pixels than bytes": altered(a_frame(), pixels=[0, "<i2", [4000, 4000]]),
+    "negative side": altered(a_frame(), pixels=[0, "<i2", [-3, -4]]),
+    "huge side": altered(a_frame(), pixels=[0, "<i2", [2**40, 2**40]]),
+    "a row of pixels": altered(a_frame(), pixels=[0, "<i2", [12]]),
+    "object pixels": altered(a_frame(), pixels=[0, "|O", [3, 4]]),
+    "pixels from no buffer": altered(a_frame(), pixels=[1, "<i2", [3, 4]]),
+    "pixels from a buffer before the first": altered(a_frame(), pixels=[-1, "<i2", [3, 4]]),
+    "pixels in the header": altered(a_frame(), pixels=b"0" * 24),
     "path above the folder": altered(
         a_frame(), section={"path": "../../etc/x", "z": 0, "generation": 1}
     ),
     "negative pixel size": altered(a_frame(), pixel_size_nm=-1.0),
+    "endless pixel size": altered(a_frame(), pixel_size_nm=math.inf),
+    "a step of no length": altered(a_frame(), stream={"max_step_px": 0.0}),
     "pixel size that is no number": altered(a_frame(), pixel_size_nm=float("nan")),
-    "labels of another type": altered(a_result(), labels_dtype="<f4"),
-    "more particles than rows": altered(a_result(), particles=10**6),
+    "labels of another type": altered(a_result(), labels=[0, "<f4", [4, 4]]),
+    "labels of another shape": altered(a_result(), labels=[0, "<u2", [2, 8]]),
+    "labels and probability in one buffer": altered(a_result(), labels=[1, "<u2", [2, 4]]),
+    "more particles than rows": altered(a_result(), particles=[2, "|V0", [10**6]]),
+    "a table of particles in two dimensions": altered(a_result(), particles=[2, "|V0", [1, 2]]),
     "a count that is not the table's": altered(
         a_result(), summary=msgspec.to_builtins(a_result().summary) | {"count": 2**63}
     ),
@@ -161,7 +172,7 @@ HOSTILE = {
     "a domain score that is none": altered(a_result(), domain_score=1.5),
     "a warning that fills the screen": altered(a_result(), warning="!" * 100_000),
     "a flood of words": parts(m.Words(tuple((n, "?") for n in range(1, 1000)))),
-    "billions of particles": altered(a_result(), particles=10**12),
+    "billions of particles": altered(a_result(), particles=[2, "|V0", [10**12]]),
     "a word with a buffer": [*parts(m.Done(SECTION)), b"stray"],
     "greedy worker": parts(m.Beat(10**6)),
     "talkative worker": parts(m.Beat(3, model="x" * 2000)),
