@@ -35,15 +35,15 @@ _FULL_FOR_S = 5.0
 _CUT_FOR_S = _STOPPED_FOR_S = 6.0
 
 
-def run_drill(folder: Path, stop: Stop, *, say: Callable[[str], None]) -> bool:
+def run_drill(folder: Path, stop: Stop, *, report: Callable[[str], None]) -> bool:
     """Play the drill; False if it was stopped.
 
     Parameters
     ----------
     folder : Path
         Gets ``microscope/`` and ``session/``.
-    say : callable
-        Told what is done and what came of it.
+    report : callable
+        Called with what was done and what came of it.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def run_drill(folder: Path, stop: Stop, *, say: Callable[[str], None]) -> bool:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )
-    script = _Script(_faults(microscope, full, list(links.values())), say)
+    script = _Script(_faults(microscope, full, list(links.values())), report)
     try:
         run_session(config, stop, show=False, done=script.turn, worker=through_links)
     finally:
@@ -136,7 +136,7 @@ class _Script:
     """One fault after the other, each when the session works again after the last."""
 
     faults: Iterator[Fault]
-    say: Callable[[str], None]
+    report: Callable[[str], None]
     undo: Callable[[Pids], None] = _nothing
     until_s: float = 0.0
     name: str = ""
@@ -155,7 +155,7 @@ class _Script:
         # Three sections stored since the last fault: it is overcome.
         if snapshot.stored >= self.stored + 3 and len(pids) == 3 and not self.over:
             if self.name:
-                self.say(f"{self.name}: stored again after {now_s - self.since_s:.1f} s")
+                self.report(f"{self.name}: stored again after {now_s - self.since_s:.1f} s")
             self._next(pids, now_s, snapshot.stored)
         return snapshot.stored + snapshot.failed >= SECTIONS and self.over
 

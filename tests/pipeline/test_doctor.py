@@ -51,7 +51,7 @@ def test_a_problem_is_told_in_80_columns_with_what_to_do_and_exits_with_1(tmp_pa
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert "problem session folder" in done.stdout
     assert "-> give a new folder" in done.stdout
-    assert done.stdout.endswith("problems: 1, warnings: 0\n")
+    assert done.stdout.endswith("1 problem, 0 warnings\n")
 
 
 def test_a_device_that_is_not_there_is_a_problem(tmp_path):

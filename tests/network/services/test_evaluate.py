@@ -146,7 +146,7 @@ def test_a_pattern_that_is_none_is_said(labelled):
 
 
 def test_folders_are_named_below_what_contains_them(tmp_path, monkeypatch):
-    from nanostream_services.commands.training import _folder_names
+    from nanostream_services.commands.evaluate import _folder_names
 
     monkeypatch.chdir(tmp_path)
     paths = [Path("a"), Path("a/b"), tmp_path / "a" / "c" / "d"]

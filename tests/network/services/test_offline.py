@@ -19,7 +19,7 @@ from nanostream.segmentation.domain import describe, fit_reference
 from nanostream.segmentation.models import find_model, import_folder, import_model
 from nanostream.transport import messages
 from nanostream_services import offline
-from nanostream_services.commands.groups import said_once
+from nanostream_services.commands.printing import shorten
 from nanostream_services.offline import segment_files
 from nanostream_services.processes.lifecycle import Stop
 
@@ -363,9 +363,9 @@ def test_files_that_cannot_be_read_leave_no_session(tmp_path, segment):
     assert not (tmp_path / "session").exists()
 
 
-def test_what_sections_of_a_file_share_is_said_once_and_every_file_is_named():
+def test_what_sections_of_a_file_share_is_shorten_and_every_file_is_named():
     many = [f"gold.mrc#{z}: another model" for z in range(1000)]
-    assert said_once([*many, "a.mrc: cut off", r"C:\b.mrc: cut off", "disk full"]) == [
+    assert shorten([*many, "a.mrc: cut off", r"C:\b.mrc: cut off", "disk full"]) == [
         "gold.mrc#0 and 999 more: another model",
         "a.mrc: cut off",
         r"C:\b.mrc: cut off",

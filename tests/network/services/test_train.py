@@ -198,7 +198,7 @@ def test_ctrl_c_ends_reading_and_scoring_at_once(labelled, models, monkeypatch, 
     done = run("train", labelled, "--name", "x", "--from", "default", "--steps", 2)
 
     assert done.exit_code == 130
-    assert "stopped; the same command goes on" in done.stderr
+    assert "stopped; the same command resumes" in done.stderr
 
 
 def test_ctrl_c_while_it_trains_loses_no_step(labelled, models, monkeypatch):
@@ -216,19 +216,19 @@ def test_ctrl_c_while_it_trains_loses_no_step(labelled, models, monkeypatch):
         context.setattr(fit, "draw_batch", interrupt)
         stopped = run(*arguments)
     assert stopped.exit_code == 130
-    step = re.search(r"stopped at step (\d); the same command goes on", stopped.stderr)
+    step = re.search(r"stopped at step (\d); the same command resumes", stopped.stderr)
     assert step
 
     done = run(*arguments)
 
     assert done.exit_code == 0, done.output
-    assert f"going on from step {step[1]}" in done.stderr
+    assert f"resuming after step {step[1]}" in done.stderr
 
 
 def test_ctrl_c_after_the_last_step_is_not_lost():
     from nanostream_services.commands.training import _progress, _Shown
 
-    with _progress() as bar, _Shown(bar, 1, "the same command goes on") as shown:
+    with _progress() as bar, _Shown(bar, 1, "the same command resumes") as shown:
         shown.stage("training")
         shown.step(1, 0.5)
         signal.raise_signal(signal.SIGINT)

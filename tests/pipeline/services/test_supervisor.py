@@ -12,7 +12,7 @@ from nanostream.records import Health, Snapshot
 from nanostream.transport.messages import encode
 from nanostream.transport.sockets import Subscriber, free_network, wait
 from nanostream_services import supervisor
-from nanostream_services.cli import _idle_for
+from nanostream_services.commands.run import idle_for
 from nanostream_services.processes.lifecycle import Stop
 from nanostream_services.supervisor import _Child, _keep_up, run_session
 
@@ -299,7 +299,7 @@ def a_snapshot(time_s, **fields):
 
 
 def idle(*snapshots, seconds=2.0):
-    done = _idle_for(seconds)
+    done = idle_for(seconds)
     return [done(snapshot, {}) for snapshot in snapshots]
 
 

@@ -33,7 +33,10 @@ def retry(*arguments):
 def test_a_file_that_was_renamed_or_deleted_is_named_and_what_will_happen(session):
     output = retry(session)
     assert output.startswith("3 sections will be tried again\n")
-    assert "renamed.mrc is not in the watched folder now: 2 of them will come back here" in output
+    assert (
+        "renamed.mrc is not in the watched folder now; 2 sections of it will be quarantined again"
+        in output
+    )
     assert "there.mrc" not in output
 
 

@@ -33,7 +33,7 @@ def test_only_a_plain_order_for_one_process_goes_past_the_command_line(arguments
 @pytest.mark.parametrize("role", ROLES)
 def test_the_command_line_orders_the_same_as_goes_past_it(role, monkeypatch):
     orders = []
-    monkeypatch.setattr("nanostream_services.cli.serve", orders.append)
+    monkeypatch.setattr("nanostream_services.commands.processes.serve", orders.append)
     arguments = [role, "--with-parent", "--config", "F"]
     app(arguments, standalone_mode=False)
     assert orders == [Order.of(arguments)]

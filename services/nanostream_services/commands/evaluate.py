@@ -1,0 +1,159 @@
+"""``nanostream evaluate``: a model's masks compared with labelled micrographs."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from nanostream.config import Config, Worker, override
+from nanostream.errors import ConfigError
+from nanostream_services.commands.labelled import find_labelled, print_names
+from nanostream_services.commands.options import ModelName, PixelSize, Threshold
+from nanostream_services.commands.printing import INTERRUPTED, print_warnings
+from nanostream_services.commands.scores import print_scores
+from nanostream_services.processes.lifecycle import stopping
+
+if TYPE_CHECKING:
+    from nanostream.training.evaluation import Evaluation
+    from nanostream.training.examples import Source
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FOLDERS",
+            help="Micrographs with label PNGs, or simulated ones; subfolders, too.",
+        ),
+    ],
+    model: ModelName = None,
+    threshold: Threshold = None,
+    group_by: Annotated[
+        str,
+        typer.Option(
+            metavar="GROUP",
+            help="folder, or a regular expression: its first group, or all that it finds. "
+            "Simulated ones always go by material.",
+        ),
+    ] = "folder",
+    pixel_size: PixelSize = None,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write everything to this file.")
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw it: .svg, .png or .pdf.")
+    ] = None,
+) -> None:
+    """Compare a model's masks with labelled micrographs."""
+    from nanostream.training import evaluation
+
+    worker = override(Config(), worker={"model": model, "threshold": threshold}).worker
+    if figure is not None:
+        evaluation.check_figure(figure)
+    _check_files(json, figure)
+    sources = find_labelled(folders)
+    group_of = _grouping(group_by, [source.file for source in sources])
+    found, empty = _evaluated(sources, worker, group_of, pixel_size)
+    print_names(empty, "without a particle in the label; all that is found there counts as false")
+    warned = [f"{one.section}: {one.warning}" for one in found.sections if one.warning]
+    print_warnings(warned, where_all="--json FILE has all")
+    print_scores(Console(), found)
+    if json is not None:
+        json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+    if figure is not None:
+        evaluation.draw_evaluation(found, figure)
+
+
+def _check_files(*files: Path | None) -> None:
+    """Refuse files that could not be written, before an hour of work."""
+    for file in files:
+        if file is not None and file.is_dir():
+            msg = f"{file} is a folder; give the name of a file"
+            raise ConfigError(msg)
+        if file is not None and not file.parent.is_dir():
+            msg = f"{file}: there is no folder {file.parent}; make it, or choose another"
+            raise ConfigError(msg)
+
+
+def _evaluated(
+    sources: list[Source],
+    worker: Worker,
+    group_of: Callable[[Path], str],
+    pixel_size_nm: float | None,
+) -> tuple[Evaluation, list[str]]:
+    """The evaluation, and names of sections whose label has no particle."""
+    from nanostream.analysis import Analyzer
+    from nanostream.training import evaluation
+    from nanostream.training.examples import BARE, read_frames
+
+    analyzer = Analyzer(worker)
+    sections = []
+    empty = []
+    with stopping() as stop, Progress(console=Console(stderr=True), transient=True) as bar:
+        for source in bar.track(sources, description="evaluating"):
+            for frame, truth, material in read_frames(source, pixel_size_nm=pixel_size_nm):
+                if stop.is_set():
+                    raise typer.Exit(INTERRUPTED)
+                section = f"{source.file.as_posix()}#{frame.section.z}"
+                if source.pairs and not truth.any():
+                    empty.append(section)
+                sections.append(
+                    evaluation.evaluate_section(
+                        truth,
+                        analyzer(frame),
+                        section=section,
+                        group=group_of(source.file) if source.pairs else material or BARE,
+                        min_area_px=worker.min_area_px,
+                    )
+                )
+    found = evaluation.evaluate(
+        sections,
+        model=analyzer.card.name,
+        model_sha256=analyzer.card.weights_sha256,
+        threshold=analyzer.threshold,
+        min_area_px=worker.min_area_px,
+    )
+    return found, empty
+
+
+def _grouping(by: str, images: list[Path]) -> Callable[[Path], str]:
+    """The name of the group that a micrograph belongs to, as a function of its path."""
+    if by == "folder":
+        names = _folder_names({image.parent for image in images})
+        return lambda path: names[path.parent]
+    try:
+        pattern = re.compile(by)
+    except re.error as error:
+        msg = f"--group-by {by}: neither folder nor a regular expression ({error})"
+        raise ConfigError(msg) from error
+
+    def group(path: Path) -> str:
+        match = pattern.search(path.as_posix())
+        if match is None:
+            return "(no group)"
+        return str(match[1] if pattern.groups and match[1] is not None else match[0])
+
+    return group
+
+
+def _folder_names(folders: set[Path]) -> dict[Path, str]:
+    """Names of folders below what contains them all; of a single one, its own."""
+    absolute = {folder: folder.resolve() for folder in folders}
+    try:
+        root = Path(os.path.commonpath(absolute.values()))
+    except ValueError:  # on several drives
+        return {folder: path.as_posix() for folder, path in absolute.items()}
+    return {
+        folder: path.name if path == root else path.relative_to(root).as_posix()
+        for folder, path in absolute.items()
+    }

@@ -1,0 +1,113 @@
+"""``nanostream segment``: files that are there already, with the same results as live."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nanostream.config import Config
+from nanostream_services.commands.options import (
+    ConfigFile,
+    ModelName,
+    Out,
+    PixelSize,
+    Streams,
+    Threshold,
+)
+from nanostream_services.commands.printing import (
+    FAILED,
+    INTERRUPTED,
+    counted,
+    print_error,
+    print_line,
+    print_warnings,
+    shorten,
+)
+from nanostream_services.commands.starting import session_config
+from nanostream_services.commands.summaries import print_summary
+from nanostream_services.processes.lifecycle import stopping
+
+__all__ = ["segment"]
+
+
+def segment(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILES", help="MRC, dm3, dm4, ser, emd, TIFF, PNG, NPY."),
+    ],
+    out: Out,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Name sections by their path below it, as when watched."
+        ),
+    ] = None,
+    config: ConfigFile = None,
+    model: ModelName = None,
+    threshold: Threshold = None,
+    stream: Streams = None,
+    pixel_size: PixelSize = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(metavar="SESSION", help="Make the masks of this session again, and compare."),
+    ] = None,
+) -> None:
+    """Segment files; the same results as live."""
+    from nanostream.results.session import Session
+    from nanostream_services.offline import segment_files
+
+    before = Session(like) if like else None
+    if like and not config and (like / "config.json").is_file():
+        config = like / "config.json"
+    settings = session_config(config, model=model, threshold=threshold, stream=stream, out=out)
+    with stopping() as stop, _bar() as progress:
+        result = segment_files(
+            files,
+            settings,
+            stop,
+            root=_watched_root(settings, files) if like and not root else root,
+            pixel_size_nm=pixel_size,
+            like=before,
+            progress=progress,
+        )
+        interrupted = stop.is_set()
+    if result.known:
+        print_line(f"{counted(result.known, 'section was', 'sections were')} in the session before")
+    for reason in shorten(result.failed):
+        print_error(reason)
+    print_warnings(result.warned, where_all="nanostream export writes those of all sections")
+    if result.sections:
+        print_summary(out)
+    if like:
+        print_line(f"{result.same} of {result.stored} masks equal those of {like} bit for bit")
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if result.failed or (like and result.same < result.stored):
+        raise typer.Exit(FAILED)
+
+
+def _watched_root(settings: Config, files: list[Path]) -> Path | None:
+    """The folder that was watched, if all files are in it."""
+    watched = settings.watch.directory
+    if not watched or not all(file.resolve().is_relative_to(watched) for file in files):
+        return None
+    return Path(watched)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar; give it sections done, sections in all and the section in work."""
+    from rich.progress import Progress
+
+    with Progress() as bar:
+        task = bar.add_task("segmenting", total=None, visible=False)
+
+        def progress(done: int, total: int, name: str) -> None:
+            description = name or "done"
+            bar.update(task, completed=done, total=total, description=description, visible=True)
+
+        yield progress

@@ -1,0 +1,74 @@
+"""The end of a session on the terminal: what it holds, and the code that the command exits with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from nanostream_services.commands.printing import FAILED, add_row, counted, print_line
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["exit_with", "print_summary"]
+
+
+def print_summary(folder: Path) -> None:
+    """Print how many sections, particles and tracks a session holds, and their size."""
+    from nanostream.results.session import Session
+
+    session = Session(folder)
+    table = Table(title="Session", show_header=False)
+    _add_sections(table, session.sections, quarantined=len(session.quarantine))
+    _add_particles(table, session.particles)
+    _add_tracks(table, session.tracks)
+    Console().print(table)
+
+
+def _add_sections(table: Table, sections: pd.DataFrame, *, quarantined: int) -> None:
+    add_row(table, "sections stored", str(len(sections)))
+    add_row(table, "sections quarantined", str(quarantined))
+    if warned := int((sections["warning"] != "").sum()):
+        add_row(table, "sections with a warning", str(warned))
+    made = sections.groupby(["model", "model_sha256", "threshold"]).size().reset_index(name="n")
+    if len(made) > 1:
+        each = (f"{row.n} by {row.model} above {row.threshold:g}" for row in made.itertuples())
+        add_row(table, "models", f"{', '.join(each)}; below is what all found")
+    if unknown := int(sections["pixel_size_nm"].isna().sum()):
+        which = "" if unknown == len(sections) else f" of {counted(unknown, 'section')}"
+        add_row(table, "pixel size", f"not known{which}: sizes in px")
+
+
+def _add_particles(table: Table, particles: pd.DataFrame) -> None:
+    whole = particles[~particles["touches_edge"]]
+    unit = "nm" if whole["diameter_nm"].notna().any() else "px"
+    size = whole[f"diameter_{unit}"]
+    add_row(table, "particles", f"{len(particles)} ({len(whole)} whole)")
+    if len(whole):
+        mean_median = f"mean {size.mean():.2f} {unit}, median {size.median():.2f} {unit}"
+        add_row(table, "equivalent circular diameter", mean_median)
+
+
+def _add_tracks(table: Table, tracks: pd.DataFrame) -> None:
+    if tracks.empty:
+        return
+    lengths = tracks.groupby(["file", "particle"]).size()
+    of_file = tracks.groupby("file")["frame"].nunique().loc[lengths.index.get_level_values(0)]
+    lasting = int((2 * lengths.to_numpy() > of_file.to_numpy()).sum())
+    add_row(table, "tracks", f"{len(lengths)} ({lasting} through most sections)")
+
+
+def exit_with(folder: Path, *, expected: int | None = None) -> None:
+    """Exit with 1 if a section was quarantined, or fewer than expected are stored."""
+    from nanostream.results.session import Session
+
+    session = Session(folder)
+    if quarantined := len(session.quarantine):
+        found = counted(quarantined, "section")
+        print_line(f"exit code 1: {found} in quarantine (nanostream quarantine list {folder})")
+    if quarantined or (expected is not None and len(session.sections) != expected):
+        raise typer.Exit(FAILED)
