@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nanostream_services.panels.values import counted
 from nanostream_services.processes.lifecycle import printable
 
 __all__ = [
@@ -19,7 +20,6 @@ __all__ = [
     "INTERRUPTED",
     "WRONG_USE",
     "add_row",
-    "counted",
     "few",
     "local_time",
     "print_error",
@@ -64,17 +64,6 @@ def print_warnings(warnings: Sequence[str], *, where_all: str) -> None:
         print_error(f"warning: {warning}")
     if (more := len(different) - _FEW) > 0:
         print_error(f"{counted(more, 'more warning')}; {where_all}")
-
-
-def counted(count: int, noun: str, plural: str = "") -> str:
-    """A number with its noun.
-
-    Examples
-    --------
-    >>> counted(1, "section"), counted(2, "section"), counted(0, "entry", "entries")
-    ('1 section', '2 sections', '0 entries')
-    """
-    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def few(names: Sequence[str]) -> str:

@@ -16,7 +16,8 @@ from nanostream.config import load_config
 from nanostream.errors import ConfigError
 from nanostream.records import SectionId
 from nanostream_services.commands.options import Json, SessionFolder
-from nanostream_services.commands.printing import add_row, counted, local_time, write_json
+from nanostream_services.commands.printing import add_row, local_time, write_json
+from nanostream_services.panels.values import counted
 
 __all__ = ["app"]
 

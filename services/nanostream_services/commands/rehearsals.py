@@ -17,13 +17,13 @@ from nanostream_services.commands.options import ConfigFile, Json, Plain
 from nanostream_services.commands.printing import (
     FAILED,
     INTERRUPTED,
-    counted,
     print_line,
     write_json,
 )
 from nanostream_services.commands.starting import check_model, log_beside, new_folder
 from nanostream_services.commands.summaries import exit_with, print_summary
 from nanostream_services.commands.verify import verify
+from nanostream_services.panels.values import counted
 from nanostream_services.processes.lifecycle import stopping
 
 if TYPE_CHECKING:

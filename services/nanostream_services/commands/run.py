@@ -19,9 +19,10 @@ from nanostream_services.commands.options import (
     Streams,
     Threshold,
 )
-from nanostream_services.commands.printing import INTERRUPTED, counted, print_line
+from nanostream_services.commands.printing import INTERRUPTED, print_line
 from nanostream_services.commands.starting import check_model, log_beside, session_config
 from nanostream_services.commands.summaries import exit_with, print_summary
+from nanostream_services.panels.values import counted
 from nanostream_services.processes.lifecycle import stopping
 
 __all__ = ["idle_for", "run"]

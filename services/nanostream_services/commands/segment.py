@@ -21,7 +21,6 @@ from nanostream_services.commands.options import (
 from nanostream_services.commands.printing import (
     FAILED,
     INTERRUPTED,
-    counted,
     print_error,
     print_line,
     print_warnings,
@@ -29,6 +28,7 @@ from nanostream_services.commands.printing import (
 )
 from nanostream_services.commands.starting import session_config
 from nanostream_services.commands.summaries import print_summary
+from nanostream_services.panels.values import counted
 from nanostream_services.processes.lifecycle import stopping
 
 __all__ = ["segment"]

@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from nanostream_services.commands.printing import FAILED, add_row, counted, print_line
+from nanostream_services.commands.printing import FAILED, add_row, print_line
+from nanostream_services.panels.values import counted
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -29,11 +29,11 @@ from nanostream_services.commands.options import PixelSize
 from nanostream_services.commands.printing import (
     INTERRUPTED,
     add_row,
-    counted,
     print_error,
     print_line,
 )
 from nanostream_services.commands.scores import score
+from nanostream_services.panels.values import counted
 from nanostream_services.processes.lifecycle import Stop, stopping
 
 if TYPE_CHECKING:

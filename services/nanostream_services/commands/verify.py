@@ -16,11 +16,11 @@ from nanostream_services.commands.options import ConfigFile, Json, SessionFolder
 from nanostream_services.commands.printing import (
     FAILED,
     add_row,
-    counted,
     few,
     print_line,
     write_json,
 )
+from nanostream_services.panels.values import counted
 
 if TYPE_CHECKING:
     from nanostream.results.session import Session

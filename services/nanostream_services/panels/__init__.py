@@ -1,1 +1,1 @@
-"""The dashboard as text: a snapshot in, renderables and lines out."""
+"""What the dashboard shows: snapshots in, panels or lines out; nothing here waits or reads."""

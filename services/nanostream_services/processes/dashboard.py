@@ -22,7 +22,8 @@ from nanostream.config import Config
 from nanostream.errors import MessageError
 from nanostream.records import Snapshot
 from nanostream.transport.sockets import Subscriber, wait
-from nanostream_services.panels.screens import Log, screen, waiting_screen
+from nanostream_services.panels.layout import screen, waiting_screen
+from nanostream_services.panels.log_lines import Log
 from nanostream_services.processes.lifecycle import LONGEST_WAIT_S, Stop
 
 __all__ = ["run_dashboard"]

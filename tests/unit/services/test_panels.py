@@ -15,15 +15,10 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from nanostream.records import Health, Snapshot, Summary
-from nanostream_services.panels.screens import (
-    Log,
-    _fitted,
-    diameter_histogram,
-    mask_picture,
-    plain_line,
-    screen,
-    waiting_screen,
-)
+from nanostream_services.panels.histogram import _fitted, diameter_histogram
+from nanostream_services.panels.layout import screen, waiting_screen
+from nanostream_services.panels.log_lines import Log, plain_line
+from nanostream_services.panels.mask_picture import mask_picture
 from nanostream_services.processes.dashboard import _dated
 
 SIZES = [
