@@ -2,9 +2,9 @@
 
 ::
 
-    listing ─▶ readiness ─▶ SectionId ─▶ micrographs ─▶ Frame
-                  ▲                       ├── mrc     pixels and header
-                  └── mrc.read_header     └── mdoc    SerialEM's metadata
+    listing ─▶ readiness ─▶ SectionId ─▶ frames ─▶ Frame
+                  ▲                       ├── mrc, tiffs, formats   pixels and header
+                  └── frames.inspect      └── mdoc                  SerialEM's metadata
 
 `simulator` writes what SerialEM would write, in its order, for the demo and for tests.
 """

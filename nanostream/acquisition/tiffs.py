@@ -131,6 +131,9 @@ def page_offsets(file: FileIO) -> list[int]:
             msg = f"{file.name}: more than {MOST_PAGES} pages; save them in several files"
             raise MicrographError(msg)
         count = _count(file, kind, offset)
+        if not count:  # every page has entries: a copy whose size was set first
+            msg = f"a directory without entries at byte {offset}; not all is written"
+            raise ValueError(msg)
         offsets[offset] = None
         end = offset + struct.calcsize(f"={kind.counter}") + count * kind.entry.size
         offset = kind.number(_at(file, kind.size, end, kind.word_bytes), kind.word)

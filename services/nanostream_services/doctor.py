@@ -25,7 +25,6 @@ from typing import Literal
 from msgspec import Struct
 
 from nanostream.acquisition import frames
-from nanostream.acquisition.mdoc import read_metadata
 from nanostream.acquisition.readiness import FileStat
 from nanostream.acquisition.simulator import DemoMicrograph, demo_movie, play
 from nanostream.config import Config, Network, is_loopback, override
@@ -169,9 +168,10 @@ def _look_into(path: Path) -> tuple[int, float | None, str | None]:
     """Complete sections of a file; pixel size in nm and time of the last of them, if it says so."""
     contents, status = frames.inspect(path)
     sections = contents.complete_sections(status.st_size)
-    told = read_metadata(path, sections - 1) if sections else None
-    pixel_size_nm = (told[0] if told else None) or getattr(contents, "pixel_size_nm", None)
-    return sections, pixel_size_nm, told[1].acquired if told else None
+    if not sections:
+        return 0, None, None
+    frame = frames.read_section(path, sections - 1)
+    return sections, frame.pixel_size_nm, frame.metadata.acquired
 
 
 def _newest(files: Mapping[str, FileStat]) -> tuple[str, FileStat]:

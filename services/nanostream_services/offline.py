@@ -23,7 +23,7 @@ from nanostream.results.store import Store
 from nanostream.segmentation.models import ModelCard, find_model
 from nanostream_services.processes.lifecycle import Stop
 
-__all__ = ["SegmentedFiles", "segment_files"]
+__all__ = ["SegmentedFiles", "read_frame", "segment_files"]
 
 
 class _AnotherError(MicrographError):
@@ -108,7 +108,7 @@ def segment_files(
                 break
             progress(done, len(sections), str(section))
             try:
-                frame = _read(file, section, config, pixel_size_nm)
+                frame = read_frame(file, section, config, pixel_size_nm=pixel_size_nm)
                 if own := _other_than(pixel_size_nm, frame):
                     warned.append(f"{section}: {own}")
                 if store.has(section):
@@ -163,7 +163,21 @@ def _names(files: Sequence[Path], root: Path | None) -> list[tuple[Path, str]]:
         raise ConfigError(msg) from error
 
 
-def _read(file: Path, section: SectionId, config: Config, pixel_size_nm: float | None) -> Frame:
+def read_frame(
+    file: Path, section: SectionId, config: Config, *, pixel_size_nm: float | None = None
+) -> Frame:
+    """One section as ``nanostream segment`` sees it.
+
+    Parameters
+    ----------
+    pixel_size_nm : float, optional
+        From the user, for a file that does not say it, instead of the configuration's.
+
+    Raises
+    ------
+    MicrographError
+        As `nanostream.acquisition.frames.read_section`.
+    """
     start_s = perf_counter()
     frame = read_section(
         file,

@@ -46,6 +46,22 @@ def test_a_bare_array_without_a_pixel_size_has_sizes_in_pixels_only(micrograph):
     assert (particles["diameter_px"] > 0).all()
 
 
+def test_a_path_is_segmented_as_its_frame(micrograph, tmp_path):
+    np.save(tmp_path / "gold.npy", np.stack([micrograph[0][::-1], micrograph[0]]))
+    found = ns.segment(str(tmp_path / "gold.npy"), 1, pixel_size_nm=0.026)
+    frame = ns.segment(ns.read_section(tmp_path / "gold.npy", 1), pixel_size_nm=0.026)
+    array = ns.segment(micrograph[0], pixel_size_nm=0.026)
+    for other in (frame, array):
+        np.testing.assert_array_equal(found.labels, other.labels)
+        assert found.summary == other.summary
+    assert found.summary.mean_diameter_nm > 0
+
+
+def test_the_pixel_size_of_a_frame_is_not_replaced(micrograph):
+    frame = ns.Frame(ns.SectionId("a.mrc", 0), micrograph[0], 0.05)
+    assert ns.segment(frame, pixel_size_nm=0.026).pixel_size_nm == 0.05
+
+
 def test_a_higher_threshold_takes_pixels_away(micrograph):
     low, high = (ns.segment(micrograph[0], threshold=t).labels > 0 for t in (0.2, 0.95))
     assert (low | high).sum() == low.sum() > high.sum()

@@ -5,12 +5,13 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
 from nanostream.acquisition import frames, mrc
 from nanostream.acquisition.mdoc import read_metadata
 from nanostream.acquisition.simulator import StackWriter, script
-from nanostream.errors import NotReadyError
-from nanostream.records import SectionId
+from nanostream.errors import MicrographError, NotReadyError
+from nanostream.records import Metadata, SectionId
 
 RNG = np.random.default_rng(0)
 
@@ -141,6 +142,69 @@ def test_tiff_without_a_sidecar_is_not_ready(tmp_path):
     cv2.imwrite(str(path), images(1, np.uint8)[0])
     with pytest.raises(NotReadyError, match="no mdoc or idoc"):
         frames.inspect(path)
+
+
+def test_tiff_without_a_sidecar_is_read_at_rest(tmp_path):
+    pictures = images(3, np.uint16)
+    path = tmp_path / "a.tif"
+    cv2.imwritemulti(str(path), pictures)
+    assert frames.count_sections(path) == (3, False)
+    frame = frames.read_section(path, 2)
+    assert (frame.pixels == pictures[2]).all()
+    assert frame.metadata == Metadata(first_row="top")
+
+
+def test_what_the_sidecar_counts_and_the_file_lacks_is_cut_off(tmp_path):
+    path = tmp_path / "a.tif"
+    cv2.imwritemulti(str(path), images(2, np.uint16))
+    sections = (f"\n[ZValue = {z}]\nTiltAngle = {z}\n" for z in range(3))
+    path.with_name("a.tif.mdoc").write_text("".join(sections))
+    assert frames.count_sections(path) == (2, True)
+    assert frames.read_section(path, 1).metadata.tilt_deg == 1
+
+
+def test_pages_that_the_sidecar_does_not_list_are_read_at_rest_without_metadata(tmp_path):
+    path = tmp_path / "a.tif"
+    cv2.imwritemulti(str(path), images(2, np.uint16))
+    path.with_name("a.tif.mdoc").write_text("[ZValue = 0]\nTiltAngle = 5\n")
+    assert frames.count_sections(path) == (2, False)
+    assert [frames.read_section(path, z).metadata.tilt_deg for z in range(2)] == [5, None]
+
+
+@pytest.mark.parametrize(("at_front", "size_first"), [(True, False), (False, False), (False, True)])
+def test_a_tiff_that_has_not_all_arrived_is_not_ready(tmp_path, at_front, size_first):
+    """Copied while its sidecar is there: the directory before the pixels, or after them."""
+    path, whole = tmp_path / "a.tif", images(1, np.uint16)[0]
+    if at_front:
+        tifffile.imwrite(path, whole)
+    else:
+        cv2.imwrite(str(path), whole)
+    data = path.read_bytes()
+    path.with_name("a.tif.mdoc").write_text("[ZValue = 0]\nDateTime = 22-Feb-18  09:36:56\n")
+    for size in (0, 7, 100, 400):
+        rest = bytes(len(data) - size) if size_first else b""
+        path.write_bytes(data[:size] + rest)
+        with pytest.raises(NotReadyError):
+            frame_of(path)
+    path.write_bytes(data)
+    assert (frame_of(path).pixels == whole).all()
+
+
+def test_a_format_without_a_sign_of_its_end_is_not_watched(tmp_path):
+    np.save(tmp_path / "a.npy", images(1)[0])
+    with pytest.raises(MicrographError, match="nanostream segment reads it"):
+        frames.inspect(tmp_path / "a.npy")
+    contents, status = frames.inspect(tmp_path / "a.npy", at_rest=True)
+    assert contents.complete_sections(status.st_size) == 1
+    assert not contents.lags(status.st_size)
+
+
+def test_a_section_at_rest_that_its_mdoc_contradicts_is_refused(tmp_path):
+    path = write(tmp_path / "a.mrc", images(2))
+    spoil(path, 1, np.zeros((20, 21), np.int16))
+    assert frames.read_section(path, 0).section == SectionId("a.mrc", 0)
+    with pytest.raises(NotReadyError, match="in its mdoc"):
+        frames.read_section(path, 1)
 
 
 @pytest.mark.parametrize("kind", ["tiff", "idoc"])

@@ -82,8 +82,9 @@ def test_parts_that_overlap_allocate_nothing(tmp_path, tags):
 
 def test_a_chain_of_more_pages_than_anybody_saves_is_refused(tmp_path):
     path = tmp_path / "a.tif"
-    size = len(directory())
-    chain = (directory(following=8 + size * (n + 1)) for n in range(tiffs.MOST_PAGES + 1))
+    width = (256, 1, 8)
+    size = len(directory(width))
+    chain = (directory(width, following=8 + size * (n + 1)) for n in range(tiffs.MOST_PAGES + 1))
     path.write_bytes(b"II*\0\x08\0\0\0" + b"".join(chain))
     with path.open("rb", buffering=0) as file, pytest.raises(MicrographError, match="10000 pages"):
         tiffs.page_offsets(file)

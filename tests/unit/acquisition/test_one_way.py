@@ -1,0 +1,102 @@
+"""The same frame of a section for the agent, ``nanostream segment`` and a notebook."""
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+import nanostream as ns
+from nanostream.acquisition import frames
+from nanostream.acquisition.mdoc import read_metadata_of
+from nanostream.acquisition.readiness import FileStat, Readiness
+from nanostream.config import Config, Watch
+from nanostream.records import SectionId
+from nanostream.transport import messages
+from nanostream_services import offline
+from tests.acquired import KINDS
+
+RNG = np.random.default_rng(0)
+CONFIGURED_NM = 0.07
+
+
+def images():
+    while True:
+        yield RNG.integers(5, 250, (20, 21)).astype(np.int16)
+
+
+def live(root, path, *, pixel_size_nm):
+    """Frames of a file as a worker gets them: complete ones only, with their metadata."""
+    readiness, status = Readiness(), FileStat.of((root / path).stat())
+    assert readiness.to_inspect({path: status}, 0.0) == [path]
+    contents, status = frames.inspect(root / path)
+    finished = contents.frames and frames.frames_finished(root / path)
+    sections = readiness.inspected(path, FileStat.of(status), contents, finished=finished)
+    title = readiness.known_file(path).title
+    numbers = [section.z for section in sections]
+    sidecar = read_metadata_of(root / path, numbers, title=title, dated=True)
+    for section, entry in zip(sections, sidecar, strict=True):
+        frame = frames.read_frame(root / path, section, entry, pixel_size_nm=pixel_size_nm)
+        yield messages.decode([bytes(part) for part in messages.encode(frame)])
+
+
+def of_segment(root, path, z, *, pixel_size_nm):
+    config = Config(watch=Watch(pixel_size_nm=pixel_size_nm))
+    return offline.read_frame(root / path, SectionId(path, z), config)
+
+
+def assert_same(frame, other):
+    np.testing.assert_array_equal(frame.pixels, other.pixels)
+    assert frame.pixels.dtype == other.pixels.dtype
+    assert frame.pixel_size_nm == other.pixel_size_nm
+    assert frame.metadata == other.metadata
+
+
+@pytest.mark.parametrize("configured_nm", [None, CONFIGURED_NM])
+@pytest.mark.parametrize("name", KINDS)
+def test_live_offline_and_notebook_have_the_same_frame(tmp_path, name, configured_nm):
+    kind = KINDS[name]
+    kind.write(tmp_path, images())
+    found = [
+        frame
+        for file in kind.sections
+        for frame in live(tmp_path, file, pixel_size_nm=configured_nm)
+    ]
+    assert [(f.section.path, f.section.z) for f in found] == [
+        (file, z) for file, count in kind.sections.items() for z in range(count)
+    ]
+    for frame in found:
+        path, z = tmp_path / frame.section.path, frame.section.z
+        assert frames.count_sections(path) == (kind.sections[path.name], False)
+        assert_same(of_segment(tmp_path, path.name, z, pixel_size_nm=configured_nm), frame)
+
+        notebook = ns.read_section(path, z, pixel_size_nm=configured_nm)
+        source = notebook.metadata.pixel_size_source
+        assert source == ("user" if kind.source is None and configured_nm else kind.source)
+        mine = frame.metadata.pixel_size_source
+        metadata = replace(notebook.metadata, pixel_size_source=mine)
+        assert_same(
+            ns.Frame(frame.section, notebook.pixels, notebook.pixel_size_nm, metadata), frame
+        )
+
+
+@pytest.mark.parametrize("configured_nm", [None, CONFIGURED_NM])
+@pytest.mark.parametrize("name", KINDS)
+def test_the_frame_is_right(tmp_path, name, configured_nm):
+    kind = KINDS[name]
+    kind.write(tmp_path, images())
+    for file in kind.sections:
+        for frame in live(tmp_path, file, pixel_size_nm=configured_nm):
+            metadata = frame.metadata
+            if kind.source is None:
+                assert frame.pixel_size_nm == configured_nm
+                assert metadata.pixel_size_source == (configured_nm and "configuration")
+            else:
+                assert frame.pixel_size_nm == pytest.approx(kind.pixel_size_nm)
+                assert metadata.pixel_size_source == kind.source
+            assert metadata.first_row == kind.first_row
+            assert metadata.stage_x_um == kind.stage_x_um
+            if kind.pieces:
+                height, width = frame.pixels.shape
+                x, y, z = kind.pieces[frame.section.z]
+                assert metadata.piece_z == z
+                assert metadata.piece_x_px == x * round(width * 0.9)
+                assert metadata.piece_y_px == y * round(height * 0.9)
