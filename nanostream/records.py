@@ -17,6 +17,7 @@ import math
 import re
 import zlib
 from collections.abc import Iterable
+from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -40,9 +41,11 @@ __all__ = [
     "Pixels",
     "Probability",
     "Result",
+    "Role",
     "SectionId",
     "Segmentation",
     "Snapshot",
+    "State",
     "Summary",
     "TrackerSettings",
     "shared",
@@ -50,6 +53,9 @@ __all__ = [
 
 #: Where a display shows row 0 of an image.
 FirstRow = Literal["bottom", "top"]
+
+#: Parts of the pipeline that a process can play.
+Role = Literal["agent", "worker", "sink"]
 
 #: Arrays of the records that travel; by these types a receiver knows what to expect.
 Pixels = NDArray[Any]
@@ -416,13 +422,42 @@ def shared(record: Acquired, kind: type[Acquired], *, but: Iterable[str] = ()) -
     return {name: getattr(record, name) for name in kind.__struct_fields__ if name not in but}
 
 
+class State(StrEnum):
+    """Activity of a process, as the sink knows it; also the word on the dashboard."""
+
+    LOADING = "loading"
+    READY = "ready"
+    COMPUTING = "computing"
+    WATCHING = "watching"
+    STORING = "storing"
+    SILENT = "silent"
+
+
 class Health(Struct, frozen=True):
-    """A process of the pipeline as the dashboard shows it."""
+    """A process of the pipeline, as far as the sink has heard of it.
+
+    Attributes
+    ----------
+    name : str
+        Of the process; there can be several workers.
+    role : str
+        Its part in the pipeline.
+    state : State
+        Its last one, or SILENT.
+    age_s : float
+        Since its last sign of life.
+    detail : str
+        For a person.
+    ready_s : float or None
+        POSIX time since which the process has reported itself ready; None as long as it has not.
+    """
 
     name: str
-    state: str
+    role: Role
+    state: State
     age_s: float
     detail: str = ""
+    ready_s: float | None = None
 
 
 class Snapshot(Struct, frozen=True, tag="snapshot"):
@@ -459,3 +494,8 @@ class Snapshot(Struct, frozen=True, tag="snapshot"):
     tracks_total: int = 0
     health: tuple[Health, ...] = ()
     messages: tuple[str, ...] = ()
+
+    @property
+    def ready(self) -> set[Role]:
+        """Roles that a process has reported itself ready for."""
+        return {process.role for process in self.health if process.ready_s is not None}

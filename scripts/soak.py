@@ -90,10 +90,7 @@ def restarted(processes: list[Process], config: Path, sections: int) -> str:
         wait([news], 1.0)
         snapshot = news.receive()
         if snapshot is not None and snapshot.stored == sections:
-            for health in snapshot.health:
-                if health.state == "loading":
-                    continue
-                role = health.name.partition("-")[0]
+            for role in snapshot.ready:
                 ready.setdefault(role, time.monotonic() - start_s)
     news.close()
     return ", ".join(f"{role} {seconds:.1f} s" for role, seconds in ready.items())

@@ -27,6 +27,7 @@ from nanostream.records import (
     Pixels,
     Probability,
     Result,
+    Role,
     SectionId,
     Snapshot,
     TrackerSettings,
@@ -37,15 +38,16 @@ __all__ = [
     "Ack",
     "Beat",
     "Done",
+    "Events",
     "Failed",
     "Goodbye",
     "Later",
     "Message",
     "Pong",
     "Quarantine",
+    "Ready",
     "Report",
     "Retried",
-    "Words",
     "decode",
     "encode",
 ]
@@ -58,7 +60,7 @@ MAX_SECTION_BYTES = 2**31 - 1
 MAX_HEADER_BYTES = 2**20
 MAX_SIDE_PX = 2**16
 MAX_HOLDING = 1024
-MAX_WORDS = 64
+MAX_EVENTS = 64
 MAX_TOLD = 1024
 MAX_PARTICLES = 10**7
 PIXEL_DTYPES = ("|i1", "|u1", "<i2", "<u2", "<f2", "<f4")
@@ -91,14 +93,23 @@ class Beat(Struct, frozen=True, tag="beat"):
 class Pong(Struct, frozen=True, tag="pong"):
     """Answer to a sign of life. Another ``instance`` than before: the peer was restarted.
 
-    ``heard`` is the number of the last word that is kept, ``retry`` are quarantined sections that
-    the operator wants tried again.
+    ``heard`` is the number of the last event that is kept, ``retry`` are quarantined sections that
+    the operator wants tried again. To a peer that has not been heard to be ``ready``, the sink says
+    so: if it is, it reports it once more.
     """
 
     instance: str
     normalization_maximum: float | None = None
     heard: int = 0
     retry: tuple[SectionId, ...] = ()
+    ready: bool = False
+
+
+class Ready(Struct, frozen=True, tag="ready"):
+    """A process can play its part from now on; ``since_s`` is its POSIX time."""
+
+    role: Role
+    since_s: float
 
 
 class Done(Struct, frozen=True, tag="done"):
@@ -156,14 +167,29 @@ class Report(Struct, frozen=True, tag="report"):
     longest_wait_s: float = 0.0
 
 
-class Words(Struct, frozen=True, tag="words"):
-    """What the operator should read, numbered by who says it until the sink has heard it."""
+class Events(Struct, frozen=True, tag="events"):
+    """Events that the operator should read, numbered by their sender, until the sink keeps them."""
 
-    words: tuple[tuple[int, str], ...] = ()
+    events: tuple[tuple[int, str], ...] = ()
 
 
-_Plain = Beat | Pong | Done | Failed | Goodbye | Ack | Later | Quarantine | Retried | Report | Words
-Message = _Plain | Frame | Result | Snapshot
+Message = (
+    Beat
+    | Pong
+    | Ready
+    | Done
+    | Failed
+    | Goodbye
+    | Ack
+    | Later
+    | Quarantine
+    | Retried
+    | Report
+    | Events
+    | Frame
+    | Result
+    | Snapshot
+)
 
 #: Types that an array of a record may have on its way.
 _DTYPES: dict[Any, tuple[str, ...]] = {
@@ -266,9 +292,11 @@ def _check(message: Message) -> None:
             _expect(told <= MAX_TOLD, f"worker tells {told} characters of itself")
         case Quarantine(attempts=attempts):
             _expect(0 < attempts < 2**31, f"{attempts} attempts")
-        case Words(words):
-            _expect(len(words) <= MAX_WORDS, "too many words at once")
-            _expect(all(0 < number < 2**62 for number, _ in words), "a word's number")
+        case Events(events):
+            _expect(len(events) <= MAX_EVENTS, f"{len(events)} events at once")
+            _expect(all(0 < number < 2**62 for number, _ in events), "an event's number")
+        case Ready(since_s=since_s):
+            _expect(math.isfinite(since_s), f"ready since {since_s}")
         case Result():
             _check_result(message)
 

@@ -527,7 +527,7 @@ def _chain(config: Config, folder: Path, stop: Stop) -> Iterator[Finding]:
     def done(news: Snapshot, _: Mapping[str, int]) -> bool:
         nonlocal ready_s, snapshot
         snapshot = news
-        if math.isnan(ready_s) and {"ready", "watching"} <= {one.state for one in news.health}:
+        if math.isnan(ready_s) and {"agent", "worker"} <= news.ready:
             ready_s = time.monotonic() - start_s
             pixels = (image for image, _ in demo_movie(_SECTIONS, shape=(1024, 1024), seed=0))
             pixel_size_nm = DemoMicrograph.load().pixel_size_nm

@@ -26,7 +26,7 @@ from nanostream.records import Snapshot
 from nanostream.results.folders import check_folder, lock
 from nanostream.transport.messages import Pong
 from nanostream.transport.sockets import Client, Subscriber, check_free, wait
-from nanostream_services.processes.lifecycle import LONGEST_WAIT_S, Stop, Words
+from nanostream_services.processes.lifecycle import LONGEST_WAIT_S, Outbox, Stop
 
 __all__ = ["WRONG_USE", "run_session", "write_config"]
 
@@ -50,7 +50,7 @@ class _Child:
     arguments: Sequence[str]
     log: Path
     shows: bool = False
-    #: The sink has heard of it, so its configuration is good; it is brought up again for ever.
+    #: It has reported itself ready, so its configuration is good; it is restarted for ever.
     proven: bool = False
     left: bool = False
     process: subprocess.Popen[bytes] | None = None
@@ -168,7 +168,7 @@ class _Supervisor:
         self._news = Subscriber(config.network)
         name = f"run-{os.getpid()}-{time.time_ns()}"
         self._sink = Client(config.network, "results", name=name, largest_bytes=2**20)
-        self._words = Words()
+        self._events = Outbox()
         self._next_words_s = 0.0
 
     def run(self, stop: Stop, done: Done | None) -> None:
@@ -178,10 +178,8 @@ class _Supervisor:
                 snapshot = self._news.receive()
                 if snapshot is None or snapshot.session != self._session:
                     continue
-                # A worker that is loading its model may still find that it cannot.
-                able = [h.name for h in snapshot.health if h.state != "loading"]
                 for child in self._children:
-                    child.proven |= any(name.startswith(child.role) for name in able)
+                    child.proven |= child.role in snapshot.ready
                 if done is not None and done(snapshot, _running(self._children)):
                     break
             else:
@@ -199,7 +197,7 @@ class _Supervisor:
         for child in children:
             if said := _keep_up(child):
                 logger.warning("%s", said)
-                self._words.add(said)
+                self._events.add(said)
         wait([self._news, self._sink], LONGEST_WAIT_S)
         self._speak()
 
@@ -221,8 +219,8 @@ class _Supervisor:
         """Tell the sink what fell, again until it has heard."""
         for answer in self._sink.receive():
             if isinstance(answer, Pong):
-                self._words.heard(answer.heard)
-        message = self._words.message()
+                self._events.heard(answer.heard)
+        message = self._events.message()
         if message is not None and time.monotonic() >= self._next_words_s:
             self._next_words_s = time.monotonic() + 1.0
             self._sink.send(message)

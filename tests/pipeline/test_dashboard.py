@@ -18,7 +18,7 @@ import pytest
 from msgspec.structs import replace
 
 from nanostream.config import Network
-from nanostream.records import Health, Snapshot, Summary
+from nanostream.records import Health, Snapshot, State, Summary
 from nanostream.transport.sockets import Publisher, free_ports
 
 TIMEOUT_S = 90.0
@@ -45,7 +45,7 @@ SNAPSHOT = Snapshot(
     mask_shape=(64, 64),
     diameter_edges=(0.0, 1.0, 2.0),
     diameter_counts=(3, 4),
-    health=(Health("worker-1", "ok", 0.1),),
+    health=(Health("worker-1", "worker", State.READY, 0.1),),
     messages=("session opened",),
 )
 

@@ -107,8 +107,7 @@ def idle_for(seconds: float) -> Callable[[Snapshot, Mapping[str, int]], bool]:
         now = (snapshot.seen, snapshot.stored + snapshot.failed)
         if now != last:
             last, since_s = now, snapshot.time_s
-        agent_is_here = any(health.name == "agent" for health in snapshot.health)
         ended = now[0] == now[1] and not snapshot.waiting and not snapshot.in_work
-        return agent_is_here and ended and snapshot.time_s - since_s >= seconds
+        return "agent" in snapshot.ready and ended and snapshot.time_s - since_s >= seconds
 
     return done

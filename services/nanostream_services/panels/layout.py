@@ -19,7 +19,7 @@ from nanostream.records import Snapshot
 from nanostream_services.panels.boxes import faded, one_line, panel
 from nanostream_services.panels.histogram import diameters
 from nanostream_services.panels.last_section import last_section
-from nanostream_services.panels.processes import SIGNS, STALE_S, colour_of, process_list
+from nanostream_services.panels.processes import GOOD, SIGNS, STALE_S, colour_of, process_list
 from nanostream_services.panels.values import (
     clean,
     counted,
@@ -130,10 +130,9 @@ def _state(snapshot: Snapshot, *, age_s: float, note: str) -> tuple[str, str]:
         return clean(note), "bold white on red"
     if age_s >= STALE_S:
         return f"no news for {duration_text(age_s)}", "bold black on yellow"
-    for colour, style in (("red", "bold white on red"), ("yellow", "black on yellow")):
-        for process in snapshot.health:
-            if colour_of(process.state) == colour:
-                return f"{clean(process.name)} {clean(process.state)}", style
+    for process in snapshot.health:
+        if process.state not in GOOD:
+            return f"{clean(process.name)} {process.state}", "black on yellow"
     if snapshot.failed:
         return f"{grouped(snapshot.failed)} failed", "bold white on red"
     return "live", "black on green"
@@ -216,6 +215,6 @@ def _compact(snapshot: Snapshot) -> list[Text]:
         lines.append(Text(f" {clean(snapshot.last_warning)}", "yellow"))
     for process in snapshot.health:
         colour = colour_of(process.state)
-        lines.append(Text(f" {SIGNS[colour]} {clean(process.name)} {clean(process.state)}", colour))
+        lines.append(Text(f" {SIGNS[colour]} {clean(process.name)} {process.state}", colour))
     lines += [Text(f" {clean(message)}", "dim") for message in reversed(snapshot.messages)]
     return lines

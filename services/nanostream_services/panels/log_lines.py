@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from nanostream.records import Health, Snapshot
+from nanostream.records import Health, Snapshot, State
 from nanostream_services.panels.processes import GOOD
 from nanostream_services.panels.values import (
     clean,
@@ -141,8 +141,8 @@ def _changed_states(before: Sequence[Health], after: Sequence[Health]) -> list[s
     was = {process.name: process.state for process in before}
     lines = []
     for process in after:
-        old = was.get(process.name, "ok")
+        old = was.get(process.name, State.READY)
         if old != process.state and not {old, process.state} <= GOOD:
             detail = f": {clean(process.detail)}" if process.detail else ""
-            lines.append(f"{clean(process.name)} is {clean(process.state)}{detail}")
+            lines.append(f"{clean(process.name)} is {process.state}{detail}")
     return lines

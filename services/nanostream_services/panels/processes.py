@@ -8,7 +8,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from nanostream.records import Health
+from nanostream.records import Health, State
 from nanostream_services.panels.boxes import one_line, panel
 from nanostream_services.panels.values import clean, duration_text, keep_start
 
@@ -17,19 +17,15 @@ __all__ = ["GOOD", "SIGNS", "STALE_S", "colour_of", "process_list"]
 #: The sink publishes several times a second: without news for this long, the numbers are old.
 STALE_S = 3.0
 
-#: Process states by how they are shown; one that is in neither is trouble.
-GOOD = frozenset({"ok", "ready", "computing", "watching", "storing"})
-_PASSING = frozenset({"starting", "restarting", "loading", "leaving", "silent"})
-
+#: States of a process that works; in the others it is waited for.
+GOOD = frozenset({State.READY, State.COMPUTING, State.WATCHING, State.STORING})
 #: Without colours (NO_COLOR, colour-blind eyes) the sign and the state still tell them apart.
-SIGNS = {"green": "●", "yellow": "○", "red": "×"}
+SIGNS = {"green": "●", "yellow": "○"}
 
 
-def colour_of(state: str) -> str:
-    """Green for a process that is well, yellow for one that will be, red for trouble."""
-    if state in GOOD:
-        return "green"
-    return "yellow" if state in _PASSING else "red"
+def colour_of(state: State) -> str:
+    """Green for a process that works, yellow for one that is waited for."""
+    return "green" if state in GOOD else "yellow"
 
 
 def process_list(health: Sequence[Health], age_s: float, width: int, height: int) -> RenderableType:
@@ -38,8 +34,7 @@ def process_list(health: Sequence[Health], age_s: float, width: int, height: int
     shown = list(health)
     if len(shown) > rows:
         # Trouble first: a process that is well may be counted, one that is not must be read.
-        order = {"red": 0, "yellow": 1, "green": 2}
-        shown = sorted(shown, key=lambda process: order[colour_of(process.state)])[: rows - 1]
+        shown = sorted(shown, key=lambda process: process.state in GOOD)[: rows - 1]
     name_columns = min(14, max((cell_len(clean(process.name)) for process in shown), default=0))
     lines = []
     for process in shown:
@@ -47,7 +42,7 @@ def process_list(health: Sequence[Health], age_s: float, width: int, height: int
         line = Text(no_wrap=True)
         line.append(f"{SIGNS[colour]} ", colour)
         line.append(set_cell_size(keep_start(process.name, name_columns), name_columns) + "  ")
-        line.append(clean(process.state), "dim" if colour == "green" else colour)
+        line.append(process.state, "dim" if colour == "green" else colour)
         since_s = process.age_s + age_s
         if since_s >= STALE_S:
             line.append(f"  {duration_text(since_s)}", "dim" if colour == "green" else colour)

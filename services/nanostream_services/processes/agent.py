@@ -39,7 +39,7 @@ from nanostream.records import Metadata, SectionId, TrackerSettings
 from nanostream.transport import dispatch as d
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Client, Server, refusals, wait
-from nanostream_services.processes.lifecycle import LONGEST_WAIT_S, Stop, Words
+from nanostream_services.processes.lifecycle import LONGEST_WAIT_S, Outbox, Stop
 from nanostream_services.processes.watching import Notices, WatchedFolder, lists, pause_s
 
 __all__ = ["run_agent"]
@@ -103,7 +103,7 @@ class _Agent:
         self._written_s: dict[SectionId, float] = {}
         self._metadata: dict[SectionId, tuple[float | None, Metadata] | None] = {}
         self._to_report: dict[SectionId, m.Quarantine] = {}
-        self._words = Words()
+        self._events = Outbox()
         self._first_look = True
         first_start = not ledger.first_look_ended
         self._setting_apart = first_start and config.watch.start != "all"
@@ -146,6 +146,7 @@ class _Agent:
                 self._decide(d.SectionFound(section))
         for section, reason, attempts in ledger.given_up():
             self._to_report[section] = m.Quarantine(section, reason, attempts, self._movie(section))
+        self._ready = m.Ready("agent", time.time())
 
     def step(self) -> None:
         """One turn of the loop: wait for something, then handle all of it."""
@@ -230,7 +231,9 @@ class _Agent:
                     self._to_report.pop(section, None)
                 case m.Pong():
                     again = answer.retry
-                    self._words.heard(answer.heard)
+                    self._events.heard(answer.heard)
+                    if not answer.ready:
+                        self._sink.send(self._ready)
         return again
 
     def _retry(self, sections: tuple[SectionId, ...]) -> None:
@@ -576,9 +579,9 @@ class _Agent:
                 longest_wait_s=self._dispatch.longest_wait_s(now_s),
             )
         )
-        if words := self._words.message():
-            self._sink.send(words)
+        if events := self._events.message():
+            self._sink.send(events)
 
     def _note(self, text: str) -> None:
         logger.info("%s", text)
-        self._words.add(text)
+        self._events.add(text)

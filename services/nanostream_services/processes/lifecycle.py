@@ -22,8 +22,8 @@ from nanostream.transport import messages as m
 
 __all__ = [
     "LONGEST_WAIT_S",
+    "Outbox",
     "Stop",
-    "Words",
     "importing",
     "printable",
     "start_log",
@@ -127,10 +127,10 @@ class _Formatter(logging.Formatter):
         return "\n".join(map(printable, super().format(record).split("\n")))
 
 
-class Words:
-    """What a process has to say to the operator, until the sink has kept it."""
+class Outbox:
+    """Events of a process that the operator should read, until the sink has kept them."""
 
-    #: Words that may wait for the sink; a folder of 10,000 foreign files says no more.
+    #: Events that may wait for the sink; a folder of 10,000 foreign files has no more.
     MOST = 10_000
 
     def __init__(self) -> None:
@@ -138,7 +138,7 @@ class Words:
         self._last = 0
 
     def add(self, text: str) -> None:
-        """Say something, with the time of day."""
+        """Put an event in, with the time of day."""
         self._last += 1
         self._waiting.append((self._last, f"{time.strftime('%H:%M:%S')} {printable(text)}"))
 
@@ -147,11 +147,11 @@ class Words:
         while self._waiting and self._waiting[0][0] <= number:
             self._waiting.popleft()
 
-    def message(self) -> m.Words | None:
+    def message(self) -> m.Events | None:
         """The next of them, or None."""
         if not self._waiting:
             return None
-        return m.Words(tuple(itertools.islice(self._waiting, m.MAX_WORDS)))
+        return m.Events(tuple(itertools.islice(self._waiting, m.MAX_EVENTS)))
 
 
 def start_log(file: Path | None = None) -> None:

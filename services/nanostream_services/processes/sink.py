@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from nanostream import failpoints
 from nanostream.config import Config
 from nanostream.errors import ConfigError, MessageError, SessionError
-from nanostream.records import Health, Labels, Result, Snapshot
+from nanostream.records import Health, Labels, Result, Role, Snapshot, State
 from nanostream.results.store import Store, diameters
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Publisher, Server, refusals, wait
@@ -66,6 +67,15 @@ def run_sink(config: Config, stop: Stop) -> None:
             sink.close()
 
 
+@dataclass
+class _Peer:
+    role: Role
+    seen_s: float = -math.inf
+    state: State = State.READY
+    detail: str = ""
+    ready_s: float | None = None
+
+
 class _Sink:
     def __init__(self, config: Config, store: Store) -> None:
         self._config, self._store = config, store
@@ -81,8 +91,9 @@ class _Sink:
         self._sizes = _Sizes()
         self._rest = _Rest(store, tracks=bool(config.streams))
         self._report = m.Report(0, 0, 0)
-        self._words = 0
-        self._peers: dict[str, tuple[float, str, str]] = {}
+        self._events = 0
+        self._peers: dict[str, _Peer] = {}
+        self._ready_s = time.time()
         self._last: Result | None = None
         self._mask = (b"", (0, 0))
         self._latency_s = math.nan
@@ -143,21 +154,25 @@ class _Sink:
                     self._note(f"{section} is tried again")
                 self._failed = self._store.counts()["quarantine"]
             case m.Beat():
-                busy = "computing" if message.computing else "ready"
-                state = "loading" if message.loading else busy
-                self._greet(peer, state, message.detail)
+                busy = State.COMPUTING if message.computing else State.READY
+                state = State.LOADING if message.loading else busy
+                self._greet(peer, "worker", state, message.detail)
                 self._pong(peer)
             case m.Report():
                 self._report = message
-                self._greet("agent", "watching", "")
+                self._greet(peer, "agent", State.WATCHING)
                 self._pong(peer)
-            case m.Words(words):
-                for number, said in words:
-                    text = printable(said)
+            case m.Ready(role, since_s):
+                logger.info("the %s %s is ready", role, peer)
+                if peer in self._peers:
+                    self._peers[peer].ready_s = since_s
+            case m.Events(events):
+                for number, text in events:
+                    text = printable(text)
                     self._store.event(peer, number, text)
                     if text not in self._messages:
                         self._messages.append(text)
-                self._pong(peer, heard=max(number for number, _ in words) if words else 0)
+                self._pong(peer, heard=max(number for number, _ in events) if events else 0)
             case MessageError():
                 self._note(f"refused from {peer}: {message}")
             case _:
@@ -263,32 +278,49 @@ class _Sink:
     def _health(self) -> tuple[Health, ...]:
         now_s = time.monotonic()
         silent_s = self._config.delivery.silent_s
-        for peer, (seen_s, _, _) in list(self._peers.items()):
-            if now_s - seen_s > 4 * silent_s:  # a restarted worker has another name
-                del self._peers[peer]
+        for name, peer in list(self._peers.items()):
+            if now_s - peer.seen_s > 4 * silent_s:  # a restarted worker has another name
+                del self._peers[name]
         others = tuple(
             Health(
-                name=peer,
-                state=state if now_s - seen_s < silent_s else "silent",
-                age_s=now_s - seen_s,
-                detail=detail,
+                name="agent" if peer.role == "agent" else name,
+                role=peer.role,
+                state=peer.state if now_s - peer.seen_s < silent_s else State.SILENT,
+                age_s=now_s - peer.seen_s,
+                detail=peer.detail,
+                ready_s=peer.ready_s,
             )
-            for peer, (seen_s, state, detail) in sorted(self._peers.items())
+            for name, peer in sorted(self._peers.items())
         )
-        return (*others, Health(name="sink", state="storing", age_s=0.0))
+        return (*others, Health("sink", "sink", State.STORING, 0.0, ready_s=self._ready_s))
 
-    def _greet(self, peer: str, state: str, detail: str) -> None:
-        self._peers[peer] = (time.monotonic(), state, detail)
+    def _greet(self, name: str, role: Role, state: State, detail: str = "") -> None:
+        """Note a sign of life; of agents there is one, the last."""
+        peer = self._peers.get(name)
+        if peer is None:
+            if role == "agent":
+                self._peers = {n: p for n, p in self._peers.items() if p.role != "agent"}
+            peer = self._peers[name] = _Peer(role)
+        peer.seen_s, peer.state, peer.detail = time.monotonic(), state, detail
 
-    def _pong(self, peer: str, *, heard: int = 0) -> None:
-        retry = self._store.retries()
-        self._server.send(peer, m.Pong(self._server.instance, self._maximum, heard, retry))
+    def _pong(self, name: str, *, heard: int = 0) -> None:
+        peer = self._peers.get(name)
+        self._server.send(
+            name,
+            m.Pong(
+                self._server.instance,
+                self._maximum,
+                heard,
+                self._store.retries(),
+                ready=peer is not None and peer.ready_s is not None,
+            ),
+        )
 
     def _note(self, text: str) -> None:
         """Say something to the operator and keep it."""
         self._say(text)
-        self._words += 1
-        self._store.event(f"sink-{self._server.instance[:8]}", self._words, self._messages[-1])
+        self._events += 1
+        self._store.event(f"sink-{self._server.instance[:8]}", self._events, self._messages[-1])
 
     def _say(self, text: str) -> None:
         logger.warning("%s", text)

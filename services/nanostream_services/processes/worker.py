@@ -192,8 +192,10 @@ class _Worker:
             case m.Failed(section, reason):
                 if self._unacked.pop(section, None) is not None:
                     self._end(section, m.Failed(section, reason))
-            case m.Pong(instance=instance, normalization_maximum=maximum):
+            case m.Pong(instance=instance, normalization_maximum=maximum, ready=known):
                 self._bench.raise_maximum(maximum)
+                if self._bench.loaded and not known:
+                    self._sink.send(m.Ready("worker", self._bench.loaded_s))
                 if self._note_instance("sink", instance):
                     self._send_all_again()
             case _:
@@ -276,7 +278,7 @@ class _Bench:
     computing : SectionId or None
         What it is at.
     loaded : bool
-        Whether it has what it computes with.
+        Whether it has what it computes with; ``loaded_s`` is the POSIX time since when.
     broken : Exception or None
         Why it never will.
     """
@@ -286,6 +288,7 @@ class _Bench:
         self._analyzer: Analyzer | None = None
         self._maximum: float | None = None
         self.loaded = False
+        self.loaded_s = math.nan
         self.broken: Exception | None = None
         self._todo: queue.Queue[Frame | None] = queue.Queue()
         self._done: queue.Queue[tuple[SectionId, Result | str]] = queue.Queue()
@@ -364,6 +367,7 @@ class _Bench:
         logger.info("ready: model loaded in %.1f s", time.monotonic() - started_s)
         self._analyzer = analyzer
         analyzer.raise_maximum(self._maximum)
+        self.loaded_s = time.time()
         self.loaded = True
         self._waker.wake()
         while (frame := self._todo.get()) is not None:

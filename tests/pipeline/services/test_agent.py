@@ -73,8 +73,8 @@ class Desk:
                 self.reports.append(message)
             elif isinstance(message, m.Quarantine):
                 self.notices.append(message)
-            elif isinstance(message, m.Words):
-                self.told.append(message.words)
+            elif isinstance(message, m.Events):
+                self.told.append(message.events)
 
     def until(self, condition, what):
         deadline_s = time.monotonic() + PATIENCE_S
@@ -103,7 +103,7 @@ class Desk:
 
     @property
     def words(self):
-        return [text for _, text in self.agent._words._waiting]
+        return [text for _, text in self.agent._events._waiting]
 
     def was_said(self, text):
         return any(text in word for word in self.words)
@@ -385,9 +385,9 @@ def test_a_full_disk_holds_the_agent_which_says_why_and_goes_on_by_itself(desk):
 
     def go_on(error):
         for peer, message in desk.sink.receive():
-            if isinstance(message, m.Words):
-                said.extend(text for _, text in message.words)
-                desk.sink.send(peer, m.Pong("sink-1", heard=message.words[-1][0]))
+            if isinstance(message, m.Events):
+                said.extend(text for _, text in message.events)
+                desk.sink.send(peer, m.Pong("sink-1", heard=message.events[-1][0]))
         if any("full" in text for text in said):
             desk.ledger._db.execute("PRAGMA max_page_count = 1000000")
         return desk.agent.hold(error)

@@ -246,7 +246,34 @@ WORDS = ((1, "10:00:00 no mdoc"), (2, "10:00:01 gold.mrc: not a micrograph"))
 
 
 def said(*words):
-    return m.Words(words)
+    return m.Events(words)
+
+
+def test_a_process_is_ready_when_it_has_reported_it_and_not_before(desk):
+    """A worker's state may say what it likes: whether it is ready, it reports in a message."""
+    worker = desk.client()
+    assert not desk.asked(worker, m.Beat(slots=3)).ready
+    assert desk.snapshot().ready == {"sink"}
+    assert worker.send(m.Ready("worker", 12.5))
+    assert desk.asked(worker, m.Beat(slots=3)).ready
+    process, _ = desk.snapshot().health
+    assert (process.name, process.role, process.ready_s) == ("worker-1", "worker", 12.5)
+    assert desk.snapshot().ready == {"worker", "sink"}
+    desk.stop()
+    desk.start()  # it knows nothing of whom it heard before, and says so
+    desk.until(lambda: worker.send(m.Beat(slots=3)) and desk.sink._peers, "a beat")
+    desk.until(lambda: any(not answer.ready for answer in worker.receive()), "its answer")
+    assert desk.snapshot().ready == {"sink"}
+
+
+def test_a_restarted_agent_takes_the_place_of_the_one_before(desk):
+    first, second = desk.client("agent-1"), desk.client("agent-2")
+    desk.asked(first, m.Report(0, 0, 0))
+    assert first.send(m.Ready("agent", 1.0))
+    assert desk.asked(first, m.Report(0, 0, 0)).ready
+    assert not desk.asked(second, m.Report(0, 0, 0)).ready
+    assert [process.name for process in desk.snapshot().health] == ["agent", "sink"]
+    assert desk.snapshot().ready == {"sink"}
 
 
 def test_words_of_a_strange_agent_cannot_steer_a_terminal(desk):

@@ -8,7 +8,7 @@ import pytest
 
 from nanostream.config import Config, Network, Sink
 from nanostream.errors import ConfigError
-from nanostream.records import Health, Snapshot
+from nanostream.records import Health, Snapshot, State
 from nanostream.transport.messages import encode
 from nanostream.transport.sockets import Subscriber, free_network, wait
 from nanostream_services import supervisor
@@ -223,13 +223,14 @@ def stand_ins(tmp_path, processes):
     network = Network(**free_network())
     config = Config(network=network, sink=Sink(session=str(tmp_path / "session")))
 
-    def publishes(
-        *, session=config.sink.session, health=("agent", "worker-pc-7", "sink"), state="ready"
-    ):
+    def publishes(*, session=config.sink.session, health=("agent", "worker", "sink"), ready_s=1.0):
         snapshot = Snapshot(
             session=session,
             time_s=1.0,
-            health=tuple(Health(name=name, state=state, age_s=0.0) for name in health),
+            health=tuple(
+                Health(f"{role}-pc-7", role, State.READY, age_s=0.0, ready_s=ready_s)
+                for role in health
+            ),
         )
         (tmp_path / "snapshot").write_bytes(b"".join(encode(snapshot)))
         return config
@@ -277,21 +278,21 @@ def test_an_agent_that_nobody_heard_of_ends_the_session(stand_ins, tmp_path):
         return False
 
     with pytest.raises(ConfigError, match="the folder is away"):
-        run_session(stand_ins(health=("worker-pc-7", "sink")), Stop(), plain=True, done=fall)
+        run_session(stand_ins(health=("worker", "sink")), Stop(), plain=True, done=fall)
 
 
-def test_a_process_that_is_still_loading_has_proven_nothing(stand_ins, tmp_path):
+def test_a_process_that_has_not_reported_itself_ready_has_proven_nothing(stand_ins, tmp_path):
     def fall(*_):
         (tmp_path / "fall").touch()
         return False
 
     with pytest.raises(ConfigError, match="the folder is away"):
-        run_session(stand_ins(state="loading"), Stop(), plain=True, done=fall)
+        run_session(stand_ins(ready_s=None), Stop(), plain=True, done=fall)
 
 
 # --- when a session is idle ----------------------------------------------------------------------
 
-AGENT = (Health(name="agent", state="watching", age_s=0.1),)
+AGENT = (Health("agent", "agent", State.WATCHING, age_s=0.1, ready_s=1.0),)
 
 
 def a_snapshot(time_s, **fields):

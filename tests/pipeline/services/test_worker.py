@@ -174,7 +174,7 @@ def test_only_a_section_that_is_computed_for_too_long_is_hung(bench):
 
 
 def test_the_time_limit_follows_from_what_the_last_sections_took(bench, monkeypatch):
-    clock = SimpleNamespace(monotonic=lambda: clock.now_s, now_s=0.0)
+    clock = SimpleNamespace(monotonic=lambda: clock.now_s, time=time.time, now_s=0.0)
     monkeypatch.setattr(worker_module, "time", clock)
     analysis = Analysis()
     working = bench(analysis)
@@ -249,6 +249,9 @@ class Desk:
     @property
     def results(self):
         return [message for message in self.to_sink if isinstance(message, Result)]
+
+    def reports_ready(self):
+        return [message for message in self.to_sink if isinstance(message, m.Ready)]
 
     def close(self):
         self.analysis.may_go_on.set()
@@ -520,6 +523,13 @@ def test_one_section_may_come_while_the_network_is_loaded_and_is_computed_then(d
     desk.until(lambda: not desk.beats[-1].loading, "the beat, which comes by another socket")
     assert desk.beats[-1].slots == 3
     assert load.analysis.maximum == 4000.0  # said before there was anything to scale
+    assert desk.reports_ready() == []
+    desk.say(m.Pong("sink-1"))
+    desk.until(desk.reports_ready, "the report that it is ready")
+    desk.say(m.Pong("sink-1", ready=True))
+    desk.say(m.Pong("sink-2"))  # a restarted sink has not heard it
+    desk.until(lambda: len(desk.reports_ready()) == 2, "the same report")
+    assert {ready.role for ready in desk.reports_ready()} == {"worker"}
 
 
 def test_a_worker_whose_model_cannot_be_loaded_gives_back_what_came_and_ends_with_the_reason(

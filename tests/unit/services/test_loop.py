@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from nanostream_services.processes.lifecycle import Words, importing, printable, start_log
+from nanostream_services.processes.lifecycle import Outbox, importing, printable, start_log
 
 HOSTILE = "a\x1b[2Jb\x9b2Jc\u202egpj.exe\n12:00:00 forged\x7f\udc80"
 
@@ -28,10 +28,10 @@ def test_what_is_printable_stays():
     assert printable(printable(HOSTILE)) == printable(HOSTILE)
 
 
-def test_words_are_printable():
-    words = Words()
-    words.add(HOSTILE)
-    ((_, text),) = words.message().words
+def test_events_are_printable():
+    outbox = Outbox()
+    outbox.add(HOSTILE)
+    ((_, text),) = outbox.message().events
     assert text.isprintable()
     assert text.endswith(printable(HOSTILE))
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from nanostream.records import Health, Snapshot, Summary
+from nanostream.records import Health, Snapshot, State, Summary
 from nanostream_services.panels.histogram import _fitted, diameter_histogram
 from nanostream_services.panels.layout import screen, waiting_screen
 from nanostream_services.panels.log_lines import Log, plain_line
@@ -56,7 +56,10 @@ def session(**changes: object) -> Snapshot:
         mask_shape=mask.shape,
         diameter_edges=tuple(np.linspace(0, 12, 61).tolist()),
         diameter_counts=tuple(counts.tolist()),
-        health=(Health("agent", "ok", 0.2), Health("worker-1", "ok", 0.4, "gold.mrc#4")),
+        health=(
+            Health("agent", "agent", State.READY, 0.2),
+            Health("worker-1", "worker", State.READY, 0.4, "gold.mrc#4"),
+        ),
         messages=("session opened", "gold.mrc#2: taken without metadata"),
     )
     return replace(snapshot, **changes)
@@ -76,7 +79,7 @@ CROWDED = session(
     last_timings_s={f"stage_{k}_with_a_long_name": 0.1 * k for k in range(30)},
     diameter_edges=tuple(float(k) for k in range(2001)),
     diameter_counts=tuple(range(2000)),
-    health=tuple(Health(f"worker-{k}", "ok", 0.1, "d" * 99) for k in range(30)),
+    health=tuple(Health(f"worker-{k}", "worker", State.READY, 0.1, "d" * 99) for k in range(30)),
     messages=tuple(f"message {k} " + "word " * k for k in range(50)),
 )
 ALL_HOSTILE = session(
@@ -85,7 +88,7 @@ ALL_HOSTILE = session(
     last_timings_s={HOSTILE: math.nan},
     last_warning=HOSTILE,
     diameter_unit="nm\x1b[2J",
-    health=(Health(HOSTILE, HOSTILE, 1.0, HOSTILE),),
+    health=(Health(HOSTILE, "worker", State.SILENT, 1.0, HOSTILE),),
     messages=(HOSTILE, HOSTILE),
 )
 SENSELESS = session(
@@ -205,20 +208,21 @@ def test_old_news_are_marked(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("health", "words"),
     [
-        (Health("worker-1", "silent", 20.0), "worker-1 silent"),
-        (Health("sink", "restarting", 1.0), "sink restarting"),
-        (Health("agent", "failed", 1.0), "agent failed"),
+        (Health("worker-1", "worker", State.SILENT, 20.0), "worker-1 silent"),
+        (Health("worker-2", "worker", State.LOADING, 1.0), "worker-2 loading"),
     ],
 )
 def test_a_process_in_trouble_replaces_live(health: Health, words: str) -> None:
-    header = look(session(health=(Health("other", "ok", 0.0), health))).split("\n")[0]
+    header = look(session(health=(Health("other", "worker", State.READY, 0.0), health))).split(
+        "\n"
+    )[0]
     assert words in header
     assert "live" not in header
 
 
 def test_of_many_processes_those_in_trouble_are_shown() -> None:
-    health = [Health(f"worker-{k}", "ok", 0.1) for k in range(30)]
-    health[17] = Health("worker-17", "silent", 40.0)
+    health = [Health(f"worker-{k}", "worker", State.READY, 0.1) for k in range(30)]
+    health[17] = Health("worker-17", "worker", State.SILENT, 40.0)
     text = look(session(health=tuple(health)))
     assert "○ worker-17" in text
     assert "40 s" in text
@@ -429,11 +433,11 @@ def test_one_line_for_each_new_message() -> None:
 def test_trouble_of_a_process_and_its_end_are_logged_once() -> None:
     log = Log("host:1")
     log.lines(session(), now_s=0.0)
-    silent = session(health=(Health("worker-1", "silent", 20.0),))
+    silent = session(health=(Health("worker-1", "worker", State.SILENT, 20.0),))
     assert log.lines(silent, now_s=1.0) == ["worker-1 is silent"]
     assert log.lines(silent, now_s=2.0) == []
-    assert log.lines(session(), now_s=3.0) == ["worker-1 is ok: gold.mrc#4"]
-    busy = session(health=(Health("worker-1", "computing", 0.0),))
+    assert log.lines(session(), now_s=3.0) == ["worker-1 is ready: gold.mrc#4"]
+    busy = session(health=(Health("worker-1", "worker", State.COMPUTING, 0.0),))
     assert log.lines(busy, now_s=4.0) == []
 
 
