@@ -8,7 +8,6 @@ import pytest
 from scripts.latency import Case, measure
 
 pytestmark = [
-    pytest.mark.timeout(120),
     pytest.mark.skipif(sys.platform == "win32", reason="stops processes as POSIX does"),
 ]
 

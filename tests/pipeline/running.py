@@ -7,7 +7,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,17 +15,16 @@ import nanostream as ns
 from nanostream.errors import SessionError
 from nanostream.results.session import Session
 from nanostream.transport.sockets import free_network
-
-PATIENCE_S = 90.0
+from tests.waiting import LONGEST_S, pause, until
 
 
 def nanostream(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the command line and wait for it."""
+    """Run the command line and wait for its end."""
     return subprocess.run(
         [sys.executable, "-m", "nanostream_services", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=LONGEST_S,
         check=False,
     )
 
@@ -73,11 +71,18 @@ class RunningSession:
             return 0
 
     def wait_until(self, condition: Callable[[], bool], what: str) -> None:
-        deadline_s = time.monotonic() + PATIENCE_S
-        while not condition():
+        """Wait for it while the session stores, gives up or logs anything."""
+
+        def turn() -> None:
             assert self.process.poll() is None, f"the session ended: {self.logs()}"
-            assert time.monotonic() < deadline_s, f"waited for {what}: {self.logs()}"
-            time.sleep(0.05)
+            pause()
+
+        until(condition, what, turn=turn, seen=self.progress)
+
+    def progress(self) -> str:
+        """What has been stored, given up, found and logged until now."""
+        counts = f"stored {self.stored()}, quarantined {self.quarantined()}, found {self.found()}"
+        return f"{counts}\n{self.logs()}"
 
     def wait_for_stored(self, sections: int) -> None:
         self.wait_until(lambda: self.stored() >= sections, f"{sections} stored sections")
@@ -134,7 +139,7 @@ class RunningSession:
 
     def end(self) -> int:
         """Wait for the end, and the exit code."""
-        self.output, _ = self.process.communicate(timeout=PATIENCE_S)
+        self.output, _ = self.process.communicate(timeout=LONGEST_S)
         return self.process.returncode
 
     def logs(self) -> str:

@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from msgspec.structs import replace
@@ -20,8 +20,9 @@ from msgspec.structs import replace
 from nanostream.config import Network
 from nanostream.records import Health, Snapshot, State, Summary
 from nanostream.transport.sockets import Publisher, free_ports
+from tests import waiting
+from tests.waiting import PATIENCE_S, pause
 
-TIMEOUT_S = 90.0
 DASHBOARD = """
 import sys
 from nanostream.config import Config, Network
@@ -69,7 +70,7 @@ class Terminal:
             check=True,
             capture_output=True,
             encoding="utf-8",
-            timeout=TIMEOUT_S,
+            timeout=PATIENCE_S,
             # pytest-xdist sets COLUMNS and LINES, which would outlast a resize.
             env={k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
             | {"LC_ALL": "C.UTF-8"},
@@ -121,44 +122,60 @@ def environment() -> dict[str, str]:
     }
 
 
-def until(seen: Callable[[], bool], publish: Callable[[], None] = lambda: None) -> None:
+class Window(Protocol):
+    """What shows a dashboard."""
+
+    def text(self) -> str: ...
+
+
+def until(
+    seen: Callable[[], bool], window: Window, publish: Callable[[], None] = lambda: None
+) -> None:
     """Publish again and again, as the sink does, until it is seen."""
-    deadline_s = time.monotonic() + TIMEOUT_S
-    while not seen():
-        assert time.monotonic() < deadline_s, "not seen in time"
+
+    def turn() -> None:
         publish()
-        time.sleep(0.1)
+        pause()
+
+    waiting.until(seen, "what the dashboard shows", turn=turn, seen=window.text)
 
 
-@pytest.mark.timeout(180)
 def test_a_terminal_session_from_waiting_to_restored(
     terminal: Terminal, script: Path, port: int
 ) -> None:
     terminal.type(f"export PYTHONPATH='{environment()['PYTHONPATH']}'; echo before")
     terminal.type(f"{sys.executable} {script} {port}")
-    until(lambda: f"waiting for the sink at 127.0.0.1:{port}" in terminal.text())
+    until(lambda: f"waiting for the sink at 127.0.0.1:{port}" in terminal.text(), terminal)
     assert terminal.flag("alternate_on")
 
     with closing(Publisher(Network(snapshots_port=port))) as sink:
-        until(lambda: "37 particles" in terminal.text(), lambda: sink.send(SNAPSHOT))
-        lines = terminal.lines()
-        assert "gold_on_carbon" in lines[0]
-        assert lines[0].rstrip().endswith("live")
-        assert lines[-1].startswith("╰")
-        assert lines[-1].endswith("╯")
-        assert "█" * 10 in terminal.text()
+        shown: list[str] = []
+
+        def live() -> bool:
+            shown[:] = terminal.lines()
+            return "37 particles" in "\n".join(shown) and shown[0].rstrip().endswith("live")
+
+        until(live, terminal, lambda: sink.send(SNAPSHOT))
+        assert "gold_on_carbon" in shown[0]
+        assert shown[-1].startswith("╰")
+        assert shown[-1].endswith("╯")
+        assert "█" * 10 in "\n".join(shown)
 
         terminal.resize(120, 40)
-        until(lambda: terminal.lines()[-1].endswith("╯"), lambda: sink.send(SNAPSHOT))
-        assert len(terminal.lines()[-1]) == 120
+        # Drawn anew in its new width.
+        until(
+            lambda: (line := terminal.lines()[-1]).endswith("╯") and len(line) == 120,
+            terminal,
+            lambda: sink.send(SNAPSHOT),
+        )
 
-    until(lambda: "no news for" in terminal.text())
+    until(lambda: "no news for" in terminal.text(), terminal)
     with closing(Publisher(Network(snapshots_port=port))) as sink:
         back = replace(SNAPSHOT, stored=12, waiting=0)
-        until(lambda: "live" in terminal.lines()[0], lambda: sink.send(back))
+        until(lambda: "live" in terminal.lines()[0], terminal, lambda: sink.send(back))
 
     terminal.interrupt()
-    until(lambda: "left in peace" in terminal.text())
+    until(lambda: "left in peace" in terminal.text(), terminal)
     assert "before" in terminal.text()
     assert "╰" not in terminal.text()
     assert not terminal.flag("alternate_on")
@@ -188,21 +205,24 @@ class PlainDashboard:
         """Collect lines from now on."""
         self._reader.start()
 
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
     def says(self, words: str) -> bool:
         return any(words in line for line in self.lines)
 
     def ended(self) -> tuple[int, str]:
         """Exit code and standard error, once it has ended."""
-        code = self.process.wait(TIMEOUT_S)
+        code = self.process.wait(PATIENCE_S)
         if self._reader.ident is not None:
-            self._reader.join(TIMEOUT_S)
+            self._reader.join(PATIENCE_S)
         assert self.process.stderr is not None
         return code, self.process.stderr.read()
 
     def close(self) -> None:
         self.process.kill()
         if self._reader.ident is not None:
-            self._reader.join(TIMEOUT_S)
+            self._reader.join(PATIENCE_S)
         for pipe in (self.process.stdout, self.process.stderr):
             if pipe is not None:
                 pipe.close()
@@ -214,9 +234,13 @@ def test_without_a_terminal_there_are_log_lines(script: Path, port: int) -> None
         closing(Publisher(Network(snapshots_port=port))) as sink,
     ):
         dashboard.read()
-        until(lambda: dashboard.says("gold.mrc#3  37 particles"), lambda: sink.send(SNAPSHOT))
+        until(
+            lambda: dashboard.says("gold.mrc#3  37 particles"),
+            dashboard,
+            lambda: sink.send(SNAPSHOT),
+        )
         fourth = replace(SNAPSHOT, stored=12, last_section="µ é 漢.mrc#4")
-        until(lambda: dashboard.says("漢.mrc#4"), lambda: sink.send(fourth))
+        until(lambda: dashboard.says("漢.mrc#4"), dashboard, lambda: sink.send(fourth))
         dashboard.process.send_signal(signal.SIGTERM)
         assert dashboard.ended() == (0, "")
     counts = [
@@ -235,7 +259,11 @@ def test_a_reader_that_leaves_ends_the_dashboard_without_noise(script: Path, por
         assert f"waiting for the sink at 127.0.0.1:{port}" in stdout.readline()
         stdout.close()
         with closing(Publisher(Network(snapshots_port=port))) as sink:
-            until(lambda: dashboard.process.poll() is not None, lambda: sink.send(SNAPSHOT))
+            until(
+                lambda: dashboard.process.poll() is not None,
+                dashboard,
+                lambda: sink.send(SNAPSHOT),
+            )
         code, errors = dashboard.ended()
         assert code == 0
         assert "Traceback" not in errors

@@ -19,7 +19,6 @@ pytestmark = [
     pytest.mark.skipif(
         sys.platform != "linux" or os.geteuid() != 0, reason="mounting a small disk needs root"
     ),
-    pytest.mark.timeout(180),
 ]
 
 

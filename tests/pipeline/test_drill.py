@@ -2,10 +2,8 @@
 
 import re
 import signal
-import subprocess
-import sys
 
-import pytest
+from tests.pipeline.running import nanostream
 
 FAULTS = [
     "the worker is killed",
@@ -18,10 +16,8 @@ FAULTS = [
 ]
 
 
-@pytest.mark.timeout(300)
 def test_a_drill_overcomes_every_fault_and_ends_with_all_sections_stored(tmp_path):
-    command = [sys.executable, "-m", "nanostream_services", "drill", "--out", tmp_path / "drill"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    done = nanostream("drill", "--out", tmp_path / "drill")
     assert done.returncode == 0, done.stdout + done.stderr
     said = [line.partition(": stored again")[0] for line in done.stdout.splitlines()]
     assert said[1 : len(FAULTS) + 1] == FAULTS

@@ -13,11 +13,11 @@ from contextlib import closing
 import pytest
 
 from nanostream.acquisition.simulator import DemoMicrograph, StackWriter, demo_movie, play
-from tests.pipeline.running import PATIENCE_S, RunningSession, nanostream
+from tests.pipeline.running import RunningSession, nanostream
+from tests.waiting import PATIENCE_S
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc, renames folders"),
-    pytest.mark.timeout(180),
 ]
 
 PIXEL_SIZE_NM = DemoMicrograph.load().pixel_size_nm
@@ -165,7 +165,7 @@ def second_worker():
         process.send_signal(signal.SIGCONT)
         process.terminate()
         try:
-            process.wait(PATIENCE_S / 3)
+            process.wait(PATIENCE_S)
         finally:
             process.kill()
 

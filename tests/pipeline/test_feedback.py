@@ -15,10 +15,10 @@ import pytest
 from nanostream.acquisition.simulator import DemoMicrograph, StackWriter, demo_movie
 from tests.pipeline.running import RunningSession
 from tests.serialem_emulation import Serialem
+from tests.waiting import LONGEST_S
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc"),
-    pytest.mark.timeout(240),
 ]
 
 SCRIPTS = Path(__file__).parents[2] / "configs" / "serialem"
@@ -195,7 +195,7 @@ class Scope:
             env=self.environment | added,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=LONGEST_S,
             check=False,
         )
 

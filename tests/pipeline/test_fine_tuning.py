@@ -12,7 +12,6 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "sintering"
 
 pytestmark = [
     pytest.mark.skipif(not DATA.exists(), reason=f"no real images in {DATA}"),
-    pytest.mark.timeout(400),
 ]
 
 

@@ -15,9 +15,8 @@ from nanostream.acquisition.simulator import DemoMicrograph, demo_movie, play
 from nanostream.errors import SessionError
 from nanostream.transport.sockets import free_network
 from nanostream_services.link import Link
-from tests.pipeline.running import PATIENCE_S, nanostream
-
-pytestmark = pytest.mark.timeout(180)
+from tests.pipeline.running import nanostream
+from tests.waiting import LONGEST_S, PATIENCE_S, until
 
 CUT_FOR_S = 6.0
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "network.py"
@@ -38,7 +37,7 @@ def processes():
     for process in reversed(running):
         process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(20)
+            process.wait(PATIENCE_S)
         process.kill()
         process.wait()
 
@@ -51,10 +50,11 @@ def stored(session):
 
 
 def wait_for(sections, session):
-    deadline_s = time.monotonic() + PATIENCE_S
-    while stored(session) < sections:
-        assert time.monotonic() < deadline_s, f"{stored(session)} of {sections} stored"
-        time.sleep(0.05)
+    until(
+        lambda: stored(session) >= sections,
+        f"{sections} stored sections",
+        seen=lambda: f"{stored(session)} stored",
+    )
 
 
 def test_a_link_that_is_cut_in_the_middle_loses_and_doubles_nothing(tmp_path, processes):
@@ -101,7 +101,7 @@ def test_a_link_that_is_cut_in_the_middle_loses_and_doubles_nothing(tmp_path, pr
 def test_two_machines_with_a_bad_cable_that_is_cut_lose_and_double_nothing():
     # 13 s: longer than the connections live without a sign of life, so all must be made anew.
     command = [sys.executable, SCRIPT, "--sections", "16", "--cut", "13"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_S, check=False)
     if done.returncode == 2:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stdout + done.stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nanostream.config import check_config
+from tests.waiting import LONGEST_S
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(
@@ -48,7 +49,6 @@ def test_the_two_commands_are_each_one_line_and_run_in_ci():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the blocks are for a POSIX shell")
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_other_block_runs(page, tmp_path):
     ran = 0
@@ -62,7 +62,7 @@ def test_every_other_block_runs(page, tmp_path):
             env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path)},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=LONGEST_S,
             check=False,
         )
         assert done.returncode == 0, f"{block['code']}\n{done.stdout}\n{done.stderr}"

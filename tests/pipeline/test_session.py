@@ -16,7 +16,6 @@ from tests.pipeline.running import RunningSession, nanostream
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc"),
-    pytest.mark.timeout(240),
 ]
 
 PIXEL_SIZE_NM = DemoMicrograph.load().pixel_size_nm

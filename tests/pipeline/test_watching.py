@@ -12,7 +12,6 @@ from tests.pipeline.running import RunningSession, nanostream
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="a watched folder cannot be renamed there"),
-    pytest.mark.timeout(180),
 ]
 
 QUICK = "[delivery]\nheartbeat_s = 0.5\nsilent_s = 3.0\nresend_s = 2.0\n[watch]\npoll_s = 0.2\n"

@@ -16,8 +16,6 @@ from nanostream.acquisition.simulator import StackWriter, demo_movie
 from nanostream.errors import ConfigError, DataSetError, ModelError
 from nanostream_services.cli import app
 
-pytestmark = pytest.mark.timeout(90)
-
 MOVIE = list(demo_movie(3, shape=(320, 320), seed=5))
 PIXEL_NM = 0.026
 

@@ -23,8 +23,6 @@ from nanostream_services.commands.printing import shorten
 from nanostream_services.offline import segment_files
 from nanostream_services.processes.lifecycle import Stop
 
-pytestmark = pytest.mark.timeout(90)
-
 IMAGES = [pixels for pixels, _ in demo_movie(4, shape=(512, 512), seed=5)]
 
 

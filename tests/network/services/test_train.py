@@ -20,8 +20,6 @@ from nanostream.errors import ConfigError, DataSetError, ModelError
 from nanostream.segmentation.models import find_model
 from nanostream_services.cli import app
 
-pytestmark = pytest.mark.timeout(300)
-
 
 def run(*arguments):
     return CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "100", "NO_COLOR": "1"})

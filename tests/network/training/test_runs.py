@@ -36,8 +36,6 @@ from nanostream.training.runs import (
     train_model,
 )
 
-pytestmark = pytest.mark.timeout(240)
-
 RECIPE = Recipe((Cycle(30),), batch=2, crop_px=64, learning_rate=1e-2, averaging=0.8, seed=1)
 
 

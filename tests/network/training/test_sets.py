@@ -15,8 +15,6 @@ from nanostream.training.sets import NAMES, SetPlan, scene_path, scene_rng, simu
 
 PLAN = SetPlan(seed=7, materials=("Au", "CdSe"))
 
-pytestmark = pytest.mark.timeout(240)
-
 
 def draw(path: Path, plan: SetPlan, number: int) -> int:
     """Stand-in for a multislice simulation: what the scene's generator draws first."""

@@ -28,8 +28,6 @@ from nanostream_services.processes import watching
 from nanostream_services.processes.agent import _Agent, run_agent
 from nanostream_services.processes.lifecycle import Stop
 
-pytestmark = pytest.mark.timeout(60)
-
 PATIENCE_S = 20.0
 posix = pytest.mark.skipif(sys.platform == "win32", reason="names and links of POSIX")
 

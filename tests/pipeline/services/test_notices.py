@@ -12,8 +12,6 @@ from nanostream.config import Watch
 from nanostream_services.processes import watching
 from nanostream_services.processes.watching import Notices, WatchedFolder
 
-pytestmark = pytest.mark.timeout(60)
-
 PATIENCE_S = 20.0
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links of POSIX")
 

@@ -16,8 +16,6 @@ from nanostream.transport.keys import create_keys, trust
 from nanostream.transport.sockets import free_network, new_key_pair, refusals, wait
 from nanostream_services.processes.serialem import SerialEM
 
-pytestmark = pytest.mark.timeout(30)
-
 PATIENCE_S = 10.0
 
 

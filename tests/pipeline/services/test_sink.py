@@ -19,8 +19,6 @@ from nanostream.transport import messages as m
 from nanostream.transport.sockets import Client, Subscriber, free_network, wait
 from nanostream_services.processes.sink import _Sink, _Sizes, _small_mask, _Warned
 
-pytestmark = pytest.mark.timeout(30)
-
 PATIENCE_S = 15.0
 
 

@@ -16,8 +16,6 @@ from nanostream_services.commands.run import idle_for
 from nanostream_services.processes.lifecycle import Stop
 from nanostream_services.supervisor import _Child, _keep_up, run_session
 
-pytestmark = pytest.mark.timeout(30)
-
 #: What ``python -m nanostream_services`` runs here: the role is a piece of Python.
 RUN_ARGUMENT = "import sys; exec(sys.argv[1])"
 

@@ -18,8 +18,6 @@ from nanostream.transport.sockets import Server, Waker, free_ports, wait
 from nanostream_services.processes import worker as worker_module
 from nanostream_services.processes.worker import _Bench, _Worker
 
-pytestmark = pytest.mark.timeout(30)
-
 PATIENCE_S = 15.0
 CARD = SimpleNamespace(name="double", weights_sha256="abc")
 

@@ -336,7 +336,6 @@ def a_ring(path):
     path.symlink_to(path)
 
 
-@pytest.mark.timeout(10)
 @pytest.mark.parametrize("make", [a_folder, a_pipe, a_ring])
 def test_what_is_no_file_is_no_mdoc(tmp_path, make):
     make(tmp_path / "a.mrc.mdoc")
