@@ -30,7 +30,7 @@ _NAME = "demo"
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo shows at its end."""
+    """The session of the demo, and how well its masks agree with the simulated atoms."""
 
     session: Session
     dice: float
@@ -62,7 +62,7 @@ def run_demo(folder: Path, stop: Stop, *, plain: bool) -> DemoResult | None:
 
     def done(snapshot: Snapshot, _: Mapping[str, int]) -> bool:
         if serialem.poll() not in (None, 0):
-            msg = "the SerialEM stand-in failed; its words are above"
+            msg = "the SerialEM stand-in failed; its message is above"
             raise NanostreamError(msg)
         return snapshot.stored + snapshot.failed >= _SECTIONS
 

@@ -14,7 +14,7 @@ import nanostream as ns
 from nanostream.acquisition.simulator import DemoMicrograph, demo_movie, play
 from nanostream.errors import SessionError
 from nanostream.transport.sockets import free_network
-from nanostream_services.link import Link
+from nanostream_services.drill.link import Link
 from tests.pipeline.running import nanostream
 from tests.waiting import LONGEST_S, PATIENCE_S, until
 

@@ -45,7 +45,7 @@ def test_a_watched_folder_is_listed_and_nothing_is_written_there(watched):
     config = Config(watch=Watch(directory=str(watched)))
     found = list(doctor.check_watched(config, "agent"))
     assert states(found) == {"watched folder": "ok", "share": "ok", "newest file": "ok"}
-    assert "1 micrographs" in found[0].text
+    assert "1 micrograph," in found[0].text
     assert found[2].text == "gold.mrc, complete sections: 2"
     assert everything(watched) == before
 

@@ -20,7 +20,7 @@ from nanostream.config import Config, Stream, override
 from nanostream.errors import ConfigError
 from nanostream.records import Snapshot
 from nanostream.transport.sockets import free_network
-from nanostream_services.link import Link
+from nanostream_services.drill.link import Link
 from nanostream_services.processes.lifecycle import Stop
 from nanostream_services.supervisor import run_session, write_config
 
@@ -97,7 +97,7 @@ def _nothing(_: Pids) -> None:
 
 
 def _faults(microscope: Path, full: Path, links: Sequence[Link]) -> Iterator[Fault]:
-    """What goes wrong: its name, how, for how many seconds, and how it ends."""
+    """The faults: name, how each begins, for how many seconds, and how it ends."""
 
     def send(role: str, number: int) -> Callable[[Pids], None]:
         return lambda pids: os.kill(pids[role], number)

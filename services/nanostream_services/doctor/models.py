@@ -1,0 +1,104 @@
+"""The model, and the device that computes it."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from nanostream.config import Config
+from nanostream.errors import MicrographError, NanostreamError
+from nanostream.segmentation.models import NO_TENSORFLOW, find_model
+from nanostream_services.doctor.findings import Finding, Role
+from nanostream_services.doctor.watched import look_into, newest
+from nanostream_services.processes.watching import WatchedFolder
+
+__all__ = ["check_device", "check_model", "tell_device"]
+
+_LONGEST_DEVICE_S = 120.0
+
+
+def check_model(config: Config, role: Role) -> Iterator[Finding]:
+    """The model, and whether it was trained for micrographs like the newest one."""
+    try:
+        card, _ = find_model(config.worker.model)
+    except NanostreamError as error:
+        yield Finding("model", "problem", str(error))
+        return
+    yield Finding("model", "ok", f"{card.name}: its weights are those of its card")
+    root = Path(config.watch.directory)
+    if card.pixel_size_nm is None or not config.watch.directory or not root.is_dir():
+        return
+    files = WatchedFolder(root, config.watch).files()
+    pixel_size_nm = None
+    if files:
+        # A file that cannot be read is a finding of the watched folder.
+        with contextlib.suppress(MicrographError, OSError):
+            pixel_size_nm = look_into(root / newest(files)[0])[1]
+    if pixel_size_nm is None:
+        pixel_size_nm = config.watch.pixel_size_nm
+    if pixel_size_nm is None:
+        return
+    low_nm, high_nm = card.pixel_size_nm
+    fits = low_nm <= pixel_size_nm <= high_nm
+    yield Finding(
+        "pixel size",
+        "ok" if fits else "warning",
+        f"the newest micrograph has {pixel_size_nm:.4g} nm, {card.name} was trained on "
+        f"{low_nm:g} to {high_nm:g} nm",
+        "" if fits else "look at the masks before you trust them, or choose another --model",
+    )
+
+
+def check_device(config: Config, role: Role) -> Iterator[Finding]:
+    """TensorFlow and its device, in a process of its own: the import takes seconds and memory."""
+    if find_spec("tensorflow") is None:
+        if role == "worker":
+            yield Finding("TensorFlow", "problem", NO_TENSORFLOW)
+            return
+        text = "not installed: this machine can run agent, sink and dashboard, not the worker"
+        yield Finding("TensorFlow", "warning", text, NO_TENSORFLOW.partition("; ")[2])
+        return
+    code = (
+        "import sys; from nanostream_services.doctor import tell_device; tell_device(sys.argv[1])"
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, config.worker.device],
+            capture_output=True,
+            text=True,
+            timeout=_LONGEST_DEVICE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        text = f"does not start within {_LONGEST_DEVICE_S:.0f} s"
+        yield Finding(
+            "device", "problem", text, "check the graphics driver: nvidia-smi must answer"
+        )
+        return
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["TensorFlow does not start"]
+        yield Finding("device", "problem", lines[-1])
+    elif "GPU" in done.stdout:
+        yield Finding("device", "ok", f"the worker computes on a GPU ({done.stdout.strip()})")
+    elif config.worker.device == "cpu":
+        yield Finding("device", "ok", "the worker computes on the CPU, as [worker] device says")
+    else:
+        advice = (
+            "the time of predict, under its steps below, must be shorter than the time between two "
+            "sections; if it is not, use an NVIDIA GPU: pip install '.[gpu]'"
+        )
+        yield Finding("device", "warning", "TensorFlow finds no GPU: the CPU computes", advice)
+
+
+def tell_device(wanted: str) -> None:
+    """Write the device that a worker would take; exit with the reason if there is none."""
+    from nanostream.segmentation.inference import choose_device
+
+    try:
+        sys.stdout.write(choose_device(wanted))
+    except NanostreamError as error:
+        sys.exit(str(error))
