@@ -26,12 +26,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from nanostream.acquisition.folder import WatchedFolder
+from nanostream.acquisition.intake import pause_s
 from nanostream.acquisition.ledger import Ledger
 from nanostream.acquisition.readiness import Readiness
 from nanostream.acquisition.simulator import StackWriter
 from nanostream.config import Watch
 from nanostream.transport.sockets import free_ports
-from nanostream_services.processes.watching import WatchedFolder, pause_s
 
 LARGEST_IDLE = 0.02
 FOLDERS = 100

@@ -149,7 +149,7 @@ class Ledger:
         return [SectionId.parse(section) for (section,) in rows]
 
     def found(self, path: str, file: KnownFile, sections: Iterable[SectionId]) -> None:
-        """Remember a look at a file and the sections it brought; all or nothing."""
+        """Remember what is known of a file and the sections it brought; all or nothing."""
         new = [(str(section), time.time()) for section in sections]
 
         def write() -> int:
@@ -179,11 +179,11 @@ class Ledger:
         return {z: value for z, of, value in rows if of == own.get(z, file.generation)}
 
     @property
-    def first_look_ended(self) -> bool:
-        """Whether an agent has once looked at all that was there when it started."""
+    def first_scan_ended(self) -> bool:
+        """Whether an agent has once listed all that was there when it started."""
         return self._db.execute("SELECT 1 FROM first_look").fetchone() is not None
 
-    def end_first_look(self, passed_over: Mapping[str, KnownFile]) -> None:
+    def end_first_scan(self, passed_over: Mapping[str, KnownFile]) -> None:
         """Remember what was there at the first start and is not wanted; all or nothing.
 
         Parameters

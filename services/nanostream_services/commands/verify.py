@@ -73,9 +73,9 @@ def _reachable(directory: str) -> Path | None:
 
 def _acquired(watch: Path, session: Path, settings: Config) -> Acquired:
     """The sections in the watched folder, as files and ledger say now."""
+    from nanostream.acquisition.folder import WatchedFolder
     from nanostream.acquisition.ledger import last_read, passed_over
     from nanostream.results.verification import acquired_files
-    from nanostream_services.processes.watching import WatchedFolder
 
     if not watch.is_dir():
         msg = f"{watch} is not a folder; give the one that was watched"

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+from nanostream.acquisition.folder import WatchedFolder
 from nanostream.config import Config
 from nanostream.errors import MicrographError
 from nanostream_services.doctor.findings import Finding, Role
 from nanostream_services.doctor.watched import look_into, newest
-from nanostream_services.processes.watching import WatchedFolder
 
 __all__ = ["check_clock", "clock_finding"]
 

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from nanostream.acquisition.folder import WatchedFolder
 from nanostream.config import Config
 from nanostream.errors import MicrographError, NanostreamError
 from nanostream.segmentation.models import NO_TENSORFLOW, find_model
 from nanostream_services.doctor.findings import Finding, Role
 from nanostream_services.doctor.watched import look_into, newest
-from nanostream_services.processes.watching import WatchedFolder
 
 __all__ = ["check_device", "check_model", "tell_device"]
 

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from nanostream.acquisition import frames
+from nanostream.acquisition.folder import WatchedFolder
 from nanostream.acquisition.readiness import FileStat
 from nanostream.config import Config
 from nanostream.errors import MicrographError
 from nanostream_services.doctor.findings import Finding, Role, State
 from nanostream_services.panels.values import counted
-from nanostream_services.processes.watching import WatchedFolder, share_type
+from nanostream_services.processes.shares import share_type
 
 __all__ = ["check_watched", "look_into", "newest", "share_finding"]
 
@@ -34,7 +35,7 @@ def check_watched(config: Config, role: Role) -> Iterator[Finding]:
         return
     refused: list[str] = []
     start_s = time.perf_counter()
-    files = WatchedFolder(root, watch, say=refused.append).files()
+    files = WatchedFolder(root, watch, report=refused.append).files()
     took_s = time.perf_counter() - start_s
     for text in refused:
         yield Finding(name, "warning", text, "give this user the right to read it")

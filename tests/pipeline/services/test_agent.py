@@ -1,21 +1,18 @@
 """An agent with a real ledger between sockets of the test."""
 
-import itertools
 import os
 import shutil
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
-import cv2
 import numpy as np
 import pytest
 
-from nanostream.acquisition import mdoc
+from nanostream.acquisition import intake as i
+from nanostream.acquisition.frames import inspect
 from nanostream.acquisition.ledger import Ledger, passed_over
 from nanostream.acquisition.mrc import HEADER_DTYPE, read_header
-from nanostream.acquisition.readiness import FileStat
 from nanostream.acquisition.simulator import StackWriter, script
 from nanostream.config import Config, Delivery, Network, Watch
 from nanostream.errors import ConfigError
@@ -23,9 +20,7 @@ from nanostream.records import Frame, SectionId
 from nanostream.results.verification import acquired_files
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Client, Server, free_ports, wait
-from nanostream_services.processes import agent as agent_module
-from nanostream_services.processes import watching
-from nanostream_services.processes.agent import _Agent, run_agent
+from nanostream_services.processes.agent import Agent, run_agent
 from nanostream_services.processes.lifecycle import Stop
 
 PATIENCE_S = 20.0
@@ -41,7 +36,7 @@ def write(path, z=1):
 class Desk:
     """An agent, and the worker and the sink as the test plays them."""
 
-    def __init__(self, folder, *, poll_s=0.02, watch=None, **delivery):
+    def __init__(self, folder, *, poll_s=0.02, watch=None, read_header=inspect, **delivery):
         self.root = folder / "microscope"
         self.root.mkdir(exist_ok=True)
         frames, results, snapshots = free_ports(3)
@@ -54,9 +49,16 @@ class Desk:
             network=network,
             delivery=Delivery(**delivery),
         )
-        self.agent = _Agent(config, self.root, self.ledger)
+        self.ahead_s = 0.0  # of this machine's clock
+        self.agent = Agent(
+            config,
+            self.root,
+            self.ledger,
+            clock=lambda: time.monotonic() + self.ahead_s,
+            read_header=read_header,
+        )
         self.worker = Client(network, "frames", name="worker-1", largest_bytes=2**20)
-        self.frames, self.reports, self.notices, self.told = [], [], [], []
+        self.frames, self.reports, self.quarantines, self.told = [], [], [], []
         self.done = set()
         self.peer = ""
 
@@ -70,7 +72,7 @@ class Desk:
             if isinstance(message, m.Report):
                 self.reports.append(message)
             elif isinstance(message, m.Quarantine):
-                self.notices.append(message)
+                self.quarantines.append(message)
             elif isinstance(message, m.Events):
                 self.told.append(message.events)
 
@@ -101,9 +103,9 @@ class Desk:
 
     @property
     def words(self):
-        return [text for _, text in self.agent._events._waiting]
+        return [text for _, text in self.agent._sink.events._waiting]
 
-    def was_said(self, text):
+    def was_reported(self, text):
         return any(text in word for word in self.words)
 
     def close(self):
@@ -152,10 +154,10 @@ def test_a_share_that_goes_away_quarantines_nothing_and_all_is_sent_when_it_is_b
         write(desk.root / f"{number}.mrc")
     desk.until_found(6)
     go_away(desk, tmp_path)
-    desk.until(lambda: desk.was_said("cannot be reached"), "the notice")
+    desk.until(lambda: desk.was_reported("cannot be reached"), "the report")
     desk.worker.send(m.Beat(slots=3))
-    desk.until(lambda: desk.was_said("worker-1 is here"), "the worker")
-    for _ in range(10):  # looks, and chances to send
+    desk.until(lambda: desk.was_reported("worker-1 is here"), "the worker")
+    for _ in range(10):  # scans, and chances to send
         desk.turn()
     assert desk.frames == []
     back(desk, tmp_path)
@@ -170,33 +172,34 @@ def test_a_share_that_goes_away_quarantines_nothing_and_all_is_sent_when_it_is_b
 
 @posix
 @pytest.mark.parametrize("go_away", [absent, empty])
-def test_a_share_that_goes_away_between_two_looks_is_nobodys_attempt(desk, tmp_path, go_away):
-    desk = desk(poll_s=1000.0)
+def test_a_share_that_goes_away_between_two_scans_is_nobodys_attempt(desk, tmp_path, go_away):
+    desk = desk(poll_s=1000.0, silent_s=10_000.0)
     for number in range(4):
         write(desk.root / f"{number}.mrc")
     desk.until_found(4)
     go_away(desk, tmp_path)
     desk.worker.send(m.Beat(slots=3))
-    desk.until(lambda: desk.was_said("cannot be reached"), "the failed read")
+    desk.until(lambda: desk.was_reported("cannot be reached"), "the failed read")
     assert desk.agent._dispatch.waiting == 4
-    assert not desk.was_said("attempt 1 failed")
+    assert not desk.was_reported("attempt 1 failed")
     back(desk, tmp_path)
-    desk.agent._next_scan_s = 0.0
+    desk.ahead_s = 2000.0
     desk.work(4)
     assert sorted(frame.section.path for frame in desk.frames) == [f"{n}.mrc" for n in range(4)]
     assert desk.ledger.count("quarantined") == 0
 
 
 @posix
-def test_files_that_come_with_the_share_are_noticed_after_it_was_away(desk, tmp_path):
-    desk = desk()
+def test_file_events_come_again_after_a_share_was_away(desk, tmp_path):
+    desk = desk(poll_s=1000.0)
     write(desk.root / "before.mrc")
     desk.until_found(1)
     absent(desk, tmp_path)
-    desk.until(lambda: desk.was_said("cannot be reached"), "the notice")
+    desk.ahead_s += 2000.0
+    desk.until(lambda: desk.was_reported("cannot be reached"), "the report")
     back(desk, tmp_path)
-    desk.until(lambda: desk.was_said("is back"), "the share")
-    desk.agent._next_scan_s = time.monotonic() + 1000.0  # only the system's notices are left
+    desk.ahead_s += 2000.0
+    desk.until(lambda: desk.was_reported("is back"), "the share")
     write(desk.root / "after.mrc")
     desk.until_found(2)
 
@@ -233,8 +236,9 @@ def test_an_overwritten_section_is_sent_once_more_and_a_new_title_brings_nothing
     with path.open("r+b") as file:
         file.seek(224 + 80)
         file.write(b"a title".ljust(80))
-    end_s = time.monotonic() + 2.5
-    desk.until(lambda: time.monotonic() > end_s, "the file to settle")
+    for _ in range(10):  # until the file has settled
+        desk.ahead_s += 0.5
+        desk.turn()
     assert len(desk.frames) == desk.ledger.seen == 3
 
 
@@ -254,7 +258,7 @@ def test_a_renamed_file_is_found_again_and_the_old_name_says_where(desk):
     assert where in reason
     # Tried again it comes to the same end, and the operator reads why beforehand.
     desk.sink.send(desk.peer, m.Pong("sink-1", retry=(section,)))
-    desk.until(lambda: desk.was_said(f"a.mrc#0 is tried again, but {where}"), "a clear word")
+    desk.until(lambda: desk.was_reported(f"a.mrc#0 is tried again, but {where}"), "a clear word")
     desk.until(lambda: desk.ledger.count("quarantined") == 1, "the quarantine again")
     (desk.root / "b.mrc").rename(desk.root / "a.mrc")  # and back under its name
     desk.sink.send(desk.peer, m.Pong("sink-1", retry=(section,)))
@@ -280,22 +284,20 @@ def test_a_quarantine_is_told_until_it_is_acknowledged(desk):
     desk.until_found(2)
     (desk.root / "a.mrc").unlink()
     desk.worker.send(m.Beat(slots=3))
-    desk.until(lambda: len(desk.notices) >= 3, "the notice, again and again")
+    desk.until(lambda: len(desk.quarantines) >= 3, "the quarantine, again and again")
     desk.sink.send(desk.peer, m.Ack(SectionId("a.mrc", 0)))
-    desk.until(lambda: not desk.agent._to_report, "the acknowledgement")
+    desk.until(lambda: not desk.agent._sink._unheard, "the acknowledgement")
     while wait([desk.sink], 0.0):
         desk.turn()
-    told = len(desk.notices)
-    for _ in range(5):
-        desk.agent._next_report_s = 0.0
-        desk.turn()
-    assert len(desk.notices) == told
+    told, reports = len(desk.quarantines), len(desk.reports)
+    desk.until(lambda: len(desk.reports) >= reports + 5, "reports")
+    assert len(desk.quarantines) == told
 
 
 def test_words_are_numbered_and_told_64_at_a_time_until_they_are_heard(desk):
-    desk = desk(poll_s=1000.0)  # a slow look on a busy machine would be one word more
+    desk = desk(poll_s=1000.0)  # a slow scan on a busy machine would be one more
     for number in range(150):
-        desk.agent._note(f"word {number}")
+        desk.agent._report(f"word {number}")
     desk.until(lambda: len(desk.told) >= 3, "words")
     for words in desk.told:
         assert [number for number, _ in words] == list(range(1, 65))
@@ -309,13 +311,13 @@ def test_words_are_numbered_and_told_64_at_a_time_until_they_are_heard(desk):
         desk.sink.send(desk.peer, m.Pong("sink-1", heard=heard[-1][0]))
     assert [text.rpartition(" ")[2] for _, text in heard] == [str(n) for n in range(150)]
     desk.until(lambda: not desk.words, "silence")
-    desk.agent._note("one more")
+    desk.agent._report("one more")
     desk.until(lambda: desk.told[-1][0][0] == 151, "the next word")
 
 
 def test_a_sink_that_was_restarted_and_has_heard_nothing_takes_no_word_back(desk):
     desk = desk()
-    desk.agent._note("kept")
+    desk.agent._report("kept")
     desk.until(lambda: desk.told, "the word")
     desk.sink.send(desk.peer, m.Pong("sink-2", heard=0))
     before = len(desk.told)
@@ -339,23 +341,18 @@ def test_a_worker_that_has_not_heard_of_this_agent_gets_no_frame_that_may_be_on_
     assert [str(frame.section) for frame in desk.frames] == ["a.mrc#1"]
 
 
-def test_a_look_that_takes_long_is_not_the_workers_silence(desk, monkeypatch):
+def test_a_scan_that_takes_long_is_not_the_workers_silence(desk):
     desk = desk(heartbeat_s=5.0, silent_s=15.0)
     write(desk.root / "a.mrc")
     desk.worker.send(m.Beat(slots=3))
     desk.until(lambda: desk.frames, "the frame")
     section = desk.frames[0].section
-    # The look at a slow share took 60 s; meanwhile the worker's beat has come.
+    # The scan of a slow share took 60 s; meanwhile the worker's beat has come.
     desk.worker.send(m.Beat(slots=3, holding=(section,), computing=section))
     assert wait([desk.agent._server], PATIENCE_S)
-    later = SimpleNamespace(
-        monotonic=lambda: time.monotonic() + 60.0,
-        thread_time=time.thread_time,
-        strftime=time.strftime,
-    )
-    monkeypatch.setattr(agent_module, "time", later)
+    desk.ahead_s = 60.0
     desk.turn()
-    assert not desk.was_said("was silent")
+    assert not desk.was_reported("was silent")
     assert desk.agent._dispatch.in_work == 1
 
 
@@ -370,7 +367,7 @@ def test_a_section_is_announced_once_and_a_restarted_agent_goes_on(desk):
     second = desk()
     second.work(4)
     assert [str(frame.section) for frame in second.frames] == ["b.mrc#0"]
-    assert second.was_said("1 sections of an earlier run go on")
+    assert second.was_reported("resuming 1 section of an earlier run")
 
 
 def test_a_full_disk_holds_the_agent_which_says_why_and_goes_on_by_itself(desk):
@@ -395,7 +392,7 @@ def test_a_full_disk_holds_the_agent_which_says_why_and_goes_on_by_itself(desk):
     desk.work(301)
     assert len({frame.section for frame in desk.frames}) == 301
     assert sum("nothing is handed out until then" in text for text in said) == 1
-    assert desk.was_said("the ledger can be written again") or any("again" in t for t in said)
+    assert desk.was_reported("the ledger can be written again") or any("again" in t for t in said)
 
 
 def test_an_agent_refuses_to_watch_what_is_no_folder(tmp_path):
@@ -405,25 +402,17 @@ def test_an_agent_refuses_to_watch_what_is_no_folder(tmp_path):
 
 # --- what was there before -----------------------------------------------------------------------
 
-ONLY_NEW = {"watch": {"start": "only-new"}}
-NEWEST_FIRST = {"watch": {"start": "newest-first"}}
-
 
 def sent(desk):
     return [str(frame.section) for frame in desk.frames]
-
-
-def until_looked(desk):
-    desk.until(lambda: not desk.agent._first_look, "the first look")
 
 
 def test_what_was_there_at_the_first_start_can_be_left_alone(desk, tmp_path):
     (tmp_path / "microscope").mkdir()
     write(tmp_path / "microscope" / "old.mrc", z=3)
     write(tmp_path / "microscope" / "older.mrc")
-    desk = desk(**ONLY_NEW)
-    until_looked(desk)
-    assert desk.was_said("4 sections in 2 files were there before and are left alone")
+    desk = desk(watch={"start": "only-new"})
+    desk.until(lambda: desk.was_reported("4 sections in 2 files were there before"), "the report")
     write(desk.root / "new.mrc", z=2)
     desk.work(2)
     assert sent(desk) == ["new.mrc#0", "new.mrc#1"]
@@ -437,179 +426,54 @@ def test_what_was_there_at_the_first_start_can_be_left_alone(desk, tmp_path):
     ]
 
 
-def test_what_is_added_to_a_file_that_was_there_is_new(desk, tmp_path):
-    (tmp_path / "microscope").mkdir()
-    with StackWriter(tmp_path / "microscope" / "a.mrc", mdoc=False) as stack:
-        stack.append(np.zeros((16, 16), np.int16))
-        desk = desk(**ONLY_NEW)
-        until_looked(desk)
-        stack.append(np.ones((16, 16), np.int16))
-        desk.work(1)
-    assert sent(desk) == ["a.mrc#1"]
-
-
-@pytest.mark.parametrize("before", [0, 2])
-def test_what_comes_while_the_agent_is_down_is_new(desk, tmp_path, before):
-    first = desk(**ONLY_NEW)
-    for number in range(before):
-        write(first.root / f"old{number}.mrc")
-    until_looked(first)
-    first.close()
-    first.close = lambda: None
-    write(first.root / "new.mrc")
-    second = desk(**ONLY_NEW)
-    second.work(1)
-    until_looked(second)
-    assert sent(second) == ["new.mrc#0"]
-
-
-def test_what_comes_during_the_first_look_is_new(desk, tmp_path, monkeypatch):
-    monkeypatch.setattr(agent_module, "_READ_S", 1e-9)  # as if each header took long
-    (tmp_path / "microscope").mkdir()
-    for number in range(20):
-        write(tmp_path / "microscope" / f"old{number:02}.mrc")
-    desk = desk(**ONLY_NEW)
-    desk.turn()
-    write(desk.root / "new.mrc")
-    desk.agent._notices.take = lambda take=desk.agent._notices.take: take() | {"new.mrc"}
-    desk.work(1)
-    until_looked(desk)
-    assert sent(desk) == ["new.mrc#0"]
-    assert desk.was_said("20 sections in 20 files were there before")
-
-
-def test_an_agent_that_ends_within_its_first_look_has_passed_nothing_over(desk, tmp_path):
-    (tmp_path / "microscope").mkdir()
-    for number in range(3):
-        write(tmp_path / "microscope" / f"old{number}.mrc")
-    first = desk(**ONLY_NEW)
-    first.agent._end_first_look = lambda: None  # killed just before
-    first.turn()
-    first.close()
-    first.close = lambda: None
-    second = desk(**ONLY_NEW)
-    until_looked(second)
-    assert second.was_said("3 sections in 3 files were there before")
-
-
 def test_what_was_there_can_wait_for_what_is_new(desk, tmp_path):
     (tmp_path / "microscope").mkdir()
     for number, age_s in enumerate([300, 100, 200]):
         path = tmp_path / "microscope" / f"old{number}.mrc"
         write(path, z=2)
         os.utime(path, (time.time() - age_s,) * 2)
-    first = desk(**NEWEST_FIRST, slots=1)
-    until_looked(first)
-    first.until(lambda: first.reports and first.reports[-1].waiting == 6, "all of them waiting")
-    write(first.root / "new.mrc", z=2)
-    first.until(lambda: first.agent._dispatch.waiting == 3, "the new ones")
-    first.work(4)
+    desk = desk(watch={"start": "newest-first"}, slots=1)
+    desk.until(lambda: desk.reports and desk.reports[-1].waiting == 6, "all of them waiting")
+    write(desk.root / "new.mrc", z=2)
+    desk.until(lambda: desk.agent._dispatch.waiting == 3, "the new ones")
+    desk.work(8)
     # The one that was next when the new ones came goes before them.
-    assert sent(first)[:4] == ["old1.mrc#1", "new.mrc#0", "new.mrc#1", "old1.mrc#0"]
-    # A restarted agent keeps to it.
-    first.close()
-    first.close = lambda: None
-    second = desk(**NEWEST_FIRST, slots=1)
-    write(second.root / "newer.mrc")
-    second.work(first.ledger.count("stored") + 2)
-    assert "newer.mrc#0" in sent(second)[:3]
-    second.work(9)
-    everything = sent(first) + sent(second)
-    old = [name for name in dict.fromkeys(everything) if name.startswith("old")]
-    assert old == [f"old{number}.mrc#{z}" for number in (1, 2, 0) for z in (1, 0)]
+    new, old = ["new.mrc#0", "new.mrc#1"], [f"old{n}.mrc#{z}" for n in (1, 2, 0) for z in (1, 0)]
+    assert sent(desk) == [old[0], *new, *old[1:]]
 
 
 # --- many files ----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def inspected(monkeypatch):
-    """Files whose header was read."""
-    paths = []
-    inspect = agent_module.frames.inspect
-
-    def counted(path):
-        paths.append(path.name)
-        return inspect(path)
-
-    monkeypatch.setattr(agent_module.frames, "inspect", counted)
-    return paths
-
-
-def test_no_header_of_a_known_file_is_read_by_a_look_or_by_a_new_agent(
-    desk, tmp_path, inspected, monkeypatch
-):
-    first = desk()
-    for number in range(50):
-        write(first.root / f"{number}.mrc")
-    first.until_found(50)
-    first.until(
-        lambda: all(file.stat for file in first.ledger.known_files().values()), "all settled"
-    )
-    inspected.clear()
-    looks = itertools.count()
-    files = first.agent._folder.files
-    monkeypatch.setattr(first.agent._folder, "files", lambda: (next(looks) and files()) or files())
-    first.until(lambda: next(looks) > 6, "looks")
-    assert inspected == []
-    second = desk()
-    write(second.root / "new.mrc")
-    second.until(lambda: second.ledger.seen == 51, "the new one")
-    assert set(inspected) == {"new.mrc"}
-
-
-def test_workers_are_answered_during_a_long_first_look(desk, tmp_path, monkeypatch):
-    monkeypatch.setattr(agent_module, "_READ_S", 1e-9)  # as if each header took long
+def test_workers_are_answered_during_a_long_first_scan(desk, tmp_path):
     (tmp_path / "microscope").mkdir()
     for number in range(100):
         write(tmp_path / "microscope" / f"{number:03}.mrc")
-    desk = desk()
-    desk.worker.send(m.Beat(slots=3))
-    desk.until(lambda: desk.was_said("worker-1 is here"), "the worker")
-    assert desk.ledger.seen < 100
-    desk.until(lambda: desk.frames, "a frame")
-    desk.work(100)
-    assert sorted(sent(desk)) == [f"{number:03}.mrc#0" for number in range(100)]
+
+    def slowly(path):
+        slow.ahead_s += 1.0
+        return inspect(path)
+
+    slow = desk(read_header=slowly, silent_s=1e6, resend_s=1e6)
+    slow.worker.send(m.Beat(slots=3))
+    slow.until(lambda: slow.was_reported("worker-1 is here"), "the worker")
+    assert slow.ledger.seen < 100
+    slow.until(lambda: slow.frames, "a frame")
+    slow.work(100)
+    assert sorted(sent(slow)) == [f"{number:03}.mrc#0" for number in range(100)]
 
 
 @pytest.mark.parametrize("notices", ["on", "off"])
-def test_a_section_that_no_notice_tells_of_is_found_by_a_look(desk, monkeypatch, notices):
-    monkeypatch.setattr(watching, "_LOST_AFTER_S", 0.05)
+def test_a_section_that_no_file_event_tells_of_is_found_by_a_scan(desk, notices):
     desk = desk(watch={"notices": notices})
-    until_looked(desk)
-    monkeypatch.setattr(desk.agent._notices._hints, "take", set)  # as of a full queue
+    desk.turn()
+    desk.agent._file_events.take = set  # as of a full queue
     write(desk.root / "a.mrc")
     desk.until_found(1)
-    if notices == "on":
-        desk.until(lambda: desk.was_said("no notice came of 1 changed files"), "the word")
-    else:
-        time.sleep(0.1)
-        desk.turn()
-        assert not desk.was_said("no notice came")
-
-
-def test_a_notice_makes_what_a_look_saw_before_it_obsolete(desk):
-    desk = desk(poll_s=1000.0)
-    write(desk.root / "a.mrc")
-    desk.until_found(1)
-    desk.agent._due["a.mrc"] = FileStat(0, 0)
-    (desk.root / "a.mrc").touch()
-    desk.agent._look_at_noticed({"a.mrc"}, time.monotonic())
-    assert not desk.agent._due
-
-
-def test_looks_become_rare_where_they_cost_much_and_that_is_said(desk, monkeypatch):
-    desk = desk(poll_s=1.0)
-    until_looked(desk)
-    monkeypatch.setattr(agent_module, "pause_s", lambda cpu_s, wall_s, poll_s: 100.0)
-    for _ in range(2):
-        desk.agent._next_scan_s = 0.0
-        desk.turn()
-    assert desk.agent._next_scan_s > time.monotonic() + 90.0
-    said = [word[9:] for word in desk.words if "looked at" in word]
-    assert said == [
-        "0 files: all are looked at every 100 s, those written last and what is new every 1 s"
-    ]
+    desk.ahead_s += 2.0
+    desk.turn()
+    missed = desk.was_reported("no file event came of 1 changed files, such as a.mrc")
+    assert missed == (notices == "on")
 
 
 # --- odd things in the folder --------------------------------------------------------------------
@@ -629,24 +493,25 @@ def test_a_section_whose_pixels_come_long_after_its_header_is_not_lost(desk):
     whole = spoil(desk.root / "a.mrc")
     desk.worker.send(m.Beat(slots=3))
     start = desk.agent._dispatch._last_number
-    desk.until(lambda: desk.agent._dispatch._last_number > start + 5, "five looks")
+    desk.until(lambda: desk.agent._dispatch._last_number > start + 5, "five reads")
     with (desk.root / "a.mrc").open("r+b") as file:
         file.write(whole)
     desk.work(1)
     assert desk.ledger.count("quarantined") == 0
-    assert not desk.was_said("attempt")
+    assert not desk.was_reported("attempt")
 
 
-def test_a_section_whose_pixels_never_come_is_quarantined_with_the_reason(desk, monkeypatch):
-    monkeypatch.setattr(agent_module, "_NOT_READY_S", 0.2)
-    desk = desk(retry_s=0.01)
+def test_a_section_whose_pixels_never_come_is_quarantined_with_the_reason(desk):
+    desk = desk(retry_s=0.01, silent_s=1000.0)
     write(desk.root / "a.mrc")
     spoil(desk.root / "a.mrc")
     desk.until_found(1)
-    start_s = time.monotonic()
     desk.worker.send(m.Beat(slots=3))
+    start = desk.agent._dispatch._last_number
+    desk.until(lambda: desk.agent._dispatch._last_number > start + 5, "five reads")
+    assert desk.ledger.count("quarantined") == 0
+    desk.ahead_s = 61.0
     desk.until(lambda: desk.ledger.count("quarantined") == 1, "the quarantine")
-    assert time.monotonic() - start_s > 0.15
     ((_, reason, attempts),) = desk.ledger.given_up()
     assert attempts == 3
     assert "section 0 has zeros, and the header a minimum of 1" in reason
@@ -682,104 +547,7 @@ def test_odd_things_beside_a_section_do_not_hold_it_up(desk, name, make):
     write(desk.root / "a.mrc")
     desk.work(2 if make is write else 1)
     assert "a.mrc#0" in sent(desk)
-    desk.agent._look_at_noticed({name}, time.monotonic())
-
-
-def test_the_mdoc_is_read_once_a_turn_however_many_sections_wait(desk, monkeypatch):
-    desk = desk()
-    with StackWriter(desk.root / "a.mrc") as stack:
-        for number in range(200):
-            stack.append(np.full((4, 4), number + 1, np.int16))
-    reads = []
-    read = mdoc._read
-    monkeypatch.setattr(mdoc, "_read", lambda path: reads.append(path) or read(path))
-    desk.until_found(200)
-    assert len(reads) == 1
-
-
-def test_tiffs_that_are_not_serialems_are_named_once(desk, monkeypatch):
-    monkeypatch.setattr(agent_module, "_UNREADABLE_S", 0.05)
-    desk = desk(poll_s=0.01)
-    for name in ("holiday 1.tif", "holiday 2.tif"):
-        cv2.imwrite(str(desk.root / name), np.zeros((8, 8), np.uint8))
-    said = lambda: [word[9:] for word in desk.words if "TIFF" in word]  # noqa: E731
-    desk.until(said, "the word")
-    end_s = time.monotonic() + 0.3
-    desk.until(lambda: time.monotonic() > end_s, "looks")
-    assert len(said()) == 1
-    assert "(2, such as holiday 1.tif)" in said()[0] or "(1, such as holiday" in said()[0]
-
-
-@pytest.mark.parametrize("goes", [True, False])
-def test_a_file_that_nobody_may_open_is_said_once(desk, monkeypatch, goes):
-    monkeypatch.setattr(agent_module, "_UNREADABLE_S", 0.1 if goes else 60.0)
-    looks = []
-
-    def refuse(path):
-        looks.append(path)
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(agent_module.frames, "inspect", refuse)
-    desk = desk(poll_s=0.01)
-    write(desk.root / "a.mrc")
-    end_s = time.monotonic() + 0.3
-    desk.until(lambda: time.monotonic() > end_s and len(looks) > 10, "looks")
-    said = [word[9:] for word in desk.words if "a.mrc" in word]
-    assert said == goes * [
-        "a.mrc cannot be read for a minute (Permission denied); see to its rights, or who holds it"
-    ]
-
-
-def test_a_stack_that_is_cut_off_is_said_once(desk, monkeypatch):
-    monkeypatch.setattr(agent_module, "_UNREADABLE_S", 0.1)
-    desk = desk(poll_s=0.01)
-    write(desk.root / "a.mrc", 3)
-    whole = (desk.root / "a.mrc").read_bytes()
-    (desk.root / "cut.mrc").write_bytes(whole[:-10])
-    desk.work(5)
-    desk.until(lambda: desk.was_said("cut off"), "the word")
-    end_s = time.monotonic() + 0.3
-    desk.until(lambda: time.monotonic() > end_s, "looks")
-    said = [word[9:] for word in desk.words if "cut off" in word]
-    assert len(said) == 1
-    assert said[0].startswith("cut.mrc is cut off, or still being copied")
-
-
-def test_a_stack_that_goes_on_being_copied_or_is_deleted_is_not_called_cut_off(desk, monkeypatch):
-    monkeypatch.setattr(agent_module, "_UNREADABLE_S", 0.5)
-    desk = desk(poll_s=0.01)
-    write(desk.root / "a.mrc", 40)
-    whole = (desk.root / "a.mrc").read_bytes()
-    (desk.root / "gone.mrc").write_bytes(whole[:-10])
-    with (desk.root / "copied.mrc").open("wb") as copy:
-        copy.write(whole[:-16000])
-        for part in range(10):
-            copy.write(whole[len(whole) - 16000 :][1600 * part : 1600 * (part + 1)])
-            copy.flush()
-            end_s = time.monotonic() + 0.1
-            desk.until(lambda end_s=end_s: time.monotonic() > end_s, "looks")
-            (desk.root / "gone.mrc").unlink(missing_ok=True)
-    desk.until(lambda: desk.agent._cut_off == {}, "the whole file")
-    assert not desk.was_said("cut off")
-
-
-def test_an_idoc_that_comes_late_is_news_of_its_images(desk, tmp_path, monkeypatch):
-    monkeypatch.setattr(watching, "_LOST_AFTER_S", 0.0)
-    there = tmp_path / "there"
-    images = [np.full((16, 16), number + 1, np.uint8) for number in range(2)]
-    for _ in script("idoc", images, there):
-        pass
-    desk = desk(poll_s=1000.0)
-    until_looked(desk)
-    for path in there.glob("*.tif"):
-        shutil.copy(path, desk.root)
-    desk.until(lambda: len(desk.agent._unlisted) == 2, "images that are not listed")
-    end_s = time.monotonic() + 2.1  # until they are looked at but now and then
-    desk.until(lambda: time.monotonic() > end_s, "time")
-    shutil.copy(there / "session.idoc", desk.root)
-    desk.work(2)
-    desk.agent._notices.check()
-    assert not desk.was_said("no notice")
+    desk.agent._take_in(i.FilesChanged(frozenset({name})))
 
 
 # --- harmless ------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Any interleaving of a writer's steps with our looks: no section early, each once, all in the end.
 
-The writers are the simulator's, the files are real, and the looks go through the functions that
-the agent uses. Each image is one of its own kind, so that pixels tell which save they are of.
+The writers are the simulator's, the files are real, and looks (a scan, or file events of all files)
+go through the functions that the agent uses, which may be killed between any two orders. Each image
+is one of its own kind, so that pixels tell which save they are of.
 """
 
 import itertools
@@ -13,16 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanostream.acquisition import frames
+from nanostream.acquisition import intake as i
 from nanostream.acquisition.ledger import Ledger
 from nanostream.acquisition.mdoc import read_metadata
-from nanostream.acquisition.mrc import fingerprint
-from nanostream.acquisition.readiness import FileStat, Readiness, is_same_title
+from nanostream.acquisition.mrc import fingerprint, read_header
+from nanostream.acquisition.readiness import is_same_title
 from nanostream.acquisition.simulator import script
 from nanostream.config import Watch, matches
-from nanostream.errors import MicrographError, NotReadyError
+from nanostream.errors import MicrographError
 from tests.effort import examples
+from tests.unit.acquisition.intake_driver import DiskFolder, Driver
 
 INCLUDE = Watch().include
+POLL_S = 1e-3
 IMPOSSIBLE = {
     "tiff": {"torn-header", "reordered"},
     "idoc": {"torn-header", "reordered"},
@@ -101,74 +105,75 @@ class Microscope:
         return next((n for n, image in enumerate(self.images) if (image == pixels).all()), None)
 
 
-class Agent:
-    """The agent's functions and their order, without its sockets."""
+class Agent(Driver):
+    """The intake on real files with a real ledger, and the reading of what it releases."""
 
     def __init__(self, folder, ledger):
-        self.folder, self.ledger = folder, ledger
-        self.now_s = 1000.0
         self.read = {}  # section -> pixels
         self.found = []
-        self.restart()
+        super().__init__(
+            DiskFolder(folder, Watch()), ledger, mdoc_wait_s=0.0, poll_s=POLL_S, now_s=1000.0
+        )
 
-    def restart(self):
-        self.readiness = Readiness(self.ledger.known_files())
-        self.waiting = self.ledger.unfinished()
-
-    def listing(self):
-        files = (p for p in self.folder.iterdir() if wanted(p.name))
-        return {p.name: FileStat.of(p.stat()) for p in files}
+    def perform(self):
+        order = self.orders[0]
+        super().perform()
+        if isinstance(order, i.Remember):
+            self.found += order.sections
+            beyond_the_end(self.folder.root, order)
 
     def look(self):
-        listing = self.listing()
-        for path in self.readiness.to_inspect(listing, self.now_s):
-            self.inspect(path, listing[path])
+        self.now_s += POLL_S
+        self.turn()
         self.send()
 
-    def inspect(self, name, listed):
-        path = self.folder / name
-        try:
-            contents, status = frames.inspect(path)
-        except NotReadyError:
-            self.readiness.not_ready(name, listed, patient=not frames.is_tiff(path))
-            return
-        except MicrographError:
-            self.readiness.refused(name, listed)
-            return
-        finished = contents.frames and frames.frames_finished(path)
-        found = self.readiness.inspected(name, FileStat.of(status), contents, finished=finished)
-        if self.readiness.in_doubt(name):
-            known = self.readiness.known_file(name)
-            changed = frames.changed_sections(path, contents, self.ledger.fingerprints(name, known))
-            found += self.readiness.compared(name, changed)
-        known = self.readiness.known_file(name)
-        if found or known.stat is not None:
-            self.ledger.found(name, known, found)
-        assert not set(found) & ({*self.read, *self.waiting}), "handed out twice"
-        if found and not frames.is_tiff(path):
-            last = contents.data_offset + (max(s.z for s in found) + 1) * contents.section_bytes
-            assert last <= path.stat().st_size, "handed out beyond the end of the file"
-        self.waiting += found
-        self.found += found
+    def hear(self):
+        """File events come of everything."""
+        names = [path.name for path in self.folder.root.iterdir()]
+        self.feed(i.FilesChanged(frozenset(names)))
+        self.run()
+        self.send()
+
+    def crash(self, after):
+        """Be killed between two orders of a turn."""
+        self.now_s += POLL_S
+        self.feed(i.Tick())
+        for _ in range(after):
+            if self.orders:
+                self.perform()
+        self.kill()
 
     def send(self):
-        for section in list(self.waiting):
-            path, known = self.folder / section.path, self.readiness.known_file(section.path)
-            told = read_metadata(path, section.z, title=known.title)
+        self.run()
+        for section, release in list(self.released.items()):
+            path, known = self.folder.root / section.path, self.intake.known_file(section.path)
+            told = release.told
+            if not release.described:
+                told = read_metadata(path, section.z, title=known.title)
             try:
                 frame = frames.read_frame(path, section, told)
             except (MicrographError, OSError):
+                self.released[section] = i.Release(section)
                 continue  # again at the next look
-            self.waiting.remove(section)
             title = frame.metadata.file_title or ""
+            del self.released[section]
             if known.generation_of(section.z) != section.generation or not is_same_title(
                 known.title, title
             ):
-                self.ledger.quarantined(section, "written anew", 1)
+                self.memory.quarantined(section, "written anew", 1)
                 continue
+            assert section not in self.read, "handed out twice"
             self.read[section] = frame.pixels
-            self.ledger.read(section, fingerprint(frame.pixels))
-            self.ledger.stored(section)
+            self.memory.read(section, fingerprint(frame.pixels))
+            self.memory.stored(section)
+
+
+def beyond_the_end(root, order):
+    path = root / order.path
+    if order.sections and not frames.is_tiff(path):
+        header, _ = read_header(path)
+        last = header.data_offset + (max(s.z for s in order.sections) + 1) * header.section_bytes
+        assert last <= path.stat().st_size, "handed out beyond the end of the file"
 
 
 def wanted(name):
@@ -177,7 +182,8 @@ def wanted(name):
 
 
 OPERATION = st.one_of(
-    st.just("look"),
+    st.sampled_from(["look", "hear"]),
+    st.integers(0, 12),  # orders until a crash
     st.sampled_from([0.1, 0.7, 1.5, 2.5, 40.0]),  # seconds pass
     st.sampled_from(["settle", "restart"]),
 )
@@ -222,7 +228,7 @@ def test_any_interleaving_gives_each_section_once_and_never_early(
         agent.now_s += 1e6  # a TIFF whose sidecar came late is not looked at often
         agent.look()
         check(agent, microscope)
-        assert agent.waiting == []
+        assert not agent.released
         last = {}
         for section in sorted(agent.read, key=lambda section: section.generation):
             last[section.path, section.z] = microscope.image_of(agent.read[section])
@@ -237,8 +243,12 @@ def do(agent, operation):
             agent.now_s += seconds
         case "look":
             agent.look()
+        case "hear":
+            agent.hear()
+        case int(orders):
+            agent.crash(orders)
         case "restart":
-            agent.restart()
+            agent.kill()
         case "settle":
             settle(agent)
 

@@ -106,11 +106,11 @@ def test_fingerprints_are_of_the_sections_that_are_in_the_file_now(tmp_path):
 def test_what_was_passed_over_at_the_first_start_is_known_and_never_found(tmp_path):
     known = KnownFile(1, 3, title="SerialEM: a")
     with Ledger(tmp_path / "ledger.db") as ledger:
-        assert not ledger.first_look_ended
-        ledger.end_first_look({"a.mrc": known})
+        assert not ledger.first_scan_ended
+        ledger.end_first_scan({"a.mrc": known})
         assert passed_over(tmp_path / "ledger.db") == {("a.mrc", "SerialEM: a"): 3}  # while in use
     with Ledger(tmp_path / "ledger.db") as ledger:
-        assert ledger.first_look_ended
+        assert ledger.first_scan_ended
         assert (ledger.known_files(), ledger.unfinished(), ledger.seen) == ({"a.mrc": known}, [], 0)
     assert passed_over(tmp_path / "absent.db") == {}
     assert not (tmp_path / "absent.db").exists()

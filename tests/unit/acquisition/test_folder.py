@@ -1,6 +1,5 @@
-"""Which files are watched, how they are looked at, and where notices can be had."""
+"""Which files of the watched folder are watched, and how it is scanned."""
 
-import itertools
 import logging
 import os
 import shutil
@@ -9,15 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from nanostream.acquisition.folder import NEWEST_FILES, WatchedFolder
 from nanostream.acquisition.readiness import FileStat
 from nanostream.config import Watch
-from nanostream_services.processes import watching
-from nanostream_services.processes.watching import (
-    WatchedFolder,
-    file_system_type,
-    is_network,
-    share_type,
-)
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="names and links of POSIX")
 
@@ -34,6 +27,26 @@ def make(root, *names):
 
 def watched(root, **settings):
     return WatchedFolder(root, Watch(**settings))
+
+
+class Disk:
+    """The module os, which counts the files that are asked for and may refuse a folder."""
+
+    def __init__(self, refused="nothing"):
+        self.asked, self.refused = [], refused
+
+    def stat(self, path):
+        self.asked.append(path)
+        return Path(path).stat()
+
+    def scandir(self, path):
+        if path.endswith(self.refused):  # root, who runs tests in containers, may read everything
+            raise PermissionError(13, "Permission denied", path)
+        return os.scandir(path)
+
+    @property
+    def files(self):
+        return [path for path in self.asked if path.endswith(".mrc")]
 
 
 def said(caplog):
@@ -77,7 +90,6 @@ def test_links_to_nowhere_and_to_themselves_hide_no_other_file(tmp_path):
 
 
 @posix
-@posix
 def test_pipes_and_links_to_folders_are_no_files(tmp_path):
     (tmp_path / "day1").mkdir()
     (tmp_path / "a.mrc").symlink_to(tmp_path / "day1")
@@ -85,7 +97,7 @@ def test_pipes_and_links_to_folders_are_no_files(tmp_path):
     make(tmp_path, "c.mrc")
     folder = watched(tmp_path)
     assert set(folder.files()) == {"c.mrc"}
-    assert folder.look_at("b.mrc") is None
+    assert folder.file("b.mrc") is None
 
 
 def test_a_linked_file_is_the_file(tmp_path):
@@ -119,7 +131,7 @@ def test_a_name_that_no_section_may_have_is_said_once_and_left(tmp_path, caplog)
     assert len(said(caplog)) == 2
 
 
-def test_a_file_that_vanishes_during_the_look_hides_no_other(tmp_path):
+def test_a_file_that_vanishes_during_the_scan_hides_no_other(tmp_path):
     make(tmp_path, "a.mrc", "b.mrc", "c.mrc")
 
     class Vanishing(WatchedFolder):
@@ -131,17 +143,9 @@ def test_a_file_that_vanishes_during_the_look_hides_no_other(tmp_path):
     assert sorted(Vanishing(tmp_path, Watch()).files()) == ["a.mrc", "c.mrc"]
 
 
-def test_an_unreadable_folder_is_named_once_and_hides_no_other(tmp_path, caplog, monkeypatch):
+def test_an_unreadable_folder_is_named_once_and_hides_no_other(tmp_path, caplog):
     make(tmp_path, "a.mrc", "secret/b.mrc", "z/c.mrc")
-    scandir = os.scandir
-
-    def refuse(path):  # root, who runs tests in containers, may read everything
-        if str(path).endswith("secret"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(watching.os, "scandir", refuse)
-    folder = watched(tmp_path)
+    folder = WatchedFolder(tmp_path, Watch(), disk=Disk(refused="secret"))
     for _ in range(3):
         assert sorted(folder.files()) == ["a.mrc", "z/c.mrc"]
     assert len(said(caplog)) == 1
@@ -151,26 +155,32 @@ def test_an_unreadable_folder_is_named_once_and_hides_no_other(tmp_path, caplog,
 def test_a_folder_that_is_gone_has_no_files_and_is_empty(tmp_path):
     folder = watched(tmp_path / "absent")
     assert folder.files() == {}
-    assert folder.is_empty()
+    assert not folder.is_there(expected=False)
 
 
-def test_the_second_look_at_4000_files_matches_no_pattern_again(tmp_path, monkeypatch):
+def test_a_folder_that_is_suddenly_empty_is_a_share_that_is_not_mounted(tmp_path):
+    folder = watched(tmp_path)
+    assert folder.is_there(expected=False)
+    assert not folder.is_there(expected=True)
+    make(tmp_path, "notes.txt")
+    assert folder.is_there(expected=True)
+
+
+def test_the_second_scan_of_4000_files_matches_no_pattern_again(tmp_path):
     for number in range(4_000):
         (tmp_path / f"{number}.{'mrc' if number % 2 else 'txt'}").touch()
-    asked = itertools.count()
-    matches = watching.matches
 
-    def counted(path, patterns):
-        next(asked)
-        return matches(path, patterns)
+    class Counting(WatchedFolder):
+        decided = 0
 
-    monkeypatch.setattr(watching, "matches", counted)
-    folder = watched(tmp_path)
-    assert len(folder.files()) == 2_000
-    first = next(asked)
-    assert first >= 4_000
-    assert len(folder.files()) == 2_000
-    assert next(asked) == first + 1  # only our own question
+        def decide(self, relative):
+            self.decided += 1
+            return super().decide(relative)
+
+    folder = Counting(tmp_path, Watch())
+    for _ in range(2):
+        assert len(folder.files()) == 2_000
+        assert folder.decided == 4_000
 
 
 def test_without_subfolders_only_the_folder_itself_is_watched(tmp_path):
@@ -184,21 +194,7 @@ def test_without_subfolders_only_the_folder_itself_is_watched(tmp_path):
     assert sorted(folder.files()) == ["a.mrc", "e.mrc"]
 
 
-# --- how they are looked at ----------------------------------------------------------------------
-
-
-@pytest.fixture
-def stats(monkeypatch):
-    """Paths below a folder that os.stat was asked for."""
-    asked = []
-    stat = os.stat
-
-    def counted(path, *arguments, **settings):
-        asked.append(str(path))
-        return stat(path, *arguments, **settings)
-
-    monkeypatch.setattr(watching.os, "stat", counted)
-    return asked
+# --- how they are scanned ----------------------------------------------------------------------
 
 
 def many(root, folders, files):
@@ -212,23 +208,23 @@ def many(root, folders, files):
         os.utime(root / f"day{number}", (old_s, old_s))
 
 
-def test_a_look_asks_for_each_file_once(tmp_path, stats):
+def test_a_scan_asks_for_each_file_once(tmp_path):
     many(tmp_path, 5, 100)
-    folder = watched(tmp_path)
-    assert len(folder.files()) == 500
-    files = [path for path in stats if path.endswith(".mrc")]
-    assert len(files) == len(set(files)) == 500
+    disk = Disk()
+    assert len(WatchedFolder(tmp_path, Watch(), disk=disk).files()) == 500
+    assert len(disk.files) == len(set(disk.files)) == 500
 
 
-def test_the_newest_are_looked_at_without_the_rest(tmp_path, stats):
+def test_the_newest_are_scanned_without_the_rest(tmp_path):
     many(tmp_path, 20, 100)
-    folder = watched(tmp_path)
+    disk = Disk()
+    folder = WatchedFolder(tmp_path, Watch(), disk=disk)
     folder.files()
-    stats.clear()
+    disk.asked.clear()
     found = folder.newest_files()
-    assert len(found) == watching._NEWEST_FILES
+    assert len(found) == NEWEST_FILES
     assert min(path[-7:] for path in found) == "090.mrc"
-    assert len([path for path in stats if path.endswith(".mrc")]) == watching._NEWEST_FILES
+    assert len(disk.files) == NEWEST_FILES
 
 
 @pytest.mark.parametrize("name", ["new.mrc", "day3/new.mrc", "today/new.mrc", "a/b/c/new.mrc"])
@@ -244,7 +240,7 @@ def test_a_new_file_is_among_the_newest_wherever_it_is(tmp_path, name):
 
 def test_files_that_come_within_one_tick_of_a_coarse_clock_are_all_found(tmp_path):
     many(tmp_path, 2, 300)
-    folder = watched(tmp_path)
+    folder = WatchedFolder(tmp_path, Watch(), clock=lambda: 1000.0)
     folder.files()
     for number in range(5):
         make(tmp_path, f"day1/new{number}.mrc")
@@ -270,66 +266,3 @@ def test_a_folder_that_is_deleted_says_nothing(tmp_path, caplog):
     assert sorted(folder.newest_files()) == ["b.mrc"]
     assert sorted(folder.files()) == ["b.mrc"]
     assert said(caplog) == []
-
-
-# --- where notices can be had --------------------------------------------------------------------
-
-SERVER = """\
-22 29 0:21 / /proc rw,nosuid,nodev,noexec,relatime shared:14 - proc proc rw
-29 1 8:2 / / rw,relatime shared:1 - ext4 /dev/sda2 rw,errors=remount-ro
-96 29 8:1 / /boot/efi rw,relatime shared:32 - vfat /dev/sda1 rw,fmask=0077
-101 29 0:44 / /net rw,relatime shared:51 - autofs systemd-1 rw,fd=50,pgrp=1,timeout=0
-612 101 0:58 / /net/titan rw,relatime shared:333 - nfs4 10.0.0.7:/export rw,vers=4.2,hard
-733 29 0:61 / /mnt/camera\\040pc/data rw,relatime shared:401 - cifs //10.0.0.4/data rw,vers=3.1.1
-801 29 0:66 / /home/op/scope rw,nosuid,nodev - fuse.sshfs op@scope:/data rw,user_id=1000
-811 29 8:17 / /mnt/usb rw,relatime shared:460 - fuseblk /dev/sdb1 rw,user_id=0
-830 29 8:33 / /mnt/data rw,relatime - xfs /dev/sdc1 rw,attr2,inode64
-831 830 0:71 / /mnt/data rw,relatime - nfs 10.0.0.9:/vol rw,vers=3
-"""
-WSL = """\
-64 65 8:32 / / rw,relatime - ext4 /dev/sdc rw,discard
-78 64 0:59 / /mnt/c rw,noatime - 9p C:\\134 rw,aname=drvfs;path=C:\\;uid=1000
-"""
-CONTAINER = """\
-1021 860 0:152 / / rw,relatime master:326 - overlay overlay rw,lowerdir=/var/lib/x - y
-1054 1021 0:160 /data /watch rw,relatime master:1 - virtiofs host rw
-"""
-MACOS = """\
-/dev/disk3s1s1 on / (apfs, sealed, local, read-only, journaled)
-/dev/disk3s5 on /System/Volumes/Data (apfs, local, journaled, nobrowse)
-//op@scope._smb._tcp.local/data on /Volumes/camera pc (smbfs, nodev, nosuid, mounted by op)
-"""
-
-
-@pytest.mark.parametrize(
-    ("mounts", "path", "kind", "network"),
-    [
-        (SERVER, "/data/today", "ext4", False),
-        (SERVER, "/boot/efi", "vfat", False),
-        (SERVER, "/net/titan/today", "nfs4", True),
-        (SERVER, "/net/titanic", "autofs", False),
-        (SERVER, "/mnt/camera pc/data/today", "cifs", True),
-        (SERVER, "/mnt/camera pc", "ext4", False),
-        (SERVER, "/home/op/scope", "fuse.sshfs", True),
-        (SERVER, "/mnt/usb/today", "fuseblk", False),
-        (SERVER, "/mnt/data/today", "nfs", True),  # mounted over the local disk
-        (SERVER, "/mnt/database", "ext4", False),
-        (WSL, "/mnt/c/SerialEM", "9p", True),
-        (WSL, "/home/op", "ext4", False),
-        (CONTAINER, "/watch/today", "virtiofs", True),
-        (CONTAINER, "/tmp", "overlay", False),
-        (MACOS, "/Volumes/camera pc/today", "smbfs", True),
-        (MACOS, "/Users/op", "apfs", False),
-        ("", "/data", "", False),
-    ],
-)
-def test_the_type_of_the_file_system_is_that_of_the_innermost_mount(mounts, path, kind, network):
-    assert file_system_type(mounts, path) == kind
-    assert is_network(kind) == network
-
-
-@pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="Linux")
-def test_the_type_of_this_machines_own_file_systems_is_found():
-    mounts = Path("/proc/self/mountinfo").read_text()
-    assert file_system_type(mounts, "/proc/self") == "proc"
-    assert share_type(Path("/proc/self")) is None

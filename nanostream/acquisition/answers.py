@@ -1,0 +1,88 @@
+"""What the disk answers to the orders of `intake.Intake`: headers and sidecars as events.
+
+The agent and the tests that play it run these functions.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from nanostream.acquisition import frames
+from nanostream.acquisition import intake as i
+from nanostream.acquisition.mdoc import has_mdoc, read_metadata_of
+from nanostream.acquisition.readiness import Contents, FileStat
+from nanostream.errors import MicrographError, NotReadyError
+
+__all__ = ["compare", "inspect", "read_sidecar"]
+
+logger = logging.getLogger(__name__)
+
+
+def inspect(
+    root: Path,
+    order: i.Inspect,
+    read: Callable[[Path], tuple[Contents, os.stat_result]] = frames.inspect,
+) -> i.HeaderRead | i.HeaderNotReady | i.HeaderRefused | i.HeaderUnreadable:
+    """What a file in the watched folder says of itself, or why that cannot be known.
+
+    Parameters
+    ----------
+    root : Path
+        The watched folder.
+    order : Inspect
+        Which file.
+    read : callable
+        `frames.inspect`, or a test's stand-in.
+    """
+    path = root / order.path
+    try:
+        contents, status = read(path)
+        finished = contents.frames and frames.frames_finished(path)
+    except OSError as error:
+        logger.debug("%s cannot be read now: %s", order.path, error)
+        return i.HeaderUnreadable(order.path, error.strerror or str(error))
+    except NotReadyError:
+        # A TIFF that SerialEM did not write is listed nowhere and will never be.
+        return i.HeaderNotReady(order.path, order.listed, unlisted=frames.is_tiff(path))
+    except MicrographError as error:
+        return i.HeaderRefused(order.path, order.listed, str(error))
+    return i.HeaderRead(order.path, FileStat.of(status), contents, finished)
+
+
+def compare(root: Path, order: i.Compare, fingerprints: Mapping[int, int]) -> i.Compared | None:
+    """Sections of a file whose pixels are not those that were read; None if it cannot be read now.
+
+    Parameters
+    ----------
+    root : Path
+        The watched folder.
+    order : Compare
+        Which file, and what it says of itself.
+    fingerprints : mapping of int to int
+        Of what was read, by section; from `Ledger.fingerprints`.
+    """
+    try:
+        changed = frames.changed_sections(root / order.path, order.contents, fingerprints)
+    except OSError as error:
+        logger.debug("%s cannot be compared now: %s", order.path, error)
+        return None
+    return i.Compared(order.path, tuple(changed))
+
+
+def read_sidecar(root: Path, order: i.ReadSidecar) -> i.SidecarRead:
+    """Metadata of sections of one file; its mdoc or idoc is read once.
+
+    Parameters
+    ----------
+    root : Path
+        The watched folder.
+    order : ReadSidecar
+        Which sections.
+    """
+    path = root / order.path
+    numbers = (section.z for section in order.sections)
+    told = read_metadata_of(path, numbers, title=order.title, dated=not order.late)
+    return i.SidecarRead(order, dict(zip(order.sections, told, strict=True)), has_mdoc(path))

@@ -1,0 +1,109 @@
+"""What real files answer to the orders of an intake."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from nanostream.acquisition import answers
+from nanostream.acquisition import intake as i
+from nanostream.acquisition.mrc import fingerprint, read_section
+from nanostream.acquisition.readiness import FileStat, KnownFile
+from nanostream.acquisition.simulator import StackWriter, script
+from nanostream.config import Watch
+from nanostream.records import SectionId
+from tests.unit.acquisition.intake_driver import DiskFolder, Driver
+
+LISTED = FileStat(1, 2)
+
+
+def write(path, z=1, *, mdoc=False):
+    with StackWriter(path, mdoc=mdoc) as stack:
+        for number in range(z):
+            stack.append(np.full((16, 16), number + 1, np.int16))
+
+
+def inspect(root, name, **reading):
+    return answers.inspect(root, i.Inspect(name, LISTED), **reading)
+
+
+def driver(root, **watch):
+    root.mkdir(exist_ok=True)
+    return Driver(DiskFolder(root, Watch()), mdoc_wait_s=0.0, **watch)
+
+
+def test_a_header_comes_with_the_state_of_its_file(tmp_path):
+    write(tmp_path / "a.mrc", 3)
+    answer = inspect(tmp_path, "a.mrc")
+    assert answer.stat == FileStat.of((tmp_path / "a.mrc").stat())
+    assert answer.contents.complete_sections(answer.stat.size) == 3
+    assert not answer.finished
+
+
+def test_a_file_without_a_header_is_not_ready_and_one_of_something_else_is_refused(tmp_path):
+    (tmp_path / "a.mrc").touch()
+    assert inspect(tmp_path, "a.mrc") == i.HeaderNotReady("a.mrc", LISTED)
+    (tmp_path / "b.mrc").write_bytes(b"no micrograph" * 1000)
+    answer = inspect(tmp_path, "b.mrc")
+    assert isinstance(answer, i.HeaderRefused)
+    assert "b.mrc" in answer.reason
+
+
+def test_a_tiff_that_nothing_lists_is_not_ready_and_perhaps_never_will_be(tmp_path):
+    cv2.imwrite(str(tmp_path / "holiday.tif"), np.zeros((8, 8), np.uint8))
+    assert inspect(tmp_path, "holiday.tif") == i.HeaderNotReady("holiday.tif", LISTED, True)
+
+
+def test_a_file_that_cannot_be_opened_says_why(tmp_path):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    unreadable = i.HeaderUnreadable("a.mrc", "Permission denied")
+    assert inspect(tmp_path, "a.mrc", read=refuse) == unreadable
+    assert inspect(tmp_path, "gone.mrc").reason == "No such file or directory"
+
+
+def test_sections_whose_pixels_differ_from_what_was_read_are_named(tmp_path):
+    write(tmp_path / "a.mrc", 2)
+    prints = {z: fingerprint(read_section(tmp_path / "a.mrc", z)[1]) for z in range(2)}
+    order = i.Compare("a.mrc", KnownFile(), inspect(tmp_path, "a.mrc").contents)
+    assert answers.compare(tmp_path, order, prints) == i.Compared("a.mrc", ())
+    assert answers.compare(tmp_path, order, prints | {1: 0}) == i.Compared("a.mrc", (1,))
+    (tmp_path / "a.mrc").unlink()
+    assert answers.compare(tmp_path, order, prints) is None
+
+
+@pytest.mark.parametrize("mdoc", [True, False])
+def test_a_sidecar_says_of_each_section_what_it_has(tmp_path, mdoc):
+    write(tmp_path / "a.mrc", 2, mdoc=mdoc)
+    title = inspect(tmp_path, "a.mrc").contents.title
+    sections = tuple(SectionId("a.mrc", z) for z in range(3))
+    answer = answers.read_sidecar(tmp_path, i.ReadSidecar("a.mrc", title, sections, late=True))
+    assert tuple(answer.told) == sections
+    assert [told is not None for told in answer.told.values()] == [mdoc, mdoc, False]
+    assert answer.has_mdoc == mdoc
+
+
+def test_a_tiff_series_is_found_when_its_idoc_comes_although_it_came_late(tmp_path):
+    there, watched = tmp_path / "there", driver(tmp_path / "watched")
+    images = [np.full((16, 16), number + 1, np.uint8) for number in range(2)]
+    for _ in script("idoc", images, there):
+        pass
+    for path in there.glob("*.tif"):
+        shutil.copy(path, tmp_path / "watched")
+    watched.turns(10.0)  # until they are inspected but now and then
+    shutil.copy(there / "session.idoc", tmp_path / "watched")
+    assert watched.turn("session.idoc") == ["session0000.tif#0", "session0001.tif#0"]
+
+
+def test_a_stack_that_is_cut_off_is_reported_and_its_whole_sections_go(tmp_path):
+    watched = driver(tmp_path)
+    write(tmp_path / "whole.mrc", 3)
+    (tmp_path / "cut.mrc").write_bytes((tmp_path / "whole.mrc").read_bytes()[:-10])
+    assert sorted(watched.turns(100.0)) == [
+        *("cut.mrc#0", "cut.mrc#1"),
+        *("whole.mrc#0", "whole.mrc#1", "whole.mrc#2"),
+    ]
+    (report,) = watched.reports
+    assert report.startswith("cut.mrc is cut off, or still being copied")
