@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from nanostream.errors import SessionError
 from nanostream.records import PARTICLE_DTYPE, SectionId
+from nanostream.results.columns import COLUMNS
 from nanostream.results.folders import DATABASE, connect
-from nanostream.results.store import LATER_COLUMNS, SESSION_VERSION, mask_path
+from nanostream.results.store import SESSION_VERSION, mask_path
 
 __all__ = ["Session"]
 
@@ -82,13 +83,16 @@ class Session:
         NaN if the model does not know them), ``warning`` where its mask should be checked.
         """
         table = self._read("SELECT * FROM sections ORDER BY path, generation, z")
-        for name, (_, value) in LATER_COLUMNS.items():
-            if name not in table:
-                table[name] = pd.Series(value, table.index, type(value))
+        for column in COLUMNS:
+            if column.name not in table:  # a session from before
+                value = column.to_sql(column.default)
+                table[column.name] = pd.Series(value, table.index, type(value))
         parts = [table]
-        for column, prefix in (("timings", ""), ("metadata", ""), ("versions", "version_")):
-            parsed = [msgspec.json.decode(text) for text in table.pop(column)]
-            parts.append(pd.DataFrame(parsed, index=table.index).add_prefix(prefix))
+        for column in COLUMNS:
+            if column.is_json:
+                parsed = [msgspec.json.decode(text) for text in table.pop(column.name)]
+                prefix = "version_" if column.name == "versions" else ""
+                parts.append(pd.DataFrame(parsed, index=table.index).add_prefix(prefix))
         return pd.concat(parts, axis="columns")
 
     def section_ids(self) -> list[str]:

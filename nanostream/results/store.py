@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import math
 import os
 import sqlite3
 import time
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Self
 import h5py
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from nanostream import failpoints
@@ -31,13 +31,13 @@ from nanostream.config import Config
 from nanostream.database import open_database, transaction
 from nanostream.errors import MessageError, SessionError
 from nanostream.records import PARTICLE_DTYPE, Result, SectionId, TrackerSettings
+from nanostream.results.columns import COLUMNS, attributes_of, row_of
 from nanostream.results.folders import DATABASE, check_folder, connect, lock
 
 if TYPE_CHECKING:
     from nanostream.particles.tracks import Tracker
 
 __all__ = [
-    "LATER_COLUMNS",
     "SESSION_VERSION",
     "Store",
     "ask_retry",
@@ -47,13 +47,8 @@ __all__ = [
 ]
 
 #: Raised with every change of tables or masks that a reader must know of; another version is
-#: refused by name. Columns of `LATER_COLUMNS` came without: who does not know them misses nothing.
+#: refused by name. A new column with a default does not: who does not know it misses nothing.
 SESSION_VERSION = 1
-#: Columns of ``sections`` that older sessions of this version are without: SQL type and value.
-LATER_COLUMNS: dict[str, tuple[str, float | str]] = {
-    "domain_score": ("REAL", math.nan),
-    "warning": ("TEXT NOT NULL DEFAULT ''", ""),
-}
 
 _SQL_TYPES = {"i": "INTEGER", "f": "REAL", "b": "INTEGER"}
 _PARTICLE_NAMES = PARTICLE_DTYPE.names or ()
@@ -65,13 +60,9 @@ _SCHEMA = f"""
 CREATE TABLE provenance (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE sections (
     section TEXT PRIMARY KEY, path TEXT NOT NULL, generation INTEGER NOT NULL, z INTEGER NOT NULL,
-    stream TEXT, count INTEGER NOT NULL, count_edge INTEGER NOT NULL, area_fraction REAL NOT NULL,
-    mean_diameter_px REAL, median_diameter_px REAL, mean_diameter_nm REAL, median_diameter_nm REAL,
-    height_px INTEGER NOT NULL, width_px INTEGER NOT NULL, pixel_size_nm REAL,
-    model TEXT NOT NULL, model_sha256 TEXT NOT NULL, threshold REAL NOT NULL,
-    normalization_maximum REAL, mask TEXT NOT NULL, pixels_crc32 INTEGER NOT NULL,
-    labels_crc32 INTEGER NOT NULL, written_s REAL, stored_s REAL NOT NULL,
-    timings TEXT NOT NULL, metadata TEXT NOT NULL, versions TEXT NOT NULL
+    stream TEXT, height_px INTEGER NOT NULL, width_px INTEGER NOT NULL, mask TEXT NOT NULL,
+    labels_crc32 INTEGER NOT NULL, stored_s REAL NOT NULL,
+    {", ".join(column.declaration for column in COLUMNS)}
 );
 CREATE INDEX sections_of_stream ON sections (stream, z);
 CREATE TABLE particles (
@@ -134,8 +125,9 @@ class Store:
             folder / DATABASE, schema=_SCHEMA, version=SESSION_VERSION, synchronous="FULL"
         )
         text = msgspec.json.encode(config)
-        self._config_sha256 = hashlib.sha256(text).hexdigest()
-        known = {"created_s": str(time.time()), f"config {self._config_sha256}": text.decode()}
+        sha256 = hashlib.sha256(text).hexdigest()
+        self._config_version = {"config_sha256": sha256}
+        known = {"created_s": str(time.time()), f"config {sha256}": text.decode()}
         with transaction(self._db, f"session {folder}"):
             self._db.executemany("INSERT OR IGNORE INTO provenance VALUES (?, ?)", known.items())
             # Not in the schema: older sessions of this version are without it.
@@ -143,9 +135,9 @@ class Store:
                 "CREATE INDEX IF NOT EXISTS sections_of_file ON sections (path, z, generation)"
             )
             found = {row[1] for row in self._db.execute("PRAGMA table_info(sections)")}
-            for name, (kind, _) in LATER_COLUMNS.items():
-                if name not in found:
-                    self._db.execute(f"ALTER TABLE sections ADD COLUMN {name} {kind}")
+            for column in COLUMNS:
+                if column.name not in found:
+                    self._db.execute(f"ALTER TABLE sections ADD COLUMN {column.declaration}")
 
     def __enter__(self) -> Self:
         return self
@@ -273,33 +265,19 @@ class Store:
         return int(self._db.execute("SELECT coalesce(max(rowid), 0) FROM particles").fetchone()[0])
 
     def _insert_section(self, result: Result, labels_crc32: int) -> None:
-        section, summary = result.section, result.summary
+        section = result.section
         row: dict[str, Any] = {
             "section": str(section),
             "path": section.path,
             "generation": section.generation,
             "z": section.z,
             "stream": section.file if result.stream else None,
-            **msgspec.structs.asdict(summary),
             "height_px": result.labels.shape[0],
             "width_px": result.labels.shape[1],
-            "pixel_size_nm": result.pixel_size_nm,
-            "model": result.model,
-            "model_sha256": result.model_sha256,
-            "threshold": result.threshold,
-            "normalization_maximum": result.normalization_maximum,
             "mask": mask_path(section),
-            "pixels_crc32": result.pixels_crc32,
             "labels_crc32": labels_crc32,
-            "written_s": result.written_s,
             "stored_s": time.time(),
-            "timings": msgspec.json.encode(result.timings_s).decode(),
-            "metadata": msgspec.json.encode(result.metadata).decode(),
-            "versions": msgspec.json.encode(
-                result.versions | {"config_sha256": self._config_sha256}
-            ).decode(),
-            "domain_score": result.domain_score,
-            "warning": result.warning,
+            **row_of(replace(result, versions=result.versions | self._config_version)),
         }
         self._db.execute(
             f"INSERT INTO sections ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",
@@ -467,18 +445,7 @@ def _write_mask(path: Path, result: Result) -> int:
 def _fill_mask(path: Path, result: Result) -> None:
     with h5py.File(path, "w") as file:
         file.attrs["nanostream_mask"] = SESSION_VERSION
-        file.attrs["section"] = str(result.section)
-        file.attrs["model"] = result.model
-        file.attrs["model_sha256"] = result.model_sha256
-        file.attrs["threshold"] = result.threshold
-        if result.pixel_size_nm is not None:
-            file.attrs["pixel_size_nm"] = result.pixel_size_nm
-        if not math.isnan(result.domain_score):
-            file.attrs["domain_score"] = result.domain_score
-        file.attrs["warning"] = result.warning
-        for name, value in msgspec.structs.asdict(result.metadata).items():
-            if value is not None:
-                file.attrs[name] = value
+        file.attrs.update(attributes_of(result))
         for name, array in (("labels", result.labels), ("probability", result.probability)):
             file.create_dataset(
                 name,

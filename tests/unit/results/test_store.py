@@ -1,6 +1,7 @@
 """A result is stored once, whole, and can be read while the session grows."""
 
 import errno
+import math
 import sqlite3
 from contextlib import closing
 
@@ -15,8 +16,17 @@ from nanostream.analysis import versions
 from nanostream.config import Config, Stream
 from nanostream.errors import MessageError, SessionError
 from nanostream.particles.measures import measure_particles, summarize
-from nanostream.records import Frame, Metadata, Result, SectionId, Segmentation, TrackerSettings
+from nanostream.records import (
+    Frame,
+    Measured,
+    Metadata,
+    Result,
+    SectionId,
+    Segmentation,
+    TrackerSettings,
+)
 from nanostream.results import store as store_module
+from nanostream.results.columns import COLUMNS, measured_of
 from nanostream.results.exports import export
 from nanostream.results.store import Store, mask_path
 from nanostream.results.verification import AcquiredFile, verify
@@ -92,14 +102,43 @@ def test_what_is_warned_of_is_in_table_and_mask(folder):
     ]
 
 
+#: What the sessions of version 1 began with, of the columns that are read off `Result`.
+FIRST_COLUMNS = {
+    *("pixel_size_nm", "metadata", "written_s", "timings", "count", "count_edge", "area_fraction"),
+    *("mean_diameter_px", "median_diameter_px", "mean_diameter_nm", "median_diameter_nm", "model"),
+    *("model_sha256", "threshold", "normalization_maximum", "pixels_crc32", "versions"),
+}
+
+
+def test_a_column_that_came_later_has_a_default():
+    assert {column.name for column in COLUMNS} >= FIRST_COLUMNS
+    later = [column for column in COLUMNS if column.name not in FIRST_COLUMNS]
+    assert [column.name for column in later if column.default is msgspec.NODEFAULT] == []
+    assert {"domain_score", "warning"} <= {column.name for column in later}
+
+
+def test_a_row_says_what_the_result_said(folder):
+    result = msgspec.structs.replace(a_result(0, stream=MOVIE), warning="it's odd", written_s=2.5)
+    with Store(folder, Config()) as store:
+        store.commit(result)
+    with closing(sqlite3.connect(folder / "session.db")) as db:
+        db.row_factory = sqlite3.Row
+        read = measured_of(db.execute("SELECT * FROM sections").fetchone())
+    for name in Measured.__struct_fields__:
+        if name not in ("stream", "domain_score"):
+            assert getattr(read, name) == getattr(result, name), name
+    assert math.isnan(read.domain_score)
+
+
 @pytest.fixture
 def older_session(folder):
-    """As an older nanostream left it: without the columns that came later."""
+    """As an older nanostream left it: without the columns that have a default since."""
     with Store(folder, Config()) as store:
         store.commit(a_result(0))
     with closing(sqlite3.connect(folder / "session.db")) as db, db:
-        for name in store_module.LATER_COLUMNS:
-            db.execute(f"ALTER TABLE sections DROP COLUMN {name}")
+        for column in COLUMNS:
+            if column.name not in FIRST_COLUMNS:
+                db.execute(f"ALTER TABLE sections DROP COLUMN {column.name}")
     return folder
 
 
