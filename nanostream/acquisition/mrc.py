@@ -122,7 +122,7 @@ _IMOD_LABEL = re.compile(r"[A-Z][A-Z0-9_]+: .*\d\d-[A-Za-z]{3}-\d\d +\d\d:\d\d:\
 
 @dataclass(frozen=True)
 class MrcHeader:
-    """What an MRC header says; sizes have been checked.
+    """The contents of an MRC header; sizes have been checked.
 
     Attributes
     ----------
@@ -247,13 +247,41 @@ def parse_header(data: bytes, *, name: str) -> MrcHeader:
         msg = f"{name}: {len(data)} bytes, an MRC header has {HEADER_BYTES}; not written yet?"
         raise NotReadyError(msg)
     order, raw = _in_byte_order(data[:HEADER_BYTES])
-    nx, ny, nz, mode = (int(raw[key]) for key in ("nx", "ny", "nz", "mode"))
-    if min(nx, ny, nz) == 0 <= max(nx, ny, nz) and min(nx, ny, nz, mode) >= 0:
-        msg = f"{name}: no section saved yet (the header says {nx} x {ny} x {nz})"
+    _check_begun(raw, name)
+    dtype = _pixel_dtype(raw, order, name)
+    _check_sizes(raw, dtype, name)
+    piece_offset, section_tag_bytes = _section_record(raw)
+    return MrcHeader(
+        nx=int(raw["nx"]),
+        ny=int(raw["ny"]),
+        nz=int(raw["nz"]),
+        mode=int(raw["mode"]),
+        dtype=dtype,
+        extended_bytes=int(raw["next"]),
+        extended_type=bytes(raw["exttyp"]).decode("latin-1").strip("\0 "),
+        pixel_size_nm=_pixel_size_nm(raw),
+        minimum=float(raw["minimum"]),
+        maximum=float(raw["maximum"]),
+        mean=float(raw["mean"]),
+        labels=_labels(raw),
+        piece_offset=piece_offset,
+        section_tag_bytes=section_tag_bytes,
+    )
+
+
+def _check_begun(raw: np.void, name: str) -> None:
+    sizes = [int(raw[key]) for key in ("nx", "ny", "nz")]
+    if min(sizes) == 0 and int(raw["mode"]) >= 0:
+        shown = " x ".join(map(str, sizes))
+        msg = f"{name}: no section saved yet (the header says {shown})"
         raise NotReadyError(msg)
     if _half_written(raw):
-        msg = f"{name}: its header is half written; look again"
+        msg = f"{name}: its header is half written; try again"
         raise NotReadyError(msg)
+
+
+def _pixel_dtype(raw: np.void, order: Literal["<", ">"], name: str) -> np.dtype[Any]:
+    mode = int(raw["mode"])
     if mode not in _TYPES:
         reason = _REFUSED.get(mode, "not known; is this an MRC file?")
         msg = f"{name}: MRC mode {mode} ({reason}); nanostream reads modes {sorted(_TYPES)}"
@@ -262,49 +290,49 @@ def parse_header(data: bytes, *, name: str) -> MrcHeader:
     if mode == 0 and flags is not None and flags & _PACKED_4_BITS:
         msg = f"{name}: 4-bit packed frames (IMOD flag {_PACKED_4_BITS}); unpack with newstack"
         raise MicrographError(msg)
-    minimum, maximum = float(raw["minimum"]), float(raw["maximum"])
-    signed = mode == 0 and _signed_bytes(flags, minimum, maximum)
-    dtype = np.dtype("i1" if signed else _TYPES[mode]).newbyteorder(order)
+    signed = mode == 0 and _signed_bytes(flags, float(raw["minimum"]), float(raw["maximum"]))
+    return np.dtype("i1" if signed else _TYPES[mode]).newbyteorder(order)
+
+
+def _check_sizes(raw: np.void, dtype: np.dtype[Any], name: str) -> None:
+    nx, ny, nz, extended = (int(raw[key]) for key in ("nx", "ny", "nz", "next"))
     if not (nx > 0 and ny > 0 and 0 < nz <= _MAX_SECTIONS) or (
         nx * ny * dtype.itemsize > _MAX_SECTION_BYTES
     ):
         msg = (
-            f"{name}: the header says {nx} x {ny} pixels, {nz} sections in mode {mode}; "
+            f"{name}: the header says {nx} x {ny} pixels, {nz} sections in mode {raw['mode']}; "
             "damaged, or not an MRC file"
         )
         raise MicrographError(msg)
-    extended = int(raw["next"])
     if not 0 <= extended <= _MAX_EXTENDED_BYTES:
         msg = f"{name}: extended header of {extended} bytes; damaged, or not an MRC file"
         raise MicrographError(msg)
+
+
+def _pixel_size_nm(raw: np.void) -> float | None:
     mx, xlen = int(raw["mx"]), float(raw["xlen"])
+    return xlen / mx / 10 if mx > 0 and 0 < xlen < np.inf else None
+
+
+def _labels(raw: np.void) -> tuple[str, ...]:
+    # Old betas wrote a wrong count of labels (ccpem/mrcfile issue 4).
+    count = min(max(int(raw["nlabl"]), 0), 10)
+    return tuple(
+        # Some writers leave what was there before behind the end of a C string.
+        bytes(label).partition(b"\0")[0].decode("latin-1").rstrip()
+        for label in raw["labels"][:count]
+    )
+
+
+def _section_record(raw: np.void) -> tuple[int, int]:
+    """Where a montage piece is in a section's record, -1 for nowhere, and the record's length."""
     # nint and nreal also serve other writers: they are SerialEM's only if the bytes agree with
     # the flags (IMOD's test).
     nint, nreal = int(raw["nint"]), int(raw["nreal"])
-    serialem = nint > 0 and nint == sum(n for bit, n in EXTENDED_BYTES.items() if nreal & bit)
-    # Old betas wrote a wrong count of labels (ccpem/mrcfile issue 4).
-    count = min(max(int(raw["nlabl"]), 0), 10)
-    return MrcHeader(
-        nx=nx,
-        ny=ny,
-        nz=nz,
-        mode=mode,
-        dtype=dtype,
-        extended_bytes=extended,
-        extended_type=bytes(raw["exttyp"]).decode("latin-1").strip("\0 "),
-        pixel_size_nm=xlen / mx / 10 if mx > 0 and 0 < xlen < np.inf else None,
-        minimum=minimum,
-        maximum=maximum,
-        mean=float(raw["mean"]),
-        labels=tuple(
-            # Some writers leave what was there before behind the end of a C string.
-            bytes(label).partition(b"\0")[0].decode("latin-1").rstrip()
-            for label in raw["labels"][:count]
-        ),
-        # Only the tilt angle comes before the piece (EMimageExtra.cpp l.74-93).
-        piece_offset=EXTENDED_BYTES[1] * (nreal & 1) if serialem and nreal & _MONTAGE else -1,
-        section_tag_bytes=nint if serialem else 0,
-    )
+    if nint <= 0 or nint != sum(n for bit, n in EXTENDED_BYTES.items() if nreal & bit):
+        return -1, 0
+    # Only the tilt angle comes before the piece (EMimageExtra.cpp l.74-93).
+    return EXTENDED_BYTES[1] * (nreal & 1) if nreal & _MONTAGE else -1, nint
 
 
 def _in_byte_order(data: bytes) -> tuple[Literal["<", ">"], np.void]:
@@ -381,7 +409,7 @@ def _stable_header(file: FileIO, name: str) -> tuple[MrcHeader, os.stat_result]:
         before, data = data, file.read(HEADER_BYTES)
         if data == before:
             return parse_header(data, name=name), stat
-    msg = f"{name}: its header is being rewritten; look again"
+    msg = f"{name}: its header is being rewritten; try again"
     raise NotReadyError(msg)
 
 
@@ -430,7 +458,7 @@ def read_section(path: Path, z: int) -> tuple[MrcHeader, NDArray[Any]]:
             view = view[count:]
         pixels = pixels.astype(header.dtype.newbyteorder("="), copy=False)
         if _fingerprint_on_disk(file, header, z) != fingerprint(pixels):
-            msg = f"{path.name}: section {z} was written while it was read; look again"
+            msg = f"{path.name}: section {z} was written while it was read; try again"
             raise NotReadyError(msg)
     return header, pixels
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -32,11 +32,11 @@ class _AnotherError(MicrographError):
 
 @dataclass(frozen=True)
 class SegmentedFiles:
-    """How it went: sections stored now, there already, and reasons of what failed.
+    """The outcome: sections stored now, there already, and reasons of what failed.
 
     ``sections`` is the number of all in the files that could be read, ``same`` of those whose mask
     and probability are, bit for bit, those of the session they were to be like. ``warned`` says of
-    sections why their masks should be checked, or that another pixel size than asked for was used.
+    sections why their masks should be checked, or that another pixel size than given was used.
     """
 
     sections: int
@@ -79,67 +79,110 @@ def segment_files(
     SessionError, ModelError
         If the session folder or the model cannot be used.
     """
-    failed: list[str] = []
-    warned: list[str] = []
-    sections: list[tuple[Path, SectionId]] = []
-    for file, relative in _names(files, root):
-        try:
-            count, cut_off = count_sections(file)
-            sections += [(file, SectionId(relative, z)) for z in range(count)]
-            if count == 0:
-                failed.append(f"{file}: not one complete section in it; is it cut off?")
-            elif cut_off:
-                failed.append(
-                    f"{file}: {count} whole sections, but its header counts more; is it cut off?"
-                )
-        except (MicrographError, ValueError) as error:
-            failed.append(str(error))
+    sections, failed = _sections_of(_names(files, root))
     card, _ = find_model(config.worker.model)
     if not sections:  # nothing that a session would be for
         return SegmentedFiles(0, 0, 0, tuple(failed))
-    threshold = used_threshold(config.worker, card)
-    before = like.sections if like is not None else None
-    stored = known = same = 0
     with Store(Path(config.sink.session), config) as store:
-        analyzer: Analyzer | None = None
-        stored_as = store.sections_by_pixels()
+        run = _Run(store, config, card, pixel_size_nm=pixel_size_nm, like=like)
         for done, (file, section) in enumerate(sections):
             if stop.is_set():
                 break
             progress(done, len(sections), str(section))
-            try:
-                frame = read_frame(file, section, config, pixel_size_nm=pixel_size_nm)
-                if own := _other_than(pixel_size_nm, frame):
-                    warned.append(f"{section}: {own}")
-                if store.has(section):
-                    _check_same(store, frame, card, threshold)
-                    known += 1
-                    continue
-                if analyzer is None:
-                    maximum = store.normalization_maximum()
-                    analyzer = Analyzer(config.worker, normalization_maximum=maximum)
-                if before is not None:
-                    frame, maximum = _as_before(before, frame, card, threshold)
-                    analyzer.take_maximum(maximum)
-                _check_new(frame.section, stored_as.get(frame.pixels_crc32()))
-                result = Result.of(frame, analyzer(frame), versions=versions())
-                store.commit(result)
-                stored += 1
-                if result.warning:
-                    warned.append(f"{section}: {result.warning}")
-                same += like is not None and _is_same(like, result)
-            except (SessionError, ModelError, ConfigError):
-                raise
-            except _AnotherError as error:
-                failed.append(f"{section}: {error}")
-            except Exception as error:  # noqa: BLE001 - one bad section must not stop the rest
-                reason = str(error).removeprefix(f"{file.name}: ")
-                failed.append(f"{section}: {reason}")
-                movie = tracker_of(section.path, config.streams)
-                store.quarantine(section, reason, attempts=1, stream=movie)
+            run.take(file, section)
         else:
             progress(len(sections), len(sections), "")
-    return SegmentedFiles(len(sections), stored, known, tuple(failed), same, tuple(warned))
+    failed += run.failed
+    return SegmentedFiles(
+        len(sections), run.stored, run.known, tuple(failed), run.same, tuple(run.warned)
+    )
+
+
+class _Run:
+    """Sections into a store, one after the other, and what came of them."""
+
+    def __init__(
+        self,
+        store: Store,
+        config: Config,
+        card: ModelCard,
+        *,
+        pixel_size_nm: float | None,
+        like: Session | None,
+    ) -> None:
+        self.stored = self.known = self.same = 0
+        self.failed: list[str] = []
+        self.warned: list[str] = []
+        self._store, self._config, self._card = store, config, card
+        self._threshold = used_threshold(config.worker, card)
+        self._pixel_size_nm = pixel_size_nm
+        self._like = like
+        self._before = None if like is None else like.sections
+        self._stored_as = store.sections_by_pixels()
+        self._analyzer: Analyzer | None = None
+
+    def take(self, file: Path, section: SectionId) -> None:
+        """Segment a section and store it; what cannot be is quarantined, with the reason."""
+        try:
+            self._take(file, section)
+        except (SessionError, ModelError, ConfigError):
+            raise
+        except _AnotherError as error:
+            self.failed.append(f"{section}: {error}")
+        except Exception as error:  # noqa: BLE001 - one bad section must not stop the rest
+            reason = str(error).removeprefix(f"{file.name}: ")
+            self.failed.append(f"{section}: {reason}")
+            movie = tracker_of(section.path, self._config.streams)
+            self._store.quarantine(section, reason, attempts=1, stream=movie)
+
+    def _take(self, file: Path, section: SectionId) -> None:
+        frame = read_frame(file, section, self._config, pixel_size_nm=self._pixel_size_nm)
+        if own := _other_than(self._pixel_size_nm, frame):
+            self.warned.append(f"{section}: {own}")
+        if self._store.has(section):
+            _check_same(self._store, frame, self._card, self._threshold)
+            self.known += 1
+            return
+        analyzer = self._loaded()
+        if self._before is not None:
+            frame, maximum = _as_before(self._before, frame, self._card, self._threshold)
+            analyzer.take_maximum(maximum)
+        _check_new(frame.section, self._stored_as.get(frame.pixels_crc32()))
+        result = Result.of(frame, analyzer(frame), versions=versions())
+        self._store.commit(result)
+        self.stored += 1
+        if result.warning:
+            self.warned.append(f"{section}: {result.warning}")
+        self.same += self._like is not None and _is_same(self._like, result)
+
+    def _loaded(self) -> Analyzer:
+        """The model, loaded when the first section needs it."""
+        if self._analyzer is None:
+            maximum = self._store.normalization_maximum()
+            self._analyzer = Analyzer(self._config.worker, normalization_maximum=maximum)
+        return self._analyzer
+
+
+def _sections_of(
+    files: Iterable[tuple[Path, str]],
+) -> tuple[list[tuple[Path, SectionId]], list[str]]:
+    """All whole sections of some files, and reasons of what cannot be read or is cut off."""
+    sections: list[tuple[Path, SectionId]] = []
+    failed: list[str] = []
+    for file, relative in files:
+        try:
+            count, cut_off = count_sections(file)
+            sections += [(file, SectionId(relative, z)) for z in range(count)]
+        except (MicrographError, ValueError) as error:
+            failed.append(str(error))
+            continue
+        if count == 0:
+            failed.append(f"{file}: not one complete section in it; is it cut off?")
+        elif cut_off:
+            failed.append(
+                f"{file}: {count} whole sections, but its header counts more; is it cut off?"
+            )
+    return sections, failed
 
 
 def _names(files: Sequence[Path], root: Path | None) -> list[tuple[Path, str]]:
@@ -191,7 +234,7 @@ def read_frame(
 
 
 def _other_than(pixel_size_nm: float | None, frame: Frame) -> str:
-    """A word on a pixel size that was given and is not the one of the file, which is used."""
+    """A warning of a given pixel size that is not the one of the file, which is used."""
     if pixel_size_nm is None or math.isclose(frame.pixel_size_nm or 0, pixel_size_nm, rel_tol=1e-3):
         return ""
     return (

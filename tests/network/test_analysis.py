@@ -58,7 +58,7 @@ def test_a_path_is_segmented_as_its_frame(micrograph, tmp_path):
 
 
 def test_the_pixel_size_of_a_frame_is_not_replaced(micrograph):
-    frame = ns.Frame(ns.SectionId("a.mrc", 0), micrograph[0], 0.05)
+    frame = ns.Frame(ns.SectionId("a.mrc", 0), micrograph[0], pixel_size_nm=0.05)
     assert ns.segment(frame, pixel_size_nm=0.026).pixel_size_nm == 0.05
 
 

@@ -73,9 +73,7 @@ def test_live_offline_and_notebook_have_the_same_frame(tmp_path, name, configure
         assert source == ("user" if kind.source is None and configured_nm else kind.source)
         mine = frame.metadata.pixel_size_source
         metadata = replace(notebook.metadata, pixel_size_source=mine)
-        assert_same(
-            ns.Frame(frame.section, notebook.pixels, notebook.pixel_size_nm, metadata), frame
-        )
+        assert_same(replace(notebook, metadata=metadata), frame)
 
 
 @pytest.mark.parametrize("configured_nm", [None, CONFIGURED_NM])
