@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +17,11 @@ from nanostream.errors import MicrographError, NotReadyError, SessionError
 from nanostream.records import SectionId
 from nanostream.results.session import Session
 
-__all__ = ["Acquired", "AcquiredFile", "Verification", "acquired_files", "verify"]
+__all__ = ["AcquiredFile", "AcquiredFiles", "Verification", "acquired_files", "verify"]
 
 
 class Verification(Struct, frozen=True):
-    """What a session has, against what was acquired.
+    """A session compared with what was acquired.
 
     ``missing`` was acquired and is neither stored nor quarantined, an overwritten section by the
     name of its new generation; ``doubled`` is stored more than once; ``damaged`` has no readable
@@ -53,13 +53,13 @@ class Verification(Struct, frozen=True):
 
     @property
     def complete(self) -> bool:
-        """What was acquired is what is stored or quarantined, each once and whole."""
+        """Every section that was acquired is stored or quarantined, once and whole."""
         wrong = self.missing or self.cut_off or self.another_folder or self.doubled or self.damaged
         return not wrong
 
 
-class Acquired(NamedTuple):
-    """What a folder has: micrograph files, and why others are none, or none yet."""
+class AcquiredFiles(NamedTuple):
+    """The micrograph files of a folder, and why others are none, or none yet."""
 
     files: list[AcquiredFile]
     unreadable: tuple[str, ...]
@@ -67,7 +67,7 @@ class Acquired(NamedTuple):
 
 
 class AcquiredFile(Struct, frozen=True):
-    """What a header says now: complete sections, and the title that tells files apart.
+    """A file as its header is now: complete sections, and the title that tells files apart.
 
     The first ``passed_over`` of the sections were not wanted; ``cut_off`` says that the header
     counts more than are complete. ``generations`` has the number of the
@@ -87,8 +87,10 @@ def acquired_files(
     files: Iterable[str],
     passed_over: Mapping[tuple[str, str], int] | None = None,
     last_read: Mapping[str, Mapping[int, tuple[int, int]]] | None = None,
-) -> Acquired:
-    """Micrograph files as their headers say now, and what there is to say of the others.
+    *,
+    at_rest: bool = False,
+) -> AcquiredFiles:
+    """Micrograph files as their headers are now, and the reasons of those that are none.
 
     Parameters
     ----------
@@ -99,6 +101,8 @@ def acquired_files(
     last_read : mapping of path to (z to (generation, fingerprint)), optional
         From `nanostream.acquisition.ledger.last_read`. A section whose pixels are not those that
         were read last has been overwritten since.
+    at_rest : bool
+        As `nanostream.acquisition.frames.inspect`: for a session that no agent made.
     """
     passed_over, last_read = passed_over or {}, last_read or {}
     acquired = []
@@ -106,32 +110,26 @@ def acquired_files(
     not_ready = []
     for path in files:
         try:
-            contents, stat = frames.inspect(folder / path)
+            contents, stat = frames.inspect(folder / path, at_rest=at_rest)
         except NotReadyError as error:
             not_ready.append(str(error))
             continue
         except (MicrographError, OSError) as error:
             unreadable.append(str(error))
             continue
-        complete = contents.complete_sections(stat.st_size)
-        passed = min(complete, passed_over.get((path, contents.title), 0))
+        title, complete = contents.title, contents.complete_sections(stat.st_size)
+        passed = min(complete, passed_over.get((path, title), 0))
         read = {z: known for z, known in last_read.get(path, {}).items() if passed <= z < complete}
         generations: dict[int, int] = {}
         try:
             generations = _generations(folder / path, contents, read)
         except OSError as error:
             unreadable.append(str(error))
+        cut_off = contents.lacks(stat.st_size)
         acquired.append(
-            AcquiredFile(
-                path,
-                complete,
-                contents.title or None,
-                passed,
-                generations,
-                cut_off=contents.lacks(stat.st_size),
-            )
+            AcquiredFile(path, complete, title or None, passed, generations, cut_off=cut_off)
         )
-    return Acquired(acquired, tuple(unreadable), tuple(not_ready))
+    return AcquiredFiles(acquired, tuple(unreadable), tuple(not_ready))
 
 
 def _generations(
@@ -144,7 +142,7 @@ def _generations(
 
 
 def verify(session: Session, acquired: Iterable[AcquiredFile] | None = None) -> Verification:
-    """Hold a session against what was acquired, and its masks against their checksums.
+    """A session compared with what was acquired, and its masks with their checksums.
 
     Parameters
     ----------
@@ -155,52 +153,56 @@ def verify(session: Session, acquired: Iterable[AcquiredFile] | None = None) -> 
     given_up = tuple(session.quarantine["section"])
     stored = [SectionId.parse(text) for text in sections["section"]]
     titles = sections["file_title"] if "file_title" in sections else [None] * len(sections)
-    # The file that is there now is the newest of its name; results of an older one are not its.
-    newest: dict[tuple[str, int], tuple[int, str | None]] = {}
-    for section, title in (
-        *zip(stored, titles, strict=True),
-        *((SectionId.parse(text), None) for text in given_up),
-    ):
-        key = (section.path, section.z)
-        known = title if isinstance(title, str) else None
-        newest[key] = max(newest.get(key, (0, None)), (section.generation, known), key=_first)
-    files = None if acquired is None else list(acquired)
-    missing = []
-    for file in files or ():
-        for z in range(file.passed_over, file.sections):
-            generation, title = newest.get((file.path, z), (0, None))
-            if not generation or title not in (None, file.title):
-                missing.append(f"{file.path}#{z}")
-            elif generation < file.generations.get(z, 0):
-                missing.append(str(SectionId(file.path, z, file.generations[z])))
+    newest = _newest(
+        *zip(stored, titles, strict=True), *((SectionId.parse(text), None) for text in given_up)
+    )
+    files = list(acquired or ())
     keys = Counter(zip(sections["path"], sections["generation"], sections["z"], strict=True))
+    twice = tuple(f"{p}~{g}#{z}" for (p, g, z), n in keys.items() if n > 1)
     damaged = [
         str(section)
         for section, checksum in zip(stored, sections["labels_crc32"], strict=True)
         if not _mask_is_whole(session, section, int(checksum))
     ]
-    there = {(file.path, z) for file in files or () for z in range(file.sections)}
+    there = {(file.path, z) for file in files for z in range(file.sections)}
+    gone = (f"{path}#{z}" for path, z in newest if (path, z) not in there)
+    wanted = sum(file.sections - file.passed_over for file in files)
     return Verification(
-        acquired=None if files is None else sum(file.sections - file.passed_over for file in files),
+        acquired=None if acquired is None else wanted,
         stored=len(stored),
         quarantined=given_up,
-        missing=tuple(missing),
-        doubled=tuple(f"{p}~{g}#{z}" for (p, g, z), n in keys.items() if n > 1)
-        + tuple(set(given_up) & set(sections["section"])),
+        missing=tuple(_missing(files, newest)),
+        doubled=twice + tuple(set(given_up) & set(sections["section"])),
         damaged=tuple(damaged),
-        absent=()
-        if files is None
-        else tuple(f"{path}#{z}" for path, z in newest if (path, z) not in there),
-        cut_off=tuple(
-            f"{file.path} ({file.sections} whole)" for file in files or () if file.cut_off
-        ),
+        absent=() if acquired is None else tuple(gone),
+        cut_off=tuple(f"{file.path} ({file.sections} whole)" for file in files if file.cut_off),
         named=len(newest),
-        passed_over=sum(file.passed_over for file in files or ()),
+        passed_over=sum(file.passed_over for file in files),
     )
 
 
-def _first(pair: tuple[int, str | None]) -> int:
-    return pair[0]
+#: Generation and file title of the newest result of a path and section.
+_Newest = Mapping[tuple[str, int], tuple[int, str | None]]
+
+
+def _newest(*results: tuple[SectionId, object]) -> _Newest:
+    """The file that is there now is the newest of its name; results of an older one are not its."""
+    newest: dict[tuple[str, int], tuple[int, str | None]] = {}
+    for section, title in results:
+        key = (section.path, section.z)
+        if section.generation > newest.get(key, (0, None))[0]:
+            newest[key] = (section.generation, title if isinstance(title, str) else None)
+    return newest
+
+
+def _missing(files: Iterable[AcquiredFile], newest: _Newest) -> Iterator[str]:
+    for file in files:
+        for z in range(file.passed_over, file.sections):
+            generation, title = newest.get((file.path, z), (0, None))
+            if not generation or title not in (None, file.title):
+                yield f"{file.path}#{z}"
+            elif generation < file.generations.get(z, 0):
+                yield str(SectionId(file.path, z, file.generations[z]))
 
 
 def _mask_is_whole(session: Session, section: SectionId, checksum: int) -> bool:

@@ -24,7 +24,7 @@ from nanostream_services.panels.values import counted
 
 if TYPE_CHECKING:
     from nanostream.results.session import Session
-    from nanostream.results.verification import Acquired, Verification
+    from nanostream.results.verification import AcquiredFiles, Verification
 
 __all__ = ["verify"]
 
@@ -48,14 +48,14 @@ def verify(
     used = config or session / "config.json"
     settings = load_config(used) if config or used.is_file() else Config()
     watch = watch or _reachable(settings.watch.directory)
-    acquired = _acquired(watch, session, settings) if watch else None
     opened = Session(session)
+    live = _was_live(opened)
+    acquired = _acquired(watch, opened, settings, live=live) if watch else None
     found = compare(opened, acquired.files if acquired else None)
     if acquired:
         found = msgspec.structs.replace(
             found, unreadable=acquired.unreadable, not_ready=acquired.not_ready
         )
-    live = _was_live(opened)
     complete = found.complete and (acquired is not None or not live)
     if as_json:
         write_json(msgspec.to_builtins(found) | {"complete": complete})
@@ -71,8 +71,11 @@ def _reachable(directory: str) -> Path | None:
     return Path(directory) if directory and Path(directory).is_dir() else None
 
 
-def _acquired(watch: Path, session: Path, settings: Config) -> Acquired:
-    """The sections in the watched folder, as files and ledger say now."""
+def _acquired(watch: Path, session: Session, settings: Config, *, live: bool) -> AcquiredFiles:
+    """The sections in the watched folder, as files and ledger are now.
+
+    Of a session that ``nanostream segment`` made its own files count, whatever their format.
+    """
     from nanostream.acquisition.folder import WatchedFolder
     from nanostream.acquisition.ledger import last_read, passed_over
     from nanostream.results.verification import acquired_files
@@ -81,8 +84,13 @@ def _acquired(watch: Path, session: Path, settings: Config) -> Acquired:
         msg = f"{watch} is not a folder; give the one that was watched"
         raise ConfigError(msg)
     folder = WatchedFolder(watch.resolve(), settings.watch)
-    ledger = Path(settings.watch.ledger or session / "ledger.db")
-    return acquired_files(folder.root, folder.files(), passed_over(ledger), last_read(ledger))
+    files = set(folder.files())
+    if not live:
+        files |= {path for path in session.sections["path"] if (folder.root / path).is_file()}
+    ledger = Path(settings.watch.ledger or session.folder / "ledger.db")
+    return acquired_files(
+        folder.root, sorted(files), passed_over(ledger), last_read(ledger), at_rest=not live
+    )
 
 
 def _was_live(session: Session) -> bool:

@@ -2,11 +2,13 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import nanostream as ns
+from nanostream.acquisition import frames
 from nanostream.acquisition.ledger import Ledger, last_read
 from nanostream.acquisition.mrc import fingerprint, read_header, read_section
 from nanostream.acquisition.simulator import StackWriter
@@ -47,10 +49,15 @@ class Desk:
 
     def store(self, z, generation=1):
         header, pixels = read_section(self.path, z)
+        title = Metadata(file_title=header.title)
+        self.commit(Frame(SectionId("a.mrc", z, generation), pixels, metadata=title))
+
+    def commit(self, frame):
+        pixels = frame.pixels
         labels = np.zeros(pixels.shape, np.int32)
         particles = measure_particles(labels, pixels, labels.astype(np.float32), pixel_size_nm=None)
         segmentation = Segmentation(
-            section=SectionId("a.mrc", z, generation),
+            section=frame.section,
             labels=labels,
             probability=labels.astype(np.float32),
             particles=particles,
@@ -59,8 +66,6 @@ class Desk:
             model_sha256="abc",
             threshold=0.5,
         )
-        title = Metadata(file_title=header.title)
-        frame = Frame(SectionId("a.mrc", z, generation), pixels, metadata=title)
         with Store(self.session, Config()) as store:
             store.commit(Result.of(frame, segmentation))
 
@@ -140,6 +145,24 @@ def test_what_no_mdoc_lists_is_named(desk):
     _, unreadable, not_ready = acquired_files(desk.watch, ["a.mrc", "holiday.tif"])
     assert unreadable == ()
     assert not_ready == ("holiday.tif: no mdoc or idoc of SerialEM lists it",)
+
+
+def test_a_session_of_nanostream_segment_is_compared_with_its_own_files(desk):
+    """TIFFs that no mdoc lists, and formats that are not watched."""
+    cv2.imwrite(str(desk.watch / "b.tif"), np.full((SIDE, SIDE), 5, np.uint16))
+    np.save(desk.watch / "c.npy", np.ones((2, SIDE, SIDE), np.float32))
+    for name, z in (("b.tif", 0), ("c.npy", 0), ("c.npy", 1)):
+        desk.commit(frames.read_section(desk.watch / name, z))
+
+    def verified():
+        arguments = ["verify", str(desk.session), "--watch", str(desk.watch), "--json"]
+        return json.loads(CliRunner().invoke(app, arguments).output)
+
+    found = verified()
+    assert (found["complete"], found["acquired"], found["stored"]) == (True, 6, 6)
+    assert (found["absent"], found["not_ready"], found["unreadable"]) == ([], [], [])
+    np.save(desk.watch / "c.npy", np.ones((3, SIDE, SIDE), np.float32))
+    assert verified()["missing"] == ["c.npy#2"]
 
 
 @pytest.mark.parametrize("live", [False, True])
