@@ -3,13 +3,14 @@
 ::
 
     NanostreamError
-    ├── ConfigError         a configuration file, key or command-line value is wrong
-    ├── MicrographError     a file cannot be read as a micrograph
-    │   └── NotReadyError   it may become readable: SerialEM is still writing it
-    ├── DataSetError        labelled micrographs or a data set do not fit together
-    ├── ModelError          a network, its weights or its card do not fit
-    ├── MessageError        bytes from the network are no message of this protocol
-    └── SessionError        a session folder is foreign, damaged or cannot be written
+    ├── ConfigError           a configuration file, key or command-line value is wrong
+    ├── MicrographError       a file cannot be read as a micrograph
+    │   ├── NotReadyError     it may become readable: SerialEM is still writing it
+    │   └── OverwrittenError  another section is in the place of the one that was found
+    ├── DataSetError          labelled micrographs or a data set do not fit together
+    ├── ModelError            a network, its weights or its card do not fit
+    ├── MessageError          bytes from the network are no message of this protocol
+    └── SessionError          a session folder is foreign, damaged or cannot be written
 
 Every message says what, which file or key, which value, and what to do; it is written for the
 operator, who sees it without a traceback.
@@ -23,6 +24,7 @@ __all__ = [
     "ModelError",
     "NanostreamError",
     "NotReadyError",
+    "OverwrittenError",
     "SessionError",
 ]
 
@@ -41,6 +43,10 @@ class MicrographError(NanostreamError):
 
 class NotReadyError(MicrographError):
     """A section is not complete on disk yet; look again later."""
+
+
+class OverwrittenError(MicrographError):
+    """A section was written anew after it was found: it will never be read."""
 
 
 class DataSetError(NanostreamError):

@@ -27,9 +27,9 @@ from rich.console import Console
 from rich.table import Table
 
 from nanostream.acquisition.folder import WatchedFolder
-from nanostream.acquisition.intake import pause_s
 from nanostream.acquisition.ledger import Ledger
 from nanostream.acquisition.readiness import Readiness
+from nanostream.acquisition.scans import pause_s
 from nanostream.acquisition.simulator import StackWriter
 from nanostream.config import Watch
 from nanostream.transport.sockets import free_ports

@@ -1,4 +1,4 @@
-"""What the disk answers to the orders of `intake.Intake`: headers and sidecars as events.
+"""What the disk answers to the orders of `intake.Intake`: headers, sidecars and frames.
 
 The agent and the tests that play it run these functions.
 """
@@ -10,13 +10,16 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import msgspec
+
 from nanostream.acquisition import frames
 from nanostream.acquisition import intake as i
-from nanostream.acquisition.mdoc import has_mdoc, read_metadata_of
-from nanostream.acquisition.readiness import Contents, FileStat
-from nanostream.errors import MicrographError, NotReadyError
+from nanostream.acquisition.mdoc import has_mdoc, read_metadata, read_metadata_of
+from nanostream.acquisition.readiness import Contents, FileStat, KnownFile, is_same_title
+from nanostream.errors import MicrographError, NotReadyError, OverwrittenError
+from nanostream.records import Frame
 
-__all__ = ["compare", "inspect", "read_sidecar"]
+__all__ = ["compare", "inspect", "read_frame", "read_sidecar"]
 
 logger = logging.getLogger(__name__)
 
@@ -84,5 +87,42 @@ def read_sidecar(root: Path, order: i.ReadSidecar) -> i.SidecarRead:
     """
     path = root / order.path
     numbers = (section.z for section in order.sections)
-    told = read_metadata_of(path, numbers, title=order.title, dated=not order.late)
-    return i.SidecarRead(order, dict(zip(order.sections, told, strict=True)), has_mdoc(path))
+    entries = read_metadata_of(path, numbers, title=order.title, dated=not order.late)
+    return i.SidecarRead(order, dict(zip(order.sections, entries, strict=True)), has_mdoc(path))
+
+
+def read_frame(
+    root: Path, release: i.Release, file: KnownFile, *, pixel_size_nm: float | None = None
+) -> Frame:
+    """A released section as a frame, if it is still the one that was found.
+
+    Parameters
+    ----------
+    root : Path
+        The watched folder.
+    release : Release
+        The section, and what its sidecar said.
+    file : KnownFile
+        What is known of its file now.
+    pixel_size_nm : float or None
+        From the configuration, for files that say none.
+
+    Raises
+    ------
+    OverwrittenError
+        The file, or this section of it, was written anew.
+    NotReadyError, MicrographError, OSError
+        As `frames.read_frame`.
+    """
+    section, path = release.section, root / release.section.path
+    sidecar = release.sidecar
+    if not release.described:
+        sidecar = read_metadata(path, section.z, title=file.title)
+    if file.generation_of(section.z) == section.generation:
+        frame = frames.read_frame(path, section, sidecar, pixel_size_nm=pixel_size_nm)
+        # The title has SerialEM's time of "Open New": pixels of a newer file of the same name must
+        # not pass for this section's.
+        if is_same_title(file.title, frame.metadata.file_title or ""):
+            return msgspec.structs.replace(frame, written_s=release.written_s)
+    msg = f"{path.name}: section {section.z} was written anew before it was read"
+    raise OverwrittenError(msg)

@@ -35,12 +35,17 @@ from __future__ import annotations
 import math
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from nanostream.acquisition.folder import lists
 from nanostream.acquisition.readiness import Contents, FileStat, KnownFile, Readiness
+from nanostream.acquisition.scans import ScanSchedule, pause_s
 from nanostream.config import Watch
-from nanostream.records import Metadata, SectionId
+from nanostream.records import SectionId
+
+if TYPE_CHECKING:  # it imports OpenCV
+    from nanostream.acquisition.frames import SidecarEntry
 
 __all__ = [
     "METADATA_S",
@@ -72,7 +77,6 @@ __all__ = [
     "Scanned",
     "SidecarRead",
     "Tick",
-    "pause_s",
 ]
 
 #: Headers and sidecars are read so long in one turn before workers and sink are heard again.
@@ -84,30 +88,6 @@ METADATA_S = 0.02
 PATIENCE_S = 60.0
 #: Sections of one file whose metadata is read in one go: some 0.1 ms each.
 _MOST_AT_ONCE = 1000
-#: Scanning all files may take 0.5 % of a core, and a fifth of the time where a share answers
-#: slowly; so may scanning the newest ...
-_REST_CPU = 200
-_REST_WALL = 4
-#: ... unless a change that no file event tells of would be found later than this.
-_LONGEST_PAUSE_S = 120.0
-
-
-def pause_s(cpu_s: float, wall_s: float, poll_s: float) -> float:
-    """Time from the end of a scan to the next one.
-
-    Parameters
-    ----------
-    cpu_s, wall_s : float
-        What the scan took.
-    poll_s : float
-        The shortest pause.
-
-    Examples
-    --------
-    >>> pause_s(0.001, 0.2, 1.0), pause_s(0.2, 0.2, 1.0), pause_s(0.1, 25.0, 1.0)
-    (1.0, 40.0, 100.0)
-    """
-    return max(poll_s, min(max(_REST_CPU * cpu_s, _REST_WALL * wall_s), _LONGEST_PAUSE_S))
 
 
 # --- events: what was seen -----------------------------------------------------------------------
@@ -199,7 +179,7 @@ class SidecarRead:
     """What a sidecar says of sections (None: nothing yet), and whether there is an mdoc at all."""
 
     order: ReadSidecar
-    told: Mapping[SectionId, tuple[float | None, Metadata] | None]
+    entries: Mapping[SectionId, SidecarEntry | None]
     has_mdoc: bool
 
 
@@ -283,12 +263,12 @@ class EndFirstScan:
 class Release:
     """Let a section go to the workers.
 
-    ``described``: its sidecar was read, and ``told`` is what it said; otherwise it is still to be
-    read. ``written_s`` is the POSIX time of its file where that says how quick the agent is.
+    ``described``: its sidecar was read, and ``sidecar`` is what it said; otherwise it is still to
+    be read. ``written_s`` is the POSIX time of its file where that says how quick the agent is.
     """
 
     section: SectionId
-    told: tuple[float | None, Metadata] | None = None
+    sidecar: SidecarEntry | None = None
     described: bool = False
     written_s: float | None = None
 
@@ -378,46 +358,6 @@ class _Since:
         self._since[path] = self._since[path][0], math.inf
 
 
-@dataclass
-class _Schedule:
-    """When to scan what."""
-
-    poll_s: float
-    all_s: float = 0.0
-    newest_s: float = 0.0
-    reported_s: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.reported_s = 2 * self.poll_s
-
-    @property
-    def next_s(self) -> float:
-        return min(self.all_s, self.newest_s)
-
-    def scanned(self, scan: Scanned, now_s: float, *, rest: bool) -> list[Order]:
-        """Plan the next scans; long pauses are reported.
-
-        Parameters
-        ----------
-        rest : bool
-            Whether this scan says what the next will cost.
-        """
-        pause = pause_s(scan.cpu_s, scan.wall_s, self.poll_s) if rest else self.poll_s
-        self.newest_s = now_s + (self.poll_s if scan.everything else pause)
-        if not scan.everything:
-            return []
-        self.all_s = now_s + pause
-        if pause <= 2 * self.reported_s:
-            return []
-        self.reported_s = pause
-        return [
-            Report(
-                f"{len(scan.listing)} files: all are scanned every {pause:.0f} s, those written "
-                f"last and what is new every {self.poll_s:g} s"
-            )
-        ]
-
-
 # --- the state machine ---------------------------------------------------------------------------
 
 
@@ -450,7 +390,7 @@ class Intake:
         self._first_start = first_start
         self._first_scan, self._all_listed = True, False
         self._draining = False
-        self._schedule = _Schedule(watch.poll_s)
+        self._schedule = ScanSchedule(watch.poll_s)
         self._turn_ends_s = 0.0
         #: Headers to read as a scan has listed their files, and the one that is being read.
         self._due: OrderedDict[str, FileStat] = OrderedDict()
@@ -602,8 +542,7 @@ class Intake:
         return [Inspect(path, listing[path]) for path in sorted(due)]
 
     def _scanned(self, scan: Scanned, now_s: float) -> list[Order]:
-        # The first one takes longer than others will; and all that it finds must settle.
-        orders = self._schedule.scanned(scan, now_s, rest=not self._first_scan)
+        orders = self._plan_scans(scan, now_s)
         if not self._draining:
             due = self._readiness.to_inspect(scan.listing, now_s)
             if self._setting_apart:
@@ -613,6 +552,16 @@ class Intake:
             self._all_listed = True
             orders += self._impatient(scan.listing, now_s)
         return orders + self._next_inspection(now_s) + self._end_first_scan()
+
+    def _plan_scans(self, scan: Scanned, now_s: float) -> list[Order]:
+        # The first one takes longer than others will; and all that it finds must settle.
+        cost = (0.0, 0.0) if self._first_scan else (scan.cpu_s, scan.wall_s)
+        pause = pause_s(*cost, self._watch.poll_s)
+        if not scan.everything:
+            self._schedule.scanned_newest(pause, now_s)
+            return []
+        report = self._schedule.scanned_all(len(scan.listing), pause, now_s)
+        return [Report(report)] if report else []
 
     def _impatient(self, listing: Mapping[str, FileStat], now_s: float) -> list[Order]:
         """Report foreign TIFFs (again when there are twice as many) and files that are cut off."""
@@ -738,16 +687,16 @@ class Intake:
         """Release sections whose metadata is there, is late, or is not to be expected."""
         self._describing = False
         orders: list[Order] = []
-        for section, told in event.told.items():
+        for section, entry in event.entries.items():
             wait = self._held[section]
             expected = wait.expects_mdoc or event.has_mdoc
-            if told is None and expected and not event.order.late:
+            if entry is None and expected and not event.order.late:
                 self._held.move_to_end(section)  # if there is no time for all, others first
                 continue
             del self._held[section]
             if section.z == 0:
-                self._expects_mdocs = told is not None
-            orders.append(Release(section, told, described=True, written_s=wait.written_s))
+                self._expects_mdocs = entry is not None
+            orders.append(Release(section, entry, described=True, written_s=wait.written_s))
         return orders + self._next_sidecar(now_s)
 
     def _next_of_backlog(self) -> list[Order]:

@@ -6,7 +6,6 @@ their orders between the disk, the ledger and the sockets.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import time
@@ -21,29 +20,29 @@ from nanostream.acquisition import answers, frames
 from nanostream.acquisition import intake as i
 from nanostream.acquisition.folder import WatchedFolder
 from nanostream.acquisition.ledger import Ledger
-from nanostream.acquisition.mdoc import read_metadata
 from nanostream.acquisition.mrc import fingerprint
-from nanostream.acquisition.readiness import Contents, is_same_title
+from nanostream.acquisition.readiness import Contents
 from nanostream.config import Config, tracker_of
 from nanostream.errors import (
     ConfigError,
     MessageError,
     MicrographError,
     NotReadyError,
+    OverwrittenError,
     SessionError,
 )
 from nanostream.records import SectionId, TrackerSettings
 from nanostream.transport import dispatch as d
 from nanostream.transport import messages as m
-from nanostream.transport.sockets import Client, Server, refusals, wait
+from nanostream.transport.sockets import Server, refusals, wait
 from nanostream_services.processes.file_events import FileEvents
-from nanostream_services.processes.lifecycle import LONGEST_WAIT_S, Outbox, Stop
+from nanostream_services.processes.lifecycle import LONGEST_WAIT_S, Stop
+from nanostream_services.processes.sink_link import SinkLink
 
 __all__ = ["Agent", "run_agent"]
 
 logger = logging.getLogger(__name__)
 
-_WRITTEN_ANEW = "the file, or this section of it, was written anew before it was read"
 #: A worker sends short messages only.
 _LARGEST_FROM_WORKER_BYTES = 2**20
 #: A share may show a file's size long before its data; after so long they are not expected to come.
@@ -126,7 +125,7 @@ class Agent:
         self._dispatch = d.Dispatch(
             config.delivery, last_number=time.time_ns() // 1000, instance=self._server.instance
         )
-        self._sink = _Sink(config, self._server.instance)
+        self._sink = SinkLink(config, self._server.instance)
         self._folder = WatchedFolder(self._root, config.watch, report=self._report, clock=clock)
         self._file_events = FileEvents(self._folder, config.watch, report=self._report, clock=clock)
         self._file_events.listen()
@@ -310,32 +309,20 @@ class Agent:
         return None
 
     def _send(self, order: d.Send) -> d.Event | None:
-        section = order.section
-        path = self._root / section.path
-        start_s = time.perf_counter()
-        known = self._intake.known_file(section.path)
-        if known.generation_of(section.z) != section.generation:
-            return d.SectionFailed(section, _WRITTEN_ANEW, final=True)
+        section, start_s = order.section, time.perf_counter()
         release = self._released.get(section, i.Release(section))
-        if not release.described:
-            told = read_metadata(path, section.z, title=known.title)
-            release = dataclasses.replace(release, told=told, described=True)
-        self._released[section] = release
-        pixel_size_nm = self._config.watch.pixel_size_nm
+        known = self._intake.known_file(section.path)
         try:
-            frame = frames.read_frame(path, section, release.told, pixel_size_nm=pixel_size_nm)
+            frame = answers.read_frame(
+                self._root, release, known, pixel_size_nm=self._config.watch.pixel_size_nm
+            )
         except (MicrographError, OSError) as error:
             # Of a file that is being rewritten the metadata is read again.
             self._released[section] = i.Release(section, written_s=release.written_s)
             return self._not_read(order, error)
-        # The title has SerialEM's time of "Open New": pixels of a newer file of the same name must
-        # not pass for this section's.
-        if not is_same_title(known.title, frame.metadata.file_title or ""):
-            return d.SectionFailed(section, _WRITTEN_ANEW, final=True)
         frame = msgspec.structs.replace(
             frame,
             stream=self._tracker(section),
-            written_s=release.written_s,
             timings_s={"wait_s": order.waited_s, "read_s": time.perf_counter() - start_s},
             number=order.number,
         )
@@ -351,8 +338,10 @@ class Agent:
         return None
 
     def _not_read(self, order: d.Send, error: Exception) -> d.Event:
-        """What it means that a section's pixels cannot be read."""
+        """Event of a section whose pixels cannot be read, by whose fault it is."""
         section = order.section
+        if isinstance(error, OverwrittenError):
+            return d.SectionFailed(section, str(error), final=True)
         if self._is_away():
             self._note_away(True)
             return d.FilesAway(True, section)
@@ -386,68 +375,3 @@ class Agent:
             ),
             now_s,
         )
-
-
-class _Sink:
-    """The way to the sink: counts, events and quarantined sections, told until they are heard.
-
-    Attributes
-    ----------
-    due_s : float
-        When to tell it next.
-    """
-
-    def __init__(self, config: Config, agent: str) -> None:
-        self._every_s = config.delivery.heartbeat_s / 2
-        self._client = Client(
-            config.network,
-            "results",
-            name=f"agent-{agent[:8]}",
-            largest_bytes=_LARGEST_FROM_WORKER_BYTES,
-        )
-        self.socket = self._client.socket
-        self.events = Outbox()
-        self._ready = m.Ready("agent", time.time())
-        self.due_s = 0.0
-        self._unheard: dict[SectionId, m.Quarantine] = {}
-
-    def hear(self) -> tuple[SectionId, ...]:
-        """Note what the sink has kept; the sections that it wants tried again."""
-        again: tuple[SectionId, ...] = ()
-        for answer in self._client.receive():
-            match answer:
-                case m.Ack(section):
-                    self._unheard.pop(section, None)
-                case m.Pong():
-                    again = answer.retry
-                    self.events.heard(answer.heard)
-                    if not answer.ready:
-                        self._client.send(self._ready)
-        return again
-
-    def quarantined(
-        self, section: SectionId, reason: str, attempts: int, stream: TrackerSettings | None
-    ) -> None:
-        """Tell at once, and until it is acknowledged."""
-        self._unheard[section] = m.Quarantine(section, reason, attempts, stream)
-        self.due_s = 0.0
-
-    def retried(self, section: SectionId) -> None:
-        """Acknowledge that a section is tried again."""
-        self._unheard.pop(section, None)
-        self._client.send(m.Retried(section))
-
-    def report(self, counts: m.Report, now_s: float) -> None:
-        """Tell all, if it is time to."""
-        if now_s < self.due_s:
-            return
-        self.due_s = now_s + self._every_s
-        for quarantine in self._unheard.values():
-            self._client.send(quarantine)
-        self._client.send(counts)
-        if events := self.events.message():
-            self._client.send(events)
-
-    def close(self) -> None:
-        """Close; what was told last gets a moment to leave."""
-        self._client.close(linger_s=1.0)

@@ -143,8 +143,10 @@ class FakeFolder:
         file = self.files.get(order.path)
         described = None if file is None else file.described
         ours = file is not None and file.title == order.title
-        told = {s: DESCRIBED if ours and s.z < (described or 0) else None for s in order.sections}
-        return i.SidecarRead(order, told, has_mdoc=described is not None)
+        entries = {
+            s: DESCRIBED if ours and s.z < (described or 0) else None for s in order.sections
+        }
+        return i.SidecarRead(order, entries, has_mdoc=described is not None)
 
     def _touch(self, path: str) -> None:
         self.clock_ns += 1_000_000

@@ -12,6 +12,7 @@ from nanostream.acquisition.mrc import fingerprint, read_section
 from nanostream.acquisition.readiness import FileStat, KnownFile
 from nanostream.acquisition.simulator import StackWriter, script
 from nanostream.config import Watch
+from nanostream.errors import OverwrittenError
 from nanostream.records import SectionId
 from tests.unit.acquisition.intake_driver import DiskFolder, Driver
 
@@ -80,9 +81,34 @@ def test_a_sidecar_says_of_each_section_what_it_has(tmp_path, mdoc):
     title = inspect(tmp_path, "a.mrc").contents.title
     sections = tuple(SectionId("a.mrc", z) for z in range(3))
     answer = answers.read_sidecar(tmp_path, i.ReadSidecar("a.mrc", title, sections, late=True))
-    assert tuple(answer.told) == sections
-    assert [told is not None for told in answer.told.values()] == [mdoc, mdoc, False]
+    assert tuple(answer.entries) == sections
+    assert [entry is not None for entry in answer.entries.values()] == [mdoc, mdoc, False]
     assert answer.has_mdoc == mdoc
+
+
+def test_a_released_section_is_read_with_its_sidecar_whether_that_was_read_before_or_not(tmp_path):
+    write(tmp_path / "a.mrc", 2, mdoc=True)
+    title = inspect(tmp_path, "a.mrc").contents.title
+    section = SectionId("a.mrc", 1)
+    order = i.ReadSidecar("a.mrc", title, (section,), late=True)
+    entry = answers.read_sidecar(tmp_path, order).entries[section]
+    file = KnownFile(published=2, title=title)
+    described = i.Release(section, entry, described=True, written_s=5.0)
+    frame = answers.read_frame(tmp_path, described, file)
+    assert (frame.pixels == 2).all()
+    assert frame.written_s == 5.0
+    other = answers.read_frame(tmp_path, i.Release(section), file)
+    assert other.metadata == frame.metadata
+    assert other.metadata.magnification is not None
+
+
+@pytest.mark.parametrize(
+    "file", [KnownFile(2), KnownFile(1, overwritten=((0, 2),)), KnownFile(title="SerialEM: other")]
+)
+def test_a_section_that_was_written_anew_does_not_pass_for_the_one_that_was_found(tmp_path, file):
+    write(tmp_path / "a.mrc")
+    with pytest.raises(OverwrittenError, match="section 0 was written anew before"):
+        answers.read_frame(tmp_path, i.Release(SectionId("a.mrc", 0)), file)
 
 
 def test_a_tiff_series_is_found_when_its_idoc_comes_although_it_came_late(tmp_path):

@@ -193,7 +193,7 @@ def test_a_section_is_held_until_its_metadata_is_there(folder):
     driver.now_s += 0.1
     folder.write_mdoc("a.mrc")
     assert driver.turn() == ["a.mrc#0"]
-    assert driver.released[SectionId("a.mrc", 0)].told == DESCRIBED
+    assert driver.released[SectionId("a.mrc", 0)].sidecar == DESCRIBED
 
 
 def test_a_section_whose_metadata_does_not_come_goes_without_after_a_while(folder):
@@ -202,7 +202,7 @@ def test_a_section_whose_metadata_does_not_come_goes_without_after_a_while(folde
     assert driver.turns(0.49, every_s=0.02) == []
     assert driver.turns(0.1, every_s=0.02) == ["a.mrc#0"]
     release = driver.released[SectionId("a.mrc", 0)]
-    assert (release.told, release.described) == (None, True)
+    assert (release.sidecar, release.described) == (None, True)
     late = [order.late for order in driver.performed if isinstance(order, i.ReadSidecar)]
     assert late == [False] * (len(late) - 1) + [True]
 

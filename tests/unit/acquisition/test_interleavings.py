@@ -13,15 +13,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanostream.acquisition import frames
+from nanostream.acquisition import answers, frames
 from nanostream.acquisition import intake as i
 from nanostream.acquisition.ledger import Ledger
-from nanostream.acquisition.mdoc import read_metadata
 from nanostream.acquisition.mrc import fingerprint, read_header
-from nanostream.acquisition.readiness import is_same_title
 from nanostream.acquisition.simulator import script
 from nanostream.config import Watch, matches
-from nanostream.errors import MicrographError
+from nanostream.errors import MicrographError, OverwrittenError
 from tests.effort import examples
 from tests.unit.acquisition.intake_driver import DiskFolder, Driver
 
@@ -146,22 +144,17 @@ class Agent(Driver):
     def send(self):
         self.run()
         for section, release in list(self.released.items()):
-            path, known = self.folder.root / section.path, self.intake.known_file(section.path)
-            told = release.told
-            if not release.described:
-                told = read_metadata(path, section.z, title=known.title)
+            known = self.intake.known_file(section.path)
             try:
-                frame = frames.read_frame(path, section, told)
+                frame = answers.read_frame(self.folder.root, release, known)
+            except OverwrittenError as error:
+                del self.released[section]
+                self.memory.quarantined(section, str(error), 1)
+                continue
             except (MicrographError, OSError):
                 self.released[section] = i.Release(section)
                 continue  # again at the next look
-            title = frame.metadata.file_title or ""
             del self.released[section]
-            if known.generation_of(section.z) != section.generation or not is_same_title(
-                known.title, title
-            ):
-                self.memory.quarantined(section, "written anew", 1)
-                continue
             assert section not in self.read, "handed out twice"
             self.read[section] = frame.pixels
             self.memory.read(section, fingerprint(frame.pixels))
