@@ -305,7 +305,6 @@ class Summary(Struct, frozen=True):
     median_diameter_px: float
     mean_diameter_nm: float
     median_diameter_nm: float
-    instance_count: int = 0
 
 
 class Measured(Acquired, frozen=True, eq=False, kw_only=True):

@@ -184,7 +184,6 @@ def summarize(table: pd.DataFrame, *, shape: tuple[int, int]) -> Summary:
         median_diameter_px=float(np.median(diameter_px)) if some else math.nan,
         mean_diameter_nm=float(diameter_nm.mean()) if some else math.nan,
         median_diameter_nm=float(np.median(diameter_nm)) if some else math.nan,
-        instance_count=len(table),
     )
 
 
