@@ -15,8 +15,9 @@ from msgspec import Meta, Struct
 
 from nanostream.errors import MessageError
 from nanostream.records import SectionId
-from nanostream.results.feedback import RESULT_VERSION, Outcomes, answer
 from nanostream.results.file_names import Files
+from nanostream.results.outcomes import Outcomes
+from nanostream.results.result_files import RESULT_VERSION, answer
 
 __all__ = ["MOST_BYTES", "Query", "Questions", "read_query"]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from nanostream.config import Config
 from nanostream.records import SectionId
-from nanostream.results.feedback import FeedbackFiles, Outcomes
+from nanostream.results.feedback import FeedbackFiles
+from nanostream.results.outcomes import Outcomes
 from nanostream.results.queries import MOST_BYTES, Questions
 from nanostream.transport.sockets import Desk
 

@@ -18,22 +18,15 @@ from nanostream.acquisition.mdoc import metadata_of, parse_mdoc
 from nanostream.config import Config, Feedback
 from nanostream.errors import MessageError, SessionError
 from nanostream.particles.measures import measure_particles, summarize
-from nanostream.records import Frame, Metadata, Result, SectionId, Segmentation, Summary
-from nanostream.results import feedback
+from nanostream.records import Frame, Measured, Metadata, Result, SectionId, Segmentation, Summary
+from nanostream.results import feedback, result_files
 from nanostream.results.exports import export
-from nanostream.results.feedback import (
-    FeedbackFiles,
-    Outcome,
-    Outcomes,
-    Particle,
-    answer,
-    particle_items,
-    publish,
-    result_text,
-    section_items,
-)
+from nanostream.results.feedback import FeedbackFiles
 from nanostream.results.navigator import Chart, NavigatorItem, maps_of, navigator_text
+from nanostream.results.outcomes import Outcome, Outcomes, Particle
+from nanostream.results.points import particle_items, section_items
 from nanostream.results.queries import MOST_WAITING, Questions, read_query
+from nanostream.results.result_files import answer, publish, result_text
 from nanostream.results.session import Session
 from nanostream.results.store import Store
 from tests.serialem_emulation import Navigator, numbers
@@ -254,7 +247,7 @@ def test_a_full_disk_is_said_once_and_what_is_missing_is_written_later(desk, mon
     desk.stored("a.mrc#0")
     desk.stored("a.mrc#1")
     with monkeypatch.context() as patch:
-        patch.setattr(feedback.failpoints, "disk_is_full", full)
+        patch.setattr(result_files.failpoints, "disk_is_full", full)
         (said,) = desk.step()
         assert "No space left on device" in said
         assert [desk.step(2) for _ in range(3)] == [[], [], []]
@@ -466,17 +459,20 @@ def test_a_navigator_file_that_cannot_be_used_is_said_and_stops_nothing(desk, tm
     assert keys(desk.result("a.mrc.z1"))["n"] == ["2"]
 
 
-def an_outcome(**changes):
-    summary = Summary(1, 0, 0.1, 4.0, 4.0, 2.0, 2.0)
-    values = {
-        "section": SectionId("gold.mrc", 1),
-        "ended_s": 5.0,
-        "height_px": HEIGHT,
-        "width_px": WIDTH,
-        "summary": summary,
-        "particles": [Particle(1, 3.0, 4.0, 4.0, 2.0, 0.5)],
-    }
-    return Outcome(**(values | changes))
+def an_outcome(*, ended_s=5.0, metadata=None):
+    section = SectionId("gold.mrc", 1)
+    measured = Measured(
+        section=section,
+        metadata=metadata or Metadata(),
+        summary=Summary(1, 0, 0.1, 4.0, 4.0, 2.0, 2.0),
+        model="default",
+        model_sha256="abc",
+        threshold=0.5,
+    )
+    particles = [Particle(1, 3.0, 4.0, 4.0, 2.0, 0.5)]
+    return Outcome(
+        section, ended_s, measured=measured, height_px=HEIGHT, width_px=WIDTH, particles=particles
+    )
 
 
 def test_ids_of_points_are_those_of_the_image_not_of_the_run():

@@ -1,13 +1,15 @@
 """The scripts in configs/serialem, run line by line by the emulation of SerialEM."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nanostream.acquisition.simulator import StackWriter
-from nanostream.records import SectionId, Summary
-from nanostream.results.feedback import Outcome, Particle, publish, result_text
+from nanostream.records import Measured, SectionId, Summary
+from nanostream.results.outcomes import Outcome, Particle
+from nanostream.results.result_files import publish, result_text
 from tests.serialem_emulation import ScriptError, Serialem
 
 SCRIPTS = Path(__file__).parents[3] / "configs" / "serialem"
@@ -53,10 +55,13 @@ class Scene:
         if isinstance(count, int):
             summary = Summary(count, 0, 0.1, 40.0, 40.0, 4.2, 4.1)
             particles = [Particle(n, 1.0, 2.0, 40.0, 4.2, 0.9) for n in range(count)]
-            outcome = Outcome(
-                SectionId("my gold.mrc", z), self.ids, height_px=8, width_px=8, pixel_size_nm=0.1,
-                summary=summary, particles=particles,
+            measured = Measured(
+                section=outcome.section, pixel_size_nm=0.1, summary=summary, model="default",
+                model_sha256="abc", threshold=0.5,
             )  # fmt: skip
+            outcome = replace(
+                outcome, reason="", measured=measured, height_px=8, width_px=8, particles=particles
+            )
         path = path or self.folder / f"my gold.mrc.z{z}.npres"
         publish(path, result_text(outcome), mark="npres ")
 
