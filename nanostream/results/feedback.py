@@ -12,6 +12,7 @@ from nanostream.config import Feedback
 from nanostream.errors import ConfigError
 from nanostream.records import SectionId
 from nanostream.results import navigator
+from nanostream.results.folders import is_never
 from nanostream.results.navigator import Chart
 from nanostream.results.outcomes import Outcome, Outcomes
 from nanostream.results.points import (
@@ -28,7 +29,6 @@ from nanostream.results.result_files import (
     result_path,
     result_text,
 )
-from nanostream.results.store import is_never
 
 __all__ = ["FeedbackFiles"]
 

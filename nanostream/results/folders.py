@@ -5,15 +5,20 @@ Whoever starts a session, or only asks its database, need not wait for HDF5 and 
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from pathlib import Path
 
 from nanostream.errors import SessionError
 
-__all__ = ["DATABASE", "check_folder", "connect", "lock"]
+__all__ = ["DATABASE", "SESSION_VERSION", "check_folder", "connect", "is_never", "lock"]
 
 DATABASE = "session.db"
+#: Raised with every change of tables or masks that a reader must know of; another version is
+#: refused by name. A new column with a default does not: who does not know it misses nothing.
+SESSION_VERSION = 1
+
 #: What the other processes may have made in the folder before the sink makes the database.
 _BEFORE_DATABASE = ("logs", "config.json", "ledger.db", "run.lock", "writer.lock")
 
@@ -74,3 +79,22 @@ def connect(folder: Path) -> sqlite3.Connection:
     settled = not path.with_name(f"{DATABASE}-wal").exists()
     mode = "immutable=1" if settled and not os.access(path.parent, os.W_OK) else "mode=ro"
     return sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, timeout=10)
+
+
+_NEVER = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, errno.EISDIR)
+#: ERROR_INVALID_PARAMETER and ERROR_INVALID_NAME.
+_NEVER_WINDOWS = (87, 123)
+
+
+def is_never(error: OSError, *, windows: bool = os.name == "nt") -> bool:
+    """Whether a name or a value is impossible: no room on any disk would help.
+
+    Parameters
+    ----------
+    windows : bool
+        There EINVAL also stands for every error that Python has no number for, e.g. that a share
+        was lost (winerror 59, 64).
+    """
+    if windows and error.errno == errno.EINVAL:
+        return getattr(error, "winerror", None) in _NEVER_WINDOWS
+    return error.errno in _NEVER

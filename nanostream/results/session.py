@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
-import h5py
 import msgspec
 import numpy as np
 import pandas as pd
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from nanostream.errors import SessionError
 from nanostream.records import PARTICLE_DTYPE, SectionId
 from nanostream.results.columns import COLUMNS
-from nanostream.results.folders import DATABASE, connect
-from nanostream.results.store import SESSION_VERSION, mask_path
+from nanostream.results.folders import DATABASE, SESSION_VERSION, connect
+from nanostream.results.mask_files import read_mask
 
 __all__ = ["Session"]
 
@@ -157,15 +157,15 @@ class Session:
         """(H, W) probability of the particle class, 0 to 1 in steps of 1/255."""
         return self._mask(section, "probability").astype(np.float32) / np.float32(255)
 
-    def _mask(self, section: str | SectionId, name: str) -> NDArray[np.generic]:
+    def _mask(
+        self, section: str | SectionId, name: Literal["labels", "probability"]
+    ) -> NDArray[np.generic]:
         try:
             known = SectionId.parse(section) if isinstance(section, str) else section
-            with h5py.File(self.folder / mask_path(known), "r") as file:
-                array: NDArray[np.generic] = file[name][...]
+            return read_mask(self.folder, known, name)
         except (OSError, ValueError, KeyError) as error:
             msg = f"no mask of section {section} in {self.folder}; .sections lists those there are"
             raise SessionError(msg) from error
-        return array
 
     def _read(self, query: str) -> pd.DataFrame:
         with closing(self._connect()) as db:

@@ -25,10 +25,12 @@ from nanostream.records import (
     Segmentation,
     TrackerSettings,
 )
-from nanostream.results import store as store_module
+from nanostream.results import mask_files
 from nanostream.results.columns import COLUMNS, measured_of
 from nanostream.results.exports import export
-from nanostream.results.store import Store, mask_path
+from nanostream.results.folders import is_never
+from nanostream.results.mask_files import mask_path
+from nanostream.results.store import Store
 from nanostream.results.verification import AcquiredFile, verify
 
 MOVIE = TrackerSettings()
@@ -194,7 +196,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(folder, monkeypatch, error):
 
     with Store(folder, Config()) as store:
         with monkeypatch.context() as patch:
-            patch.setattr(store_module, "_to_disk", full)
+            patch.setattr(mask_files, "_to_disk", full)
             with pytest.raises(SessionError, match="No space left"):
                 store.commit(a_result(0))
         assert not store.has(SectionId("movie.mrc", 0))
@@ -297,10 +299,10 @@ def test_a_result_that_can_never_be_stored_is_refused_for_good(folder):
 )
 def test_on_windows_an_unknown_error_passes(winerror, never):
     error = OSError(errno.EINVAL, "Invalid argument")
-    assert store_module.is_never(error, windows=False)
+    assert is_never(error, windows=False)
     error.winerror = winerror
-    assert store_module.is_never(error, windows=True) == never
-    assert store_module.is_never(OSError(errno.ENAMETOOLONG, "too long"), windows=True)
+    assert is_never(error, windows=True) == never
+    assert is_never(OSError(errno.ENAMETOOLONG, "too long"), windows=True)
 
 
 def test_a_session_without_the_index_of_files_gets_it(folder):

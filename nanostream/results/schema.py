@@ -1,0 +1,64 @@
+"""Tables of a session, and what an older session gets of them when it is written to."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from nanostream.records import PARTICLE_DTYPE
+from nanostream.results.columns import COLUMNS
+
+__all__ = ["PARTICLE_NAMES", "SCHEMA", "complete"]
+
+_SQL_TYPES = {"i": "INTEGER", "f": "REAL", "b": "INTEGER"}
+PARTICLE_NAMES = PARTICLE_DTYPE.names or ()
+_PARTICLE_COLUMNS = ", ".join(
+    f"{name} {_SQL_TYPES[PARTICLE_DTYPE[name].kind]}" for name in PARTICLE_NAMES
+)
+
+SCHEMA = f"""
+CREATE TABLE provenance (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE sections (
+    section TEXT PRIMARY KEY, path TEXT NOT NULL, generation INTEGER NOT NULL, z INTEGER NOT NULL,
+    stream TEXT, height_px INTEGER NOT NULL, width_px INTEGER NOT NULL, mask TEXT NOT NULL,
+    labels_crc32 INTEGER NOT NULL, stored_s REAL NOT NULL,
+    {", ".join(column.declaration for column in COLUMNS)}
+);
+CREATE INDEX sections_of_stream ON sections (stream, z);
+CREATE TABLE particles (
+    section TEXT NOT NULL REFERENCES sections (section), {_PARTICLE_COLUMNS},
+    PRIMARY KEY (section, label)
+);
+CREATE TABLE tracks (
+    stream TEXT NOT NULL, frame INTEGER NOT NULL, particle INTEGER NOT NULL,
+    section TEXT NOT NULL REFERENCES sections (section), label INTEGER NOT NULL,
+    x_corr REAL NOT NULL, y_corr REAL NOT NULL,
+    PRIMARY KEY (section, label), UNIQUE (stream, frame, particle)
+);
+CREATE TABLE drift (
+    stream TEXT NOT NULL, frame INTEGER NOT NULL, dx_px REAL NOT NULL, dy_px REAL NOT NULL,
+    total_x_px REAL NOT NULL, total_y_px REAL NOT NULL, votes INTEGER NOT NULL, gate_px REAL,
+    PRIMARY KEY (stream, frame)
+);
+CREATE TABLE trackers (
+    stream TEXT PRIMARY KEY, next_frame INTEGER NOT NULL, identities INTEGER NOT NULL,
+    state BLOB NOT NULL
+);
+CREATE TABLE quarantine (
+    section TEXT PRIMARY KEY, reason TEXT NOT NULL, attempts INTEGER NOT NULL, time_s REAL NOT NULL
+);
+CREATE TABLE retries (section TEXT PRIMARY KEY);
+CREATE TABLE events (
+    time_s REAL NOT NULL, source TEXT NOT NULL, number INTEGER NOT NULL, text TEXT NOT NULL,
+    PRIMARY KEY (source, number)
+);
+"""
+
+
+def complete(db: sqlite3.Connection) -> None:
+    """Add the columns and indices that a session of this version may be without."""
+    # Not in the schema: older sessions of this version are without it.
+    db.execute("CREATE INDEX IF NOT EXISTS sections_of_file ON sections (path, z, generation)")
+    found = {row[1] for row in db.execute("PRAGMA table_info(sections)")}
+    for column in COLUMNS:
+        if column.name not in found:
+            db.execute(f"ALTER TABLE sections ADD COLUMN {column.declaration}")
