@@ -1,4 +1,4 @@
-"""What the microscope wrote: which sections are complete, their pixels and their metadata.
+"""Files of the microscope: which sections are complete, their pixels and their metadata.
 
 ::
 

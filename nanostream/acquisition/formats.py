@@ -86,7 +86,7 @@ def open_file(path: Path) -> Iterator[Sections]:
 
 @contextlib.contextmanager
 def refusals(path: Path) -> Iterator[None]:
-    """Whatever a parser raises about a file becomes a MicrographError, except for OSError."""
+    """Turns an error of a parser into a MicrographError, except for OSError."""
     problem = None
     try:
         yield

@@ -1,4 +1,4 @@
-"""The way from a file to a frame: what a file says of itself, and its sections as frames.
+"""The way from a file to a frame: which sections a file has, and each of them as a frame.
 
 Live, ``nanostream segment``, notebooks, ``verify`` and ``doctor`` read through here, so that all of
 them have the same pixels, pixel size and metadata of a section. Below is a reader for each kind of
@@ -140,7 +140,7 @@ def first_row_of(path: str | Path) -> FirstRow:
 
 
 def inspect(path: Path, *, at_rest: bool = False) -> tuple[Contents, os.stat_result]:
-    """What a file says of its sections, and its state at that moment.
+    """The contents of a file as it describes them, and its state at that moment.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def inspect(path: Path, *, at_rest: bool = False) -> tuple[Contents, os.stat_res
     """
     if _kind(path) == "mrc":
         return mrc.read_header(path)
-    # Before it is read: what changes meanwhile has another state, and is looked at again.
+    # Before it is read: a file that changes meanwhile has another state, and is inspected again.
     status = path.stat()
     with _opened(path, at_rest=at_rest) as (contents, _):
         return contents, status
@@ -366,7 +366,7 @@ def _frame(
     sidecar: SidecarEntry | None,
     given: tuple[float | None, str],
 ) -> Frame:
-    """What was read of a section and what is said of it, put together."""
+    """A section as it was read, put together with what describes it."""
     sidecar_nm, metadata = sidecar or (None, Metadata())
     header, pixels = stored.contents, stored.pixels
     if isinstance(header, mrc.MrcHeader):

@@ -50,7 +50,7 @@ _DATE = re.compile(r"\s*(\d{1,2})-([A-Za-z]{3})-(\d{4}|\d{2})\s+(\d{1,2}):(\d\d)
 
 @dataclass(frozen=True)
 class Mdoc:
-    """What an mdoc says, values as text.
+    """The contents of an mdoc, values as text.
 
     Attributes
     ----------
@@ -165,13 +165,7 @@ def metadata_of(mdoc: Mdoc, z: int, name: str = "") -> tuple[float | None, Metad
     keys = mdoc.section(z, name)
     if keys is None:
         raise KeyError(z)
-    refined = _positive(keys.get("RefinedPixelSpacing"))
-    spacing = (
-        refined
-        or _positive(keys.get("PixelSpacing"))
-        or _positive(mdoc.globals.get("PixelSpacing"))
-    )
-    source = "mdoc refined" if refined else "mdoc" if spacing else None
+    pixel_size_nm, source = _pixel_size(keys, mdoc.globals)
     stage = _numbers(keys.get("StagePosition"), 2)
     # That of a frame set is of the sum of its frames.
     counts = None if mdoc.frame_sets else _numbers(keys.get("MinMaxMean"), 3)
@@ -180,7 +174,7 @@ def metadata_of(mdoc: Mdoc, z: int, name: str = "") -> tuple[float | None, Metad
         piece = None
     # AddToAutodoc before the first image writes it for the whole file.
     matrix = _numbers(keys.get("ImageToStageMatrix", mdoc.globals.get("ImageToStageMatrix")), 6)
-    return spacing and spacing / 10, Metadata(
+    return pixel_size_nm, Metadata(
         pixel_size_source=source,
         stage_x_um=stage[0] if stage else None,
         stage_y_um=stage[1] if stage else None,
@@ -203,6 +197,16 @@ def metadata_of(mdoc: Mdoc, z: int, name: str = "") -> tuple[float | None, Metad
         if matrix
         else None,
     )
+
+
+def _pixel_size(
+    keys: Mapping[str, str], of_file: Mapping[str, str]
+) -> tuple[float | None, str | None]:
+    """Pixel size in nm, and where it is from."""
+    if refined := _positive(keys.get("RefinedPixelSpacing")):
+        return refined / 10, "mdoc refined"
+    spacing = _positive(keys.get("PixelSpacing")) or _positive(of_file.get("PixelSpacing"))
+    return (spacing / 10, "mdoc") if spacing else (None, None)
 
 
 def read_metadata(path: Path, z: int, *, title: str = "") -> tuple[float | None, Metadata] | None:
@@ -250,10 +254,10 @@ def read_metadata_of(
     sidecar = _sidecar(path)
     for z in numbers:
         mdoc = None if sidecar is None else sidecar.around(z, dated=dated)
-        yield None if mdoc is None else _told(mdoc, path, z, title)
+        yield None if mdoc is None else _entry(mdoc, path, z, title)
 
 
-def _told(mdoc: Mdoc, path: Path, z: int, title: str) -> tuple[float | None, Metadata] | None:
+def _entry(mdoc: Mdoc, path: Path, z: int, title: str) -> tuple[float | None, Metadata] | None:
     if mdoc.section(z, path.name) is None:
         return None
     of_mdoc = next((t for t in mdoc.titles if t.startswith("SerialEM:")), "")
@@ -336,17 +340,17 @@ def _sidecar(path: Path) -> _Sidecar | None:
 
 
 def _label(title: str) -> str:
-    """What is sure to be the same in mdoc and label: of the 80 characters those of ASCII."""
+    """The part that is sure to be the same in mdoc and label: the ASCII of its 80 characters."""
     return "".join(letter for letter in title[:80] if " " <= letter <= "~").rstrip()
 
 
 def _read(path: Path) -> bytes | None:
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would hold us up for good
+        if not stat.S_ISREG(status.st_mode):  # a pipe would block for good
             return None
         if status.st_size > MOST_BYTES:
-            _say_too_long(path)
+            _warn_too_long(path)
             return None
         # One gulp: SerialEM must be able to open it for writing at any moment.
         return path.read_bytes()
@@ -355,7 +359,7 @@ def _read(path: Path) -> bytes | None:
 
 
 @functools.cache
-def _say_too_long(path: Path) -> None:
+def _warn_too_long(path: Path) -> None:
     logger.warning(
         "%s is not read: it has more than %d MiB; is it an mdoc?", path, MOST_BYTES // 2**20
     )

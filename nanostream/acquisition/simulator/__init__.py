@@ -5,7 +5,7 @@ The order is what the watch agent relies on, so every step is a write of its own
     images ─▶ sessions ─▶ writers ─▶ faults ─▶ changes ─▶ folder
 
 `images` are files or a simulated movie, `sessions` say which files of which kind are written,
-`writers` say each `Change` of the folder in the order of SerialEM's source, `faults` disturb it,
+`writers` plan each `Change` of the folder in the order of SerialEM's source, `faults` disturb it,
 and only `changes` does it.
 """
 

@@ -1,6 +1,6 @@
-"""What a writer does to its folder, one call after the other: said first, done by `Disk`.
+"""Changes of a folder by a writer, one call after the other: planned first, made by `Disk`.
 
-The writers of `writers` say what SerialEM does, `faults` changes it, and only `Disk` touches files.
+The writers of `writers` plan what SerialEM does, `faults` changes it, only `Disk` touches files.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Disk:
         self._open.clear()
 
     def perform(self, change: Change) -> bool:
-        """Do it; False if the folder looks as before.
+        """Do it; False if the folder is as before.
 
         Closing shows nothing, a file may have the size already, and one that is not there is
         neither renamed nor deleted.

@@ -1,4 +1,4 @@
-"""What goes wrong at a microscope: changes in, changes with faults out.
+"""Faults at a microscope: changes in, changes with faults out.
 
 Each fault strikes at its first opportunity and then at one in three, by chance.
 """
@@ -27,7 +27,7 @@ _NZ_END, _LABELS = 12, 224
 
 
 class Fault(StrEnum):
-    """What goes wrong.
+    """A thing that goes wrong.
 
     ``pause``: the writer stops in the middle of the pixels. ``torn-header``: the header is written
     in two parts. ``reordered``: as over a share, the header comes before the size of the file, and
@@ -48,7 +48,7 @@ _Chance = Callable[[], bool]
 def with_faults(
     changes: Iterator[Change], faults: Collection[Fault], *, seed: int
 ) -> Iterator[Change]:
-    """What a writer does, with faults in between.
+    """The changes of a writer, with faults in between.
 
     Parameters
     ----------

@@ -47,7 +47,7 @@ _MANY_SECTIONS = 100_000
 
 
 class Kind(StrEnum):
-    """What a session writes."""
+    """The files that a session writes."""
 
     stack = "stack"
     single = "single"
@@ -76,7 +76,7 @@ class Step:
     Attributes
     ----------
     name : str
-        What was written, in the words of the writers: ``"pixels"``, ``"header"``, ``"mdoc"``.
+        The step as the writers name it: ``"pixels"``, ``"header"``, ``"mdoc"``.
     path : str
         The file, POSIX, relative to the folder.
     completed : tuple of (path, z, generation)
@@ -90,7 +90,7 @@ class Step:
 
 @dataclass(frozen=True)
 class _Files:
-    """What all files of a session have in common."""
+    """The properties that all files of a session have in common."""
 
     name: str
     pixel_size_nm: float | None

@@ -1,6 +1,6 @@
-"""What SerialEM and its Gatan plugin do to the folder for each kind of file, write by write.
+"""SerialEM and its Gatan plugin at work on the folder, write by write, for each kind of file.
 
-Nothing is written here: the writers say `Change` after `Change`, in the order of their sources
+Nothing is written here: the writers plan `Change` after `Change`, in the order of their sources
 (KStoreMRC.cpp l.140-230 and l.435-530, KImageStore.cpp l.266-316, KStoreADOC.cpp ``WriteSection``,
 SerialEMCCD's TemplatePlugIn.cpp l.4455-4738). `StackWriter` also does it.
 """
@@ -168,7 +168,7 @@ class Stack:
         return int(self._header["nz"][0])
 
     def open(self) -> Iterator[Change]:
-        """What "Open New" does: an empty header and an empty extended header."""
+        """The changes of "Open New": an empty header and an empty extended header."""
         self._opened = self._clock()
         yield Change("create", self.path, "create")
         yield Change("empty header", self.path, "write", self._header.tobytes())
@@ -276,7 +276,7 @@ class Stack:
 
 
 class StackOptions(TypedDict, total=False):
-    """What `Stack` can be told by keyword."""
+    """The keywords of `Stack`."""
 
     pixel_size_nm: float | None
     mdoc: bool
