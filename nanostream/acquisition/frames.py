@@ -24,7 +24,8 @@ A sidecar belongs to a file
 The pixel size
     is that of the first of these that says one: 1. the sidecar, RefinedPixelSpacing before the
     PixelSpacing of the section before that of the file; 2. the file itself ("header"); 3. who
-    asks: ``--pixel-size`` ("user") before ``[watch] pixel_size_nm`` ("configuration").
+    asks: ``--pixel-size`` ("user") before ``[watch] pixel_size_nm`` ("configuration"). What cannot
+    be one, below 1e-4 nm or above 1000 nm, is not known.
 
 The piece of a montage
     is that of the sidecar, else of the extended header.
@@ -75,6 +76,9 @@ SUFFIXES = (*mrc.MRC_SUFFIXES, *tiffs.SUFFIXES, *formats.SUFFIXES)
 
 #: A section in its sidecar: pixel size in nm, and the rest.
 SidecarEntry = tuple[float | None, Metadata]
+
+#: No microscope resolves less; and 72 dpi of a drawing program are 0.35 mm.
+_POSSIBLE_NM = (1e-4, 1e3)
 
 #: MinMaxMean is written with %g, six digits.
 _SIX_DIGITS = 1e-5
@@ -340,7 +344,7 @@ def _from_zero(numbers: Container[int]) -> int:
 def _read(path: Path, z: int, *, at_rest: bool) -> _Stored:
     if _kind(path) == "mrc":
         header, pixels = mrc.read_section(path, z)
-        return _Stored(header, pixels, header.pixel_size_nm)
+        return _Stored(header, pixels, mrc.read_pixel_size_nm(path, header, z))
     with _opened(path, at_rest=at_rest) as (contents, read):
         if z >= contents.complete and not at_rest:
             msg = f"{path.name}: section {z} is not listed by its mdoc or idoc"
@@ -375,8 +379,8 @@ def _frame(
             msg = f"{path.name}: section {section.z} {contradiction}; not all of it may be there"
             raise NotReadyError(msg)
     sizes = (
-        (sidecar_nm, metadata.pixel_size_source),
-        (stored.pixel_size_nm, "header"),
+        (_possible(sidecar_nm), metadata.pixel_size_source),
+        (_possible(stored.pixel_size_nm), "header"),
         given,
     )
     pixel_size_nm, source = next((size for size in sizes if size[0] is not None), (None, None))
@@ -387,6 +391,13 @@ def _frame(
         first_row=first_row_of(path),
     )
     return Frame(section, pixels, pixel_size_nm=pixel_size_nm, metadata=metadata)
+
+
+def _possible(pixel_size_nm: float | None) -> float | None:
+    """A length that can be a pixel of an electron microscope's, else None."""
+    low_nm, high_nm = _POSSIBLE_NM
+    possible = pixel_size_nm is not None and low_nm <= pixel_size_nm <= high_nm
+    return pixel_size_nm if possible else None
 
 
 def _with_piece(metadata: Metadata, path: Path, header: mrc.MrcHeader, z: int) -> Metadata:

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ __all__ = [
     "parse_header",
     "read_header",
     "read_piece",
+    "read_pixel_size_nm",
     "read_section",
 ]
 
@@ -91,6 +92,12 @@ HEADER_DTYPE = np.dtype(
 #: intensity, dose (EMimageExtra.cpp l.20-22).
 EXTENDED_BYTES = {1: 2, 2: 6, 4: 4, 8: 2, 16: 2, 32: 4}
 _MONTAGE = 2
+#: Bytes of one section's record in FEI's extended headers (EPU manual; also mrcfile's dtypes),
+#: where the pixel size in m is in it, and which bit of its mask says that it is given.
+_FEI_BYTES = {"FEI1": 768, "FEI2": 888}
+_FEI_MASK, _FEI_PIXEL, _FEI_PIXEL_BIT = 8, 156, 14
+#: In Agard's and FEI's older records of 4-byte numbers: the twelfth float.
+_AGARD_PIXEL = 11
 
 #: "IMOD": the file's writer sets the flags of the next field (mrc_format.txt).
 IMOD_STAMP = 1146047817
@@ -111,6 +118,10 @@ _MAX_SECTIONS = 10**9 - 1  # the largest index that SectionId names
 #: SerialEM's extended header has at most 20 bytes a section, FEI's 1 MiB a file; more is damage.
 _MAX_EXTENDED_BYTES = 2**28
 
+
+#: What an extended header may say (IMOD's limits), and what of it are Å in an older record.
+_LEAST_PIXEL_NM, _LARGEST_PIXEL_NM = 0.005, 1e4
+_LEAST_AGARD_A, _LARGEST_AGARD_A = 0.05, 1e5
 
 #: Rows of a section that make its fingerprint. Two exposures differ in any one row of noise; more
 #: rows would cost more reads of a share, the first and the last tell a half written section.
@@ -142,9 +153,11 @@ class MrcHeader:
         Of all pixels, as SerialEM updates them with each save.
     labels : tuple of str
         Without trailing blanks. The first of a SerialEM file has the time of "Open New".
-    piece_offset, section_tag_bytes : int
-        Where the montage coordinates are in a section's record of the extended header (-1 for
-        no montage), and the length of the record.
+    order : str
+        ``"<"`` or ``">"``: byte order of the file.
+    record_bytes, piece_offset, pixel_offset : int
+        Length of a section's record of the extended header, and where the coordinates of a
+        montage piece and the pixel size are in it; -1 for nowhere.
     """
 
     nx: int
@@ -159,8 +172,10 @@ class MrcHeader:
     maximum: float
     mean: float
     labels: tuple[str, ...]
+    order: Literal["<", ">"] = "<"
+    record_bytes: int = 0
     piece_offset: int = -1
-    section_tag_bytes: int = 0
+    pixel_offset: int = -1
 
     @property
     def section_bytes(self) -> int:
@@ -250,7 +265,7 @@ def parse_header(data: bytes, *, name: str) -> MrcHeader:
     _check_begun(raw, name)
     dtype = _pixel_dtype(raw, order, name)
     _check_sizes(raw, dtype, name)
-    piece_offset, section_tag_bytes = _section_record(raw)
+    record = _section_record(raw)
     return MrcHeader(
         nx=int(raw["nx"]),
         ny=int(raw["ny"]),
@@ -258,15 +273,25 @@ def parse_header(data: bytes, *, name: str) -> MrcHeader:
         mode=int(raw["mode"]),
         dtype=dtype,
         extended_bytes=int(raw["next"]),
-        extended_type=bytes(raw["exttyp"]).decode("latin-1").strip("\0 "),
+        extended_type=_extended_type(raw),
         pixel_size_nm=_pixel_size_nm(raw),
         minimum=float(raw["minimum"]),
         maximum=float(raw["maximum"]),
         mean=float(raw["mean"]),
         labels=_labels(raw),
-        piece_offset=piece_offset,
-        section_tag_bytes=section_tag_bytes,
+        order=order,
+        record_bytes=record.bytes,
+        piece_offset=record.piece_offset,
+        pixel_offset=record.pixel_offset,
     )
+
+
+class _Record(NamedTuple):
+    """A section's record of the extended header: its length, and what is where in it."""
+
+    bytes: int = 0
+    piece_offset: int = -1
+    pixel_offset: int = -1
 
 
 def _check_begun(raw: np.void, name: str) -> None:
@@ -324,15 +349,22 @@ def _labels(raw: np.void) -> tuple[str, ...]:
     )
 
 
-def _section_record(raw: np.void) -> tuple[int, int]:
-    """Where a montage piece is in a section's record, -1 for nowhere, and the record's length."""
-    # nint and nreal also serve other writers: they are SerialEM's only if the bytes agree with
-    # the flags (IMOD's test).
+def _extended_type(raw: np.void) -> str:
+    return bytes(raw["exttyp"]).decode("latin-1").strip("\0 ")
+
+
+def _section_record(raw: np.void) -> _Record:
+    if (size := _FEI_BYTES.get(_extended_type(raw))) is not None:
+        return _Record(size, pixel_offset=_FEI_PIXEL)
+    # nint and nreal are SerialEM's only if the bytes agree with the flags, and else the numbers of
+    # integers and floats of Agard's and FEI's older records (both are IMOD's tests).
     nint, nreal = int(raw["nint"]), int(raw["nreal"])
-    if nint <= 0 or nint != sum(n for bit, n in EXTENDED_BYTES.items() if nreal & bit):
-        return -1, 0
-    # Only the tilt angle comes before the piece (EMimageExtra.cpp l.74-93).
-    return EXTENDED_BYTES[1] * (nreal & 1) if nreal & _MONTAGE else -1, nint
+    if nint > 0 and nint == sum(n for bit, n in EXTENDED_BYTES.items() if nreal & bit):
+        # Only the tilt angle comes before the piece (EMimageExtra.cpp l.74-93).
+        return _Record(nint, EXTENDED_BYTES[1] * (nreal & 1) if nreal & _MONTAGE else -1)
+    if nint >= 0 and nreal > _AGARD_PIXEL:
+        return _Record(4 * (nint + nreal), pixel_offset=4 * (nint + _AGARD_PIXEL))
+    return _Record()
 
 
 def _in_byte_order(data: bytes) -> tuple[Literal["<", ">"], np.void]:
@@ -513,16 +545,59 @@ def read_piece(path: Path, header: MrcHeader, z: int) -> tuple[int, int, int] | 
     ----------
     SerialEM, ``EMimageExtra.cpp`` l.74-93.
     """
-    start = z * header.section_tag_bytes + header.piece_offset
-    if not header.montage or start + 6 > header.extended_bytes:
+    data = _read_record(path, header, z)
+    if not header.montage or len(data) < header.piece_offset + 6:
         return None
+    x, y, piece_z = struct.unpack_from("<HHh", data, header.piece_offset)
+    return x, y, piece_z
+
+
+def read_pixel_size_nm(path: Path, header: MrcHeader, z: int) -> float | None:
+    """Pixel size of a section: the header's, or that of FEI's or Agard's extended header.
+
+    Notes
+    -----
+    Those who write it there leave 1 Å in the header, and programs that bin the images 2 to 4. A
+    header that says anything else has been set since. The older records should have metres; UCSF's
+    have Å.
+
+    References
+    ----------
+    IMOD, ``header.f90`` (Agard's and FEI's older records, binning) and ``extraheader.c``.
+    """
+    stated = header.pixel_size_nm
+    binning = 1 if stated is None else round(stated * 10)
+    unset = stated is None or (1 <= binning <= 4 and abs(stated * 10 - binning) < 1e-6)
+    if header.pixel_offset < 0 or not unset:
+        return stated
+    metres = _read_pixel_size_m(_read_record(path, header, z), header)
+    nm = metres * 1e9 * binning
+    return nm if _LEAST_PIXEL_NM <= nm <= _LARGEST_PIXEL_NM else stated
+
+
+def _read_pixel_size_m(record: bytes, header: MrcHeader) -> float:
+    """Pixel size of a record; 0 if it has none."""
+    order, offset = header.order, header.pixel_offset
+    try:
+        if header.extended_type in _FEI_BYTES:
+            (mask,) = struct.unpack_from(f"{order}I", record, _FEI_MASK)
+            (metres,) = struct.unpack_from(f"{order}d", record, offset)
+            return float(metres) if mask >> _FEI_PIXEL_BIT & 1 else 0.0
+        (size,) = struct.unpack_from(f"{order}f", record, offset)
+    except struct.error:  # the extended header ends before
+        return 0.0
+    return float(size) * (1e-10 if _LEAST_AGARD_A < size < _LARGEST_AGARD_A else 1.0)
+
+
+def _read_record(path: Path, header: MrcHeader, z: int) -> bytes:
+    """Record of a section in the extended header, as far as it is there."""
+    start = z * header.record_bytes
+    length = min(header.record_bytes, header.extended_bytes - start)
+    if length <= 0:
+        return b""
     with path.open("rb", buffering=0) as file:
         file.seek(HEADER_BYTES + start)
-        data = file.read(6)
-    if len(data) < 6:
-        return None
-    x, y, piece_z = struct.unpack("<HHh", data)
-    return x, y, piece_z
+        return file.read(length)
 
 
 def _fingerprint_rows(count: int) -> list[int]:

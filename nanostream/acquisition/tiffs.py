@@ -46,8 +46,6 @@ _CHUNKS = ((273, 279), (324, 325))
 #: Pointers to further directories: thumbnails and camera data.
 _DIRECTORIES = (330, 34665, 34853)
 _LONG, _LONG8 = 4, 16
-#: A pixel above 1 µm is the 72 dpi of a drawing program, not a micrograph's calibration.
-_MAX_PIXEL_NM = 1000.0
 
 
 @dataclass(frozen=True)
@@ -217,8 +215,7 @@ def _pixel_size_nm(tags: Mapping[int, Any]) -> float | None:
     # ImageJ gives pixels per its own unit and says so in the description.
     unit = re.search(rb"^unit=(\S+)", tags.get(270, b""), re.MULTILINE)
     text = unit[1].decode("latin-1") if unit else {2: "inch", 3: "cm"}.get(tags.get(296, 2), "")
-    nm = length_nm(per / pixels, text.replace("\\u00B5", "µ").replace("\\u00C5", "å"))
-    return nm if nm is not None and nm < _MAX_PIXEL_NM else None
+    return length_nm(per / pixels, text.replace("\\u00B5", "µ").replace("\\u00C5", "å"))
 
 
 def _kind(file: FileIO) -> _Kind:

@@ -123,6 +123,21 @@ def test_pixel_size_comes_from_the_best_source(tmp_path, mdoc, in_file_nm, refin
     assert frame.metadata.pixel_size_source == expected[1]
 
 
+@pytest.mark.parametrize("spacing", ["1e9", "1e-9", "nan", "inf", "-2", "0", "two"])
+def test_what_cannot_be_a_pixel_size_is_not_known(tmp_path, spacing):
+    path = write(tmp_path / "a.mrc", images(1), pixel_size_nm=0.2)
+    mdoc = path.with_name("a.mrc.mdoc")
+    mdoc.write_text(mdoc.read_text().replace("PixelSpacing = 2", f"PixelSpacing = {spacing}"))
+    assert f"= {spacing}\n" in mdoc.read_text()
+    frame = frame_of(path)
+    assert (frame.pixel_size_nm, frame.metadata.pixel_size_source) == (pytest.approx(0.2), "header")
+
+    path = write(tmp_path / "b.mrc", images(1), pixel_size_nm=2e4, mdoc=False)
+    assert frame_of(path).pixel_size_nm is None
+    frame = frame_of(path, pixel_size_nm=0.07)
+    assert (frame.pixel_size_nm, frame.metadata.pixel_size_source) == (0.07, "configuration")
+
+
 def test_no_pixel_size_anywhere_is_none(tmp_path):
     frame = frame_of(write(tmp_path / "a.mrc", images(1)))
     assert (frame.pixel_size_nm, frame.metadata.pixel_size_source) == (None, None)

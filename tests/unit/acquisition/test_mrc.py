@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ncempy.io import mrc as ncempy_mrc
 
 from nanostream.acquisition import mrc
 from nanostream.errors import MicrographError, NotReadyError
@@ -298,6 +299,70 @@ def test_montage_coordinates_come_from_the_extended_header(tmp_path, flags, size
     header, _ = mrc.read_header(path)
     assert mrc.read_piece(path, header, 1) == (40_000, 7, 3)
     assert mrc.read_piece(path, header, 1024 // size) is None  # beyond the extended header
+
+
+def agard(sizes, *, integers=0, floats=32):
+    """Older records of FEI, UCSF's Agard: the pixel size is the twelfth float."""
+    records = np.zeros((len(sizes), integers + floats), "<f4")
+    records[:, integers + 11] = sizes
+    return records.tobytes()
+
+
+def fei(sizes, *, size=768, given=True):
+    records = np.zeros((len(sizes), size), np.uint8)
+    records[:, 8:12].view("<u4")[:] = given << 14
+    records[:, 156:164].view("<f8")[:] = np.reshape(sizes, (-1, 1))
+    return records.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("fields", "extended", "expected"),
+    [
+        # ../shared/cases/11: the header has 1 Å, FEI's records 0.204 nm.
+        ({"nreal": 32}, agard([2.04e-10, 2.05e-10]), (0.204, 0.205)),
+        ({"nreal": 32, "nint": 8}, agard([2.04e-10] * 2, integers=8), (0.204, 0.204)),
+        ({"nreal": 32, "xlen": 12.0}, agard([2.04e-10] * 2), (0.408, 0.408)),  # binned by 2
+        ({"nreal": 32, "xlen": 0.0}, agard([2.04e-10] * 2), (0.204, 0.204)),
+        ({"nreal": 32}, agard([2.04] * 2), (0.204, 0.204)),  # UCSF: in Å
+        ({"nreal": 32, "xlen": 12.24}, agard([5e-10] * 2), (0.204, 0.204)),  # header set since
+        ({"nreal": 32}, agard([0.0, np.nan]), (0.1, 0.1)),
+        ({"nreal": 32}, agard([-1.0, 3e30]), (0.1, 0.1)),
+        ({"nreal": 32}, agard([2.04e-10]), (0.204, 0.1)),  # ends before the second
+        ({"exttyp": b"FEI1"}, fei([2.04e-10] * 2), (0.204, 0.204)),
+        ({"exttyp": b"FEI2"}, fei([2.04e-10] * 2, size=888), (0.204, 0.204)),
+        ({"exttyp": b"FEI1"}, fei([2.04e-10] * 2, given=False), (0.1, 0.1)),
+        # SerialEM's own records have no pixel size, and 16 flags are not 12 floats.
+        ({"exttyp": b"SERI", "nint": 4, "nreal": 17}, bytes(1024), (0.1, 0.1)),
+    ],
+)
+def test_the_pixel_size_of_an_extended_header_stands_for_an_unset_one(
+    tmp_path, fields, extended, expected
+):
+    path = tmp_path / "a.mrc"
+    header = header_bytes(**({"xlen": 6.0, "next": len(extended)} | fields))
+    path.write_bytes(header + extended + bytes(2 * 6 * 4 * 2))
+    parsed, _ = mrc.read_header(path)
+    found = [mrc.read_pixel_size_nm(path, parsed, z) for z in range(2)]
+    assert found == pytest.approx(expected)
+
+
+def test_an_extended_header_has_the_byte_order_of_its_file(tmp_path):
+    path = tmp_path / "a.mrc"
+    extended = np.frombuffer(agard([2.04e-10] * 2), "<f4").astype(">f4").tobytes()
+    header = header_bytes(">", xlen=6.0, next=len(extended), nreal=32)
+    path.write_bytes(header + extended + bytes(2 * 6 * 4 * 2))
+    parsed, _ = mrc.read_header(path)
+    assert mrc.read_pixel_size_nm(path, parsed, 1) == pytest.approx(0.204)
+
+
+def test_the_pixel_size_of_fei_is_that_which_ncempy_reads(tmp_path):
+    path = tmp_path / "a.mrc"
+    extended = agard([2.04e-10] * 1024)
+    header = header_bytes(xlen=6.0, next=len(extended), nreal=32, labels=b"Fei Company (C)")
+    path.write_bytes(header + extended + bytes(2 * 6 * 4 * 2))
+    size_m = ncempy_mrc.mrcReader(str(path))["pixelSize"][-1] * 1e-10
+    parsed, _ = mrc.read_header(path)
+    assert mrc.read_pixel_size_nm(path, parsed, 0) == pytest.approx(size_m * 1e9)
 
 
 def test_who_wrote_a_file_last_is_told_by_its_labels():
