@@ -1,6 +1,5 @@
 """The sink with a real store and real sockets: nothing acknowledged that is not kept."""
 
-import math
 import pickle
 import time
 from contextlib import ExitStack
@@ -17,7 +16,7 @@ from nanostream.records import Frame, Result, SectionId, Segmentation
 from nanostream.results.store import Store, diameters
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Client, Subscriber, free_network, wait
-from nanostream_services.processes.sink import _Sink, _Sizes, _small_mask, _Warned
+from nanostream_services.processes.sink import Sink
 
 PATIENCE_S = 15.0
 
@@ -60,7 +59,7 @@ class Desk:
         deadline_s = time.monotonic() + PATIENCE_S
         while True:
             try:
-                self.sink = _Sink(self.config, self.store)
+                self.sink = Sink(self.config, self.store)
                 break
             except ConfigError:  # libzmq closes the sink before's ports a moment later
                 assert time.monotonic() < deadline_s
@@ -101,7 +100,7 @@ class Desk:
         return ns.open_session(self.folder).sections["section"].tolist()
 
     def snapshot(self):
-        return self.sink._snapshot()
+        return self.sink.snapshot()
 
 
 @pytest.fixture
@@ -259,7 +258,7 @@ def test_a_process_is_ready_when_it_has_reported_it_and_not_before(desk):
     assert desk.snapshot().ready == {"worker", "sink"}
     desk.stop()
     desk.start()  # it knows nothing of whom it heard before, and says so
-    desk.until(lambda: worker.send(m.Beat(slots=3)) and desk.sink._peers, "a beat")
+    desk.until(lambda: worker.send(m.Beat(slots=3)) and len(desk.snapshot().health) == 2, "a beat")
     desk.until(lambda: any(not answer.ready for answer in worker.receive()), "its answer")
     assert desk.snapshot().ready == {"sink"}
 
@@ -373,81 +372,3 @@ def test_a_warning_is_said_when_it_begins_kept_and_shown_for_its_section(desk):
 def test_another_writer_is_kept_out(desk):
     with pytest.raises(SessionError, match="in use by another"):
         Store(desk.folder, desk.config)
-
-
-# --- what the dashboard is shown -----------------------------------------------------------------
-
-
-def words(warnings):
-    """(number of the section, what is said) for a sequence of warnings."""
-    warned = _Warned()
-    heard = [warned.hear(f"a.mrc#{z}", warning) for z, warning in enumerate(warnings)]
-    return [(z, text) for z, text in enumerate(heard) if text]
-
-
-def test_a_warning_that_lasts_is_said_once_and_then_counted_ever_more_rarely():
-    said = words(["not sure"] * 1500)
-    assert [z for z, _ in said] == [0, 9, 99, 999]
-    assert said[0][1] == "a.mrc#0: not sure"
-    assert said[2][1] == "100 sections with a warning, the last a.mrc#99: not sure"
-
-
-def test_a_warning_that_comes_and_goes_does_not_flood():
-    assert len(words(["not sure", ""] * 500)) == 3
-
-
-def test_a_warning_after_a_good_while_is_a_new_one():
-    assert [z for z, _ in words(["a"] + [""] * 10 + ["b"])] == [0, 11]
-    assert [z for z, _ in words(["a"] + [""] * 9 + ["b"])] == [0]
-
-
-def sizes(px, nm=()):
-    running = _Sizes()
-    running.add(np.array(px, np.float64), np.array(nm, np.float64))
-    return running
-
-
-def test_every_particle_is_in_one_bar_of_the_histogram():
-    rng = np.random.default_rng(3)
-    diameters = rng.uniform(0, 900, 1000)
-    edges, counts, unit = sizes(diameters).histogram()
-    assert (sum(counts), unit) == (1000, "px")
-    assert len(counts) <= 48
-    assert len(edges) == len(counts) + 1
-    np.testing.assert_array_equal(np.histogram(diameters, edges)[0], counts)
-
-
-def test_sizes_are_in_nm_as_soon_as_one_is_known():
-    running = sizes([10.0, 20.0], [math.nan, math.nan])
-    assert running.histogram()[2] == "px"
-    running.add(np.array([10.0]), np.array([2.5]))
-    edges, counts, unit = running.histogram()
-    assert (sum(counts), unit) == (1, "nm")
-    assert edges[0] <= 2.5 <= edges[-1]
-
-
-def test_enormous_and_unknown_sizes_break_nothing():
-    running = sizes([1e300, math.inf, math.nan, 5000.0])
-    assert sum(running.histogram()[1]) == 2  # finite ones, in the last bar
-
-
-def test_a_histogram_of_nothing_is_empty():
-    assert sizes([]).histogram() == ((), (), "px")
-
-
-@pytest.mark.parametrize(
-    ("shape", "small"),
-    [((512, 512), (128, 128)), ((1024, 512), (128, 64)), ((4, 4000), (1, 128)), ((64, 64), None)],
-)
-def test_the_small_mask_keeps_the_aspect(shape, small):
-    picture, (rows, columns) = _small_mask(np.ones(shape, np.uint16))
-    assert (rows, columns) == (small or (128, 128))
-    assert picture == b"\1" * (rows * columns)
-
-
-def test_the_small_mask_shows_a_particle_where_it_is():
-    labels = np.zeros((2048, 2048), np.uint16)
-    labels[512:544, 1024:1056] = 9
-    picture, shape = _small_mask(labels)
-    shown = np.frombuffer(picture, np.uint8).reshape(shape)
-    assert np.argwhere(shown).tolist() == [[32, 64], [32, 65], [33, 64], [33, 65]]
