@@ -5,8 +5,8 @@ import pytest
 from msgspec.structs import replace
 
 import nanostream as ns
-from nanostream.acquisition import frames
-from nanostream.acquisition.mdoc import read_metadata_of
+from nanostream.acquisition import answers, frames
+from nanostream.acquisition import intake as i
 from nanostream.acquisition.readiness import FileStat, Readiness
 from nanostream.config import Config, Watch
 from nanostream.records import SectionId
@@ -24,17 +24,16 @@ def images():
 
 
 def live(root, path, *, pixel_size_nm):
-    """Frames of a file as a worker gets them: complete ones only, with their metadata."""
-    readiness, status = Readiness(), FileStat.of((root / path).stat())
-    assert readiness.to_inspect({path: status}, 0.0) == [path]
-    contents, status = frames.inspect(root / path)
-    finished = contents.frames and frames.frames_finished(root / path)
-    sections = readiness.inspected(path, FileStat.of(status), contents, finished=finished)
-    title = readiness.known_file(path).title
-    numbers = [section.z for section in sections]
-    sidecar = read_metadata_of(root / path, numbers, title=title, dated=True)
-    for section, entry in zip(sections, sidecar, strict=True):
-        frame = frames.read_frame(root / path, section, entry, pixel_size_nm=pixel_size_nm)
+    """Frames of a file as a worker gets them: the agent's steps, and the way over the network."""
+    readiness, listed = Readiness(), FileStat.of((root / path).stat())
+    assert readiness.to_inspect({path: listed}, 0.0) == [path]
+    seen = answers.inspect(root, i.Inspect(path, listed))
+    sections = readiness.inspected(path, seen.stat, seen.contents, finished=seen.finished)
+    file = readiness.known_file(path)
+    order = i.ReadSidecar(path, file.title, tuple(sections), late=False)
+    for section, entry in answers.read_sidecar(root, order).entries.items():
+        release = i.Release(section, entry, described=True)
+        frame = answers.read_frame(root, release, file, pixel_size_nm=pixel_size_nm)
         yield messages.decode([bytes(part) for part in messages.encode(frame)])
 
 
