@@ -3,7 +3,7 @@
 A session needs none: every key has a default that suits one machine. ``configs/microscope.toml``
 shows every key with its meaning. `sections` has the tables and their checks, which also refuse
 values made in Python; `files` reads and writes TOML, `diagnostics` names every mistake in a file
-with its line.
+with its line, `examples` has files to begin with.
 """
 
 from nanostream.config.files import as_toml, check_config, load_config, override

@@ -57,7 +57,7 @@ def check_config(path: Path) -> tuple[Config | None, list[str]]:
         msg = f"configuration {path} cannot be read: {error.strerror}; give a file that exists"
         raise ConfigError(msg) from error
     try:
-        text = data.decode("utf-8-sig")  # Windows' Notepad may begin a file with a mark
+        text = data.decode(_encoding(data))
         tree = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
@@ -76,6 +76,11 @@ def check_config(path: Path) -> tuple[Config | None, list[str]]:
         config = None
     lines = key_lines(text) if found and path.suffix != ".json" else {}
     return config, as_lines(str(path), lines, found)
+
+
+def _encoding(data: bytes) -> str:
+    """UTF-8, with or without Notepad's mark; PowerShell's ``>`` writes UTF-16."""
+    return "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
 
 
 def _from_its_folder(config: Config, base: Path) -> Config:

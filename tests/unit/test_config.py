@@ -28,6 +28,7 @@ from nanostream.config import (
     override,
 )
 from nanostream.config.diagnostics import key_lines
+from nanostream.config.examples import find_example, list_examples
 from nanostream.config.sections import _may_both_match
 from nanostream.errors import ConfigError
 
@@ -371,3 +372,22 @@ def test_whether_two_patterns_may_both_match(one, other, expected):
 def test_a_threshold_of_zero_is_refused_in_a_notebook_and_not_taken_for_the_cards():
     with pytest.raises(ConfigError, match=r"threshold: expected .* not 0\.0"):
         cached_analyzer("default", 0.0)
+
+
+def test_a_file_that_powershell_wrote_is_taken(tmp_path):
+    path = tmp_path / "microscope.toml"
+    path.write_bytes("[watch]\r\npoll_s = 2 # \xb5\r\n".encode("utf-16"))
+    assert load_config(path).watch.poll_s == 2.0
+
+
+def test_every_file_in_configs_is_an_example_with_a_summary():
+    examples = {example.name: example for example in list_examples()}
+    there = [path for path in (ROOT / "configs").rglob("*.*") if path.suffix != ".pyc"]
+    assert sorted(examples) == sorted(path.name.removesuffix(".toml") for path in there)
+    assert list(examples)[:4] == ["demo", "gpu", "insitu", "microscope"]
+    assert all(len(example.summary.split()) > 3 for example in examples.values())
+
+
+def test_an_example_that_is_mistyped_is_guessed():
+    with pytest.raises(ConfigError, match=r"no example microscop; did you mean microscope?"):
+        find_example("microscop")
