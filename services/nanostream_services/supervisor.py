@@ -1,9 +1,10 @@
-"""A whole session on one machine: agent, worker, sink and dashboard, started and kept up.
+"""The supervisor: starts agent, worker, sink and dashboard of a session, restarts the crashed.
 
-Each is a process of its own. A process that falls is brought up again after a pause that doubles
-each time, for as long as the session runs; only one that has never come up, because it refuses its
-configuration or cannot start, ends the session with its own words. A dashboard that leaves is not
-missed. The children hold the other end of a pipe from this process, so none outlives it.
+Each is a process of its own. A process that crashes is restarted after a pause that doubles each
+time, for as long as the session runs; only one that has never been ready, because it refuses its
+configuration or cannot start, ends the session, with the last line of its log as the message. A
+dashboard that leaves is not missed. The children hold the other end of a pipe from this process, so
+none outlives it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -28,7 +30,7 @@ from nanostream.transport.messages import Pong
 from nanostream.transport.sockets import Client, Subscriber, check_free, wait
 from nanostream_services.processes.lifecycle import LONGEST_WAIT_S, Outbox, Stop
 
-__all__ = ["WRONG_USE", "run_session", "write_config"]
+__all__ = ["WRONG_USE", "Crash", "run_session", "write_config"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +39,36 @@ Done = Callable[[Snapshot, Mapping[str, int]], bool]
 #: Exit code of a process that refuses its configuration or arguments.
 WRONG_USE = 2
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
-#: After so long without a fall the pauses begin anew.
+#: After so long without a crash the pauses begin anew.
 _STEADY_S = 60.0
-#: A process that never came up is tried so often.
-_MOST_FALLS = 5
+#: A process that never was ready is restarted so often.
+_MOST_CRASHES = 5
 _LONGEST_STOP_S = 30.0
+
+
+class Crash(NamedTuple):
+    """A process that ended by itself and is restarted after a pause.
+
+    Attributes
+    ----------
+    role : str
+        Its part in the session.
+    code : int
+        Its exit code.
+    reason : str
+        For a person; empty if the process gave none.
+    pause_s : float
+        Time until it is started again.
+    """
+
+    role: str
+    code: int
+    reason: str
+    pause_s: float
+
+    def __str__(self) -> str:
+        why = f" ({self.reason})" if self.reason else ""
+        return f"the {self.role} ended with code {self.code}{why}; restart in {self.pause_s:g} s"
 
 
 @dataclass
@@ -55,7 +82,7 @@ class _Child:
     left: bool = False
     process: subprocess.Popen[bytes] | None = None
     started_s: float = 0.0
-    falls: int = 0
+    crashes: int = 0
     start_at_s: float = field(default=0.0)
 
     def start(self) -> None:
@@ -75,7 +102,7 @@ class _Child:
     def tell(self) -> None:
         """Ask to stop when all that was acquired has its end."""
         if self.process is not None and self.process.stdin is not None:
-            with suppress(OSError):  # it has just fallen
+            with suppress(OSError):  # it has just crashed
                 self.process.stdin.write(b".")
                 self.process.stdin.flush()
 
@@ -101,8 +128,8 @@ def run_session(
     show: bool = True,
     done: Done | None = None,
     worker: Path | None = None,
-) -> None:
-    """Run all processes until told to stop, or until ``done`` says so.
+) -> list[Crash]:
+    """Crashes of a session, which runs until told to stop, or until ``done`` says so.
 
     Parameters
     ----------
@@ -119,6 +146,11 @@ def run_session(
         has come to its end.
     worker : Path, optional
         A configuration of its own for the worker, if it goes another way than the others.
+
+    Returns
+    -------
+    list of Crash
+        Processes that ended by themselves and were restarted, in order.
 
     Raises
     ------
@@ -138,7 +170,9 @@ def run_session(
         configs = {"worker": worker or written, "sink": written, "agent": written}
         if show:
             configs["dashboard"] = written
-        _Supervisor(config, _children(session, configs, plain=plain)).run(stop, done)
+        supervisor = _Supervisor(config, _children(session, configs, plain=plain))
+        supervisor.run(stop, done)
+        return supervisor.crashes
 
 
 def write_config(config: Config, file: Path) -> None:
@@ -169,7 +203,8 @@ class _Supervisor:
         name = f"run-{os.getpid()}-{time.time_ns()}"
         self._sink = Client(config.network, "results", name=name, largest_bytes=2**20)
         self._events = Outbox()
-        self._next_words_s = 0.0
+        self._next_report_s = 0.0
+        self.crashes: list[Crash] = []
 
     def run(self, stop: Stop, done: Done | None) -> None:
         try:
@@ -195,11 +230,12 @@ class _Supervisor:
 
     def _turn(self, children: Sequence[_Child]) -> None:
         for child in children:
-            if said := _keep_up(child):
-                logger.warning("%s", said)
-                self._events.add(said)
+            if crash := _keep_up(child):
+                logger.warning("%s", crash)
+                self._events.add(str(crash))
+                self.crashes.append(crash)
         wait([self._news, self._sink], LONGEST_WAIT_S)
-        self._speak()
+        self._report()
 
     def _drain(self, stop: Stop) -> None:
         """Let the agent finish what was acquired, the others working, unless somebody insists."""
@@ -209,20 +245,20 @@ class _Supervisor:
             process = agent.process
             if process is not None and process.poll() == 0:
                 return
-            if process is not told:  # also one that had to be brought up again
+            if process is not told:  # also one that had to be restarted
                 agent.tell()
                 told = process
             self._turn(self._children)
             self._news.receive()
 
-    def _speak(self) -> None:
-        """Tell the sink what fell, again until it has heard."""
+    def _report(self) -> None:
+        """Report crashes to the sink, again until it has kept them."""
         for answer in self._sink.receive():
             if isinstance(answer, Pong):
                 self._events.heard(answer.heard)
         message = self._events.message()
-        if message is not None and time.monotonic() >= self._next_words_s:
-            self._next_words_s = time.monotonic() + 1.0
+        if message is not None and time.monotonic() >= self._next_report_s:
+            self._next_report_s = time.monotonic() + 1.0
             self._sink.send(message)
 
 
@@ -235,39 +271,40 @@ def _running(children: Sequence[_Child]) -> dict[str, int]:
     }
 
 
-def _keep_up(child: _Child) -> str:
-    """Start a process that is not running, unless it is pausing or not wanted any more.
+def _keep_up(child: _Child) -> Crash | None:
+    """Crash of a process, if it has just ended; one that is not running is started when due.
 
-    Returns
-    -------
-    str
-        What the operator should know; empty if nothing has happened.
+    Raises
+    ------
+    ConfigError
+        If it never was ready and will not be.
     """
     now_s = time.monotonic()
     if child.left:
-        return ""
+        return None
     if child.process is None:
         if now_s >= child.start_at_s:
             child.start()
-        return ""
+        return None
     code = child.process.poll()
     if code is None:
-        return ""
+        return None
     if child.shows and code == 0:  # its reader has gone
         child.left = True
-        return ""
-    child.falls = 1 if now_s - child.started_s > _STEADY_S else child.falls + 1
-    if not child.proven and not child.shows and (code == WRONG_USE or child.falls > _MOST_FALLS):
-        raise ConfigError(_last_words(child))
-    pause_s = min(_FIRST_PAUSE_S * 2 ** (child.falls - 1), _LONGEST_PAUSE_S)
+        return None
+    child.crashes = 1 if now_s - child.started_s > _STEADY_S else child.crashes + 1
+    hopeless = code == WRONG_USE or child.crashes > _MOST_CRASHES
+    if hopeless and not child.proven and not child.shows:
+        raise ConfigError(_last_line(child))
+    pause_s = min(_FIRST_PAUSE_S * 2 ** (child.crashes - 1), _LONGEST_PAUSE_S)
     if child.process.stdin is not None:
         child.process.stdin.close()
     child.process, child.start_at_s = None, now_s + pause_s
-    # A code of its own comes with a word of its own: the disk is full, the folder is away.
-    why = f" ({_last_words(child)})" if code == WRONG_USE else ""
-    return f"the {child.role} ended with code {code}{why}; started again in {pause_s:g} s"
+    # This code comes with a message: the disk is full, the folder is away.
+    return Crash(child.role, code, _last_line(child) if code == WRONG_USE else "", pause_s)
 
 
-def _last_words(child: _Child) -> str:
+def _last_line(child: _Child) -> str:
+    """Message with which a process ended, from its log."""
     lines = child.log.read_text("utf-8", errors="replace").strip().splitlines()
     return lines[-1].removeprefix("nanostream: ") if lines else f"the {child.role} does not start"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from nanostream.transport.sockets import free_network
 from nanostream_services.doctor.findings import Finding, Role
 from nanostream_services.panels.values import counted
 from nanostream_services.processes.lifecycle import Stop
-from nanostream_services.supervisor import run_session
+from nanostream_services.supervisor import Crash, run_session
 
 __all__ = ["check_chain"]
 
@@ -65,23 +65,25 @@ def _chain(config: Config, folder: Path, stop: Stop) -> Iterator[Finding]:
         return late or news.stored + news.failed >= _SECTIONS
 
     try:
-        run_session(settings, stop, show=False, done=done)
+        crashes = run_session(settings, stop, show=False, done=done)
     except NanostreamError as error:
         yield Finding("whole chain", "problem", str(error), "solve the problems above first")
         return
     if snapshot is not None and not stop.is_set():
-        yield from _of_chain(Session(session), snapshot, ready_s)
+        yield from _of_chain(Session(session), snapshot, crashes, ready_s)
 
 
-def _of_chain(session: Session, snapshot: Snapshot, ready_s: float) -> Iterator[Finding]:
+def _of_chain(
+    session: Session, snapshot: Snapshot, crashes: Sequence[Crash], ready_s: float
+) -> Iterator[Finding]:
     name, sections = "whole chain", session.sections
     if len(sections) < _SECTIONS:
         reasons = "; ".join(dict.fromkeys([*session.quarantine["reason"], *snapshot.messages]))
         text = reasons or f"no result within {_LONGEST_CHAIN_S:.0f} s"
         yield Finding(name, "problem", text, "nanostream demo shows the same in more detail")
         return
-    if crashed := [text for text in snapshot.messages if "ended with code" in text]:
-        text = f"a section was stored, but {'; '.join(crashed)}"
+    if crashes:
+        text = f"a section was stored, but {'; '.join(map(str, crashes))}"
         advice = "run nanostream demo --out DEMO and read the logs in DEMO/session/logs"
         yield Finding(name, "warning", text, advice)
         return

@@ -1,6 +1,6 @@
 """The first step of ``nanostream``: a process of the pipeline loads what it needs and no more.
 
-After a fall, or when a session is started again, sections wait until agent, worker and sink are at
+After a crash, or when a session is started again, sections wait until agent, worker and sink are at
 work. None of them needs the command line's other commands, so ``nanostream worker --config F`` (as
 the supervisor, systemd and the Windows task say it) goes past them; everything else is `cli`'s.
 """

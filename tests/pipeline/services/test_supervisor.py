@@ -1,4 +1,4 @@
-"""Who is brought up again, after how long, and what ends a session; with real processes."""
+"""Which process is restarted, after how long, and what ends a session; with real processes."""
 
 import threading
 from contextlib import closing
@@ -20,7 +20,7 @@ from nanostream_services.supervisor import _Child, _keep_up, run_session
 RUN_ARGUMENT = "import sys; exec(sys.argv[1])"
 
 
-def fall(code, words=""):
+def crash(code, words=""):
     return f"import sys; sys.stderr.write({words!r}); sys.exit({code})"
 
 
@@ -69,8 +69,8 @@ def ended(child):
         process.wait(20)
 
 
-def fallen(child, clock):
-    """One fall and what the supervisor makes of it: the pause in s."""
+def crashed(child, clock):
+    """One crash and what the supervisor makes of it: the pause in s."""
     ended(child)
     _keep_up(child)
     assert child.process is None
@@ -79,47 +79,47 @@ def fallen(child, clock):
 
 def test_a_process_that_refuses_its_configuration_ends_the_session_with_its_own_words(child):
     words = "2026-11-22 INFO starting\nnanostream: [watch] poll_s: expected a number\n"
-    refusing = child("agent", fall(2, words))
+    refusing = child("agent", crash(2, words))
     ended(refusing)
     with pytest.raises(ConfigError, match=r"^\[watch\] poll_s: expected a number$"):
         _keep_up(refusing)
 
 
 def test_a_process_that_refuses_without_a_word_is_named(child):
-    silent = child("worker", fall(2))
+    silent = child("worker", crash(2))
     ended(silent)
     with pytest.raises(ConfigError, match="worker does not start"):
         _keep_up(silent)
 
 
-def test_a_process_that_never_came_up_is_tried_five_times_more(child, clock):
-    broken = child("sink", fall(1, "ImportError: no module named zmq\n"))
+def test_a_process_that_never_was_ready_is_tried_five_times_more(child, clock):
+    broken = child("sink", crash(1, "ImportError: no module named zmq\n"))
     for _ in range(5):
-        clock.now_s += fallen(broken, clock)
+        clock.now_s += crashed(broken, clock)
     ended(broken)
     with pytest.raises(ConfigError, match="no module named zmq"):
         _keep_up(broken)
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3])
-def test_a_proven_process_is_brought_up_again_whatever_its_code(child, clock, code):
-    proven = child("agent", fall(code), proven=True)
-    for _ in range(7):  # more than one that never came up is allowed
-        clock.now_s += fallen(proven, clock)
+def test_a_proven_process_is_restarted_whatever_its_code(child, clock, code):
+    proven = child("agent", crash(code), proven=True)
+    for _ in range(7):  # more than one that never was ready is allowed
+        clock.now_s += crashed(proven, clock)
 
 
 def test_pauses_double_to_ten_seconds_and_no_further(child, clock):
-    proven = child("agent", fall(2), proven=True)
+    proven = child("agent", crash(2), proven=True)
     pauses_s = []
     for _ in range(8):
-        pauses_s.append(fallen(proven, clock))
+        pauses_s.append(crashed(proven, clock))
         clock.now_s += pauses_s[-1]
     assert pauses_s == [0.5, 1, 2, 4, 8, 10, 10, 10]
 
 
 def test_nothing_is_started_before_the_pause_is_over(child, clock):
-    proven = child("agent", fall(1), proven=True)
-    pause_s = fallen(proven, clock)
+    proven = child("agent", crash(1), proven=True)
+    pause_s = crashed(proven, clock)
     clock.now_s += pause_s - 0.01
     _keep_up(proven)
     assert proven.process is None
@@ -127,10 +127,10 @@ def test_nothing_is_started_before_the_pause_is_over(child, clock):
     ended(proven)
 
 
-def test_a_minute_without_a_fall_makes_the_pauses_begin_anew(child, clock):
-    proven = child("agent", fall(1), proven=True)
+def test_a_minute_without_a_crash_makes_the_pauses_begin_anew(child, clock):
+    proven = child("agent", crash(1), proven=True)
     for _ in range(4):
-        clock.now_s += fallen(proven, clock)
+        clock.now_s += crashed(proven, clock)
     ended(proven)
     clock.now_s += 61.0
     _keep_up(proven)
@@ -147,7 +147,7 @@ def test_a_process_that_runs_is_left_alone(child):
 
 
 def test_a_dashboard_that_leaves_is_not_missed(child, clock):
-    dashboard = child("dashboard", fall(0), shows=True)
+    dashboard = child("dashboard", crash(0), shows=True)
     ended(dashboard)
     for _ in range(3):
         _keep_up(dashboard)
@@ -157,10 +157,10 @@ def test_a_dashboard_that_leaves_is_not_missed(child, clock):
 
 
 @pytest.mark.parametrize("code", [1, 2])
-def test_a_dashboard_that_falls_never_ends_the_session(child, clock, code):
-    dashboard = child("dashboard", fall(code), shows=True)
+def test_a_dashboard_that_crashes_never_ends_the_session(child, clock, code):
+    dashboard = child("dashboard", crash(code), shows=True)
     for _ in range(8):
-        clock.now_s += fallen(dashboard, clock)
+        clock.now_s += crashed(dashboard, clock)
     ended(dashboard)
 
 
@@ -207,7 +207,7 @@ if role == "sink":
         publisher.send(decode([pathlib.Path("snapshot").read_bytes()]))
 if role == "agent":
     while not ended.wait(0.02):
-        if pathlib.Path("fall").exists():
+        if pathlib.Path("crash").exists():
             sys.stderr.write("nanostream: the folder is away\\n")
             sys.exit(2)
 ended.wait()
@@ -241,28 +241,30 @@ def started(tmp_path):
     return lambda role: len((tmp_path / f"{role}.started").read_text())
 
 
-def test_an_agent_that_the_sink_has_heard_of_may_refuse_later(stand_ins, started, tmp_path):
+def test_an_agent_that_has_reported_itself_ready_may_refuse_later(stand_ins, started, tmp_path):
     def again(*_):
-        (tmp_path / "fall").touch()  # the agent was in this snapshot, or one before
+        (tmp_path / "crash").touch()  # the agent was in this snapshot, or one before
         return started("agent") >= 3
 
-    run_session(stand_ins(), Stop(), plain=True, done=again)
+    crashes = run_session(stand_ins(), Stop(), plain=True, done=again)
     assert started("sink") == started("worker") == 1
+    assert len(crashes) >= 2
+    assert {crash[:3] for crash in crashes} == {("agent", 2, "the folder is away")}
 
 
 def test_the_snapshots_of_another_session_prove_nothing_and_end_nothing(stand_ins, tmp_path):
     asked = []
     config = stand_ins(session="/elsewhere")
 
-    def fall_when_heard():
+    def crash_when_heard():
         with closing(Subscriber(config.network)) as news:
             for _ in range(30):
                 if not wait([news], 5.0):
                     return
                 news.receive()
-        (tmp_path / "fall").touch()
+        (tmp_path / "crash").touch()
 
-    listening = threading.Thread(target=fall_when_heard)
+    listening = threading.Thread(target=crash_when_heard)
     listening.start()
     with pytest.raises(ConfigError, match="the folder is away"):
         run_session(config, Stop(), plain=True, done=lambda *news: asked.append(news) or True)
@@ -271,21 +273,21 @@ def test_the_snapshots_of_another_session_prove_nothing_and_end_nothing(stand_in
 
 
 def test_an_agent_that_nobody_heard_of_ends_the_session(stand_ins, tmp_path):
-    def fall(*_):
-        (tmp_path / "fall").touch()
+    def crash_now(*_):
+        (tmp_path / "crash").touch()
         return False
 
     with pytest.raises(ConfigError, match="the folder is away"):
-        run_session(stand_ins(health=("worker", "sink")), Stop(), plain=True, done=fall)
+        run_session(stand_ins(health=("worker", "sink")), Stop(), plain=True, done=crash_now)
 
 
 def test_a_process_that_has_not_reported_itself_ready_has_proven_nothing(stand_ins, tmp_path):
-    def fall(*_):
-        (tmp_path / "fall").touch()
+    def crash_now(*_):
+        (tmp_path / "crash").touch()
         return False
 
     with pytest.raises(ConfigError, match="the folder is away"):
-        run_session(stand_ins(ready_s=None), Stop(), plain=True, done=fall)
+        run_session(stand_ins(ready_s=None), Stop(), plain=True, done=crash_now)
 
 
 # --- when a session is idle ----------------------------------------------------------------------
