@@ -111,7 +111,12 @@ def seeds(folder: Path) -> None:
         timings_s={},
     )
     result = Result.of(frame, segmentation, versions={})
-    words = [messages.Beat(3, (frame.section,)), messages.Events(((1, "a"),)), frame, result]
+    words: list[messages.Message] = [
+        messages.Beat(3, (frame.section,)),
+        messages.Events(((1, "a"),)),
+        frame,
+        result,
+    ]
     for number, message in enumerate(words):
         parts = [bytes(part) for part in messages.encode(message)]
         messages.decode(parted(joined(parts)))

@@ -119,7 +119,7 @@ def save(folder: Path, sections: int, stored: list[int], seed: int) -> None:
 def small_section(rng: np.random.Generator) -> np.ndarray:
     """A noisy micrograph of 96 x 96 px with a dark disc or two."""
     rows, columns = np.mgrid[:96, :96]
-    pixels = rng.poisson(200.0, rows.shape)
+    pixels: np.ndarray = rng.poisson(200.0, rows.shape)
     for y, x in rng.uniform(15, 80, (2, 2)):
         pixels[(rows - y) ** 2 + (columns - x) ** 2 < 100] //= 2
     return pixels.astype(np.int16)
@@ -223,8 +223,9 @@ def report(
 
 def verified(watch: Path, session: Path) -> dict[str, Any]:
     """What ``nanostream verify`` finds, after printing it in one line."""
-    command = [sys.executable, "-m", "nanostream_services", "verify", session, "--watch", watch]
-    done = subprocess.run([*command, "--json"], stdout=subprocess.PIPE, check=False)
+    command = [sys.executable, "-m", "nanostream_services", "verify", str(session)]
+    command += ["--watch", str(watch), "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
     found: dict[str, Any] = json.loads(done.stdout)
     lost, doubled, torn = (len(found[name]) for name in ("missing", "doubled", "damaged"))
     print(

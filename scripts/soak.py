@@ -70,7 +70,8 @@ def run(folder: Path, options: argparse.Namespace) -> bool:
     begin, end = rows[2], rows[-1]
     flat = all(end[k] <= 1.1 * begin[k] for k in range(1, len(end), 2))
     flat &= all(end[k] <= begin[k] for k in range(2, len(end), 2))
-    verify = [sys.executable, "-m", "nanostream_services", "verify", session, "--watch", watch]
+    verify = [sys.executable, "-m", "nanostream_services", "verify", str(session)]
+    verify += ["--watch", str(watch)]
     return subprocess.run(verify, check=False).returncode == 0 and flat
 
 

@@ -20,6 +20,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from rich.progress import (
@@ -118,6 +119,10 @@ def options_of(model: str) -> dict[str, str]:
     return {name: option for name, option in options.items() if name in needed}
 
 
+def _show(bar: Progress, task: TaskID, done: int) -> None:
+    bar.update(task, completed=done)
+
+
 def simulate(arguments: argparse.Namespace) -> dict[str, list[Source]]:
     """Simulate all scenes that are not there yet."""
     sources = {}
@@ -132,7 +137,7 @@ def simulate(arguments: argparse.Namespace) -> dict[str, list[Source]]:
                 plan,
                 scenes=count,
                 jobs=arguments.jobs,
-                on_scene=lambda done, bar=bar, task=task: bar.update(task, completed=done),
+                on_scene=partial(_show, bar, task),
             )
         sources[name] = [Source(path) for path in paths]
     return sources

@@ -4,8 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-
-from scripts.latency import Case, measure
+from latency import Case, measure
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="stops processes as POSIX does"),

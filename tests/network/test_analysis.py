@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from typing import Any
 
 import cv2
 import msgspec
@@ -35,7 +36,7 @@ def test_the_shipped_network_finds_simulated_particles(micrograph):
     assert 2 * overlap / (np.sum(found.labels > 0) + np.sum(truth > 0)) > 0.85
     assert found.labels.dtype == np.int32
     assert found.probability.dtype == np.float32
-    assert list(found.particles.columns) == list(PARTICLE_DTYPE.names)
+    assert list(found.particles.columns) == [*(PARTICLE_DTYPE.names or ())]
     assert found.summary.count == found.labels.max() == len(found.particles)
     assert {"filter_s", "predict_s", "label_s", "measure_s"} == set(found.timings_s)
 
@@ -97,7 +98,7 @@ def test_pixels_that_are_no_numbers_are_counted_and_cost_only_what_is_there(micr
 def test_a_model_scaled_by_the_data_sets_maximum_keeps_the_running_one(tmp_path, monkeypatch):
     monkeypatch.setenv("NANOSTREAM_MODELS", str(tmp_path))
     build_unet().save_weights(tmp_path / "w.weights.h5")
-    options = {"normalization": "dataset-max", "threshold": 0.5}
+    options: dict[str, Any] = {"normalization": "dataset-max", "threshold": 0.5}
     import_model(tmp_path / "w.weights.h5", name="running", **options)
     import_model(tmp_path / "w.weights.h5", name="fixed", normalization_maximum=500.0, **options)
 
@@ -177,7 +178,7 @@ def test_a_micrograph_outside_of_the_models_pixel_sizes_gives_the_same_particles
     back = cv2.resize(
         (found.labels > 0).astype(np.uint8), pixels.shape[::-1], interpolation=cv2.INTER_NEAREST
     )
-    both = np.count_nonzero(back & (expected.labels > 0))
+    both = np.count_nonzero((back > 0) & (expected.labels > 0))
     assert 2 * both / (np.count_nonzero(back) + np.count_nonzero(expected.labels)) > 0.87
     # Below there are only parts of particles that the edge cuts.
     one, another = (s.particles.query("diameter_nm > 1.5") for s in (found, expected))

@@ -65,8 +65,8 @@ def drifting_particles(
         for position, r, a, p in zip(paths[section], radius, angle, phase, strict=True):
             _draw(contrast, position, r, a, p)
         counts = _GAIN * rng.poisson(_ELECTRONS * uneven * np.exp(contrast))
-        counts = cv2.resize(counts, size[::-1], interpolation=cv2.INTER_CUBIC)
-        images[section] = np.clip(np.rint(counts), 0, 32767)
+        larger = cv2.resize(counts, size[::-1], interpolation=cv2.INTER_CUBIC)
+        images[section] = np.clip(np.rint(larger), 0, 32767)
 
     frame, particle = np.indices((sections, particles)).reshape(2, -1)
     y, x = (paths.reshape(-1, 2).T + 0.5) * enlarged - 0.5

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,10 @@ def small_disk(tmp_path):
 
 def test_a_database_that_somebody_locks_is_waited_for(tmp_path):
     images = [pixels for pixels, _ in demo_movie(6, shape=(512, 512), seed=5)]
-    options = {"interval_s": 0.0, "pixel_size_nm": DemoMicrograph.load().pixel_size_nm}
+    options: dict[str, Any] = {
+        "interval_s": 0.0,
+        "pixel_size_nm": DemoMicrograph.load().pixel_size_nm,
+    }
     with RunningSession(tmp_path, config="[delivery]\nresend_s = 1.0\n") as running:
         play(images[:1], running.watch, name="first", **options)
         running.wait_for_stored(1)
@@ -58,7 +62,7 @@ def test_work_stops_in_order_on_a_full_disk_and_goes_on_when_there_is_room(tmp_p
     pixel_size_nm = DemoMicrograph.load().pixel_size_nm
     config = "[delivery]\nresend_s = 1.0\nheartbeat_s = 0.5\nsilent_s = 4.0\n"
     with RunningSession(tmp_path, config=config) as running:
-        options = {"interval_s": 0.2, "pixel_size_nm": pixel_size_nm}
+        options: dict[str, Any] = {"interval_s": 0.2, "pixel_size_nm": pixel_size_nm}
         play(images[:6], running.watch, name="first", **options)
         running.wait_for_stored(6)
         agent = running.pid("agent")

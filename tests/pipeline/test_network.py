@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,7 +75,10 @@ def test_a_link_that_is_cut_in_the_middle_loses_and_doubles_nothing(tmp_path, pr
         processes(role, tmp_path / f"{config}.json")
 
     images = [pixels for pixels, _ in demo_movie(24, shape=(512, 512), seed=3)]
-    options = {"interval_s": 0.25, "pixel_size_nm": DemoMicrograph.load().pixel_size_nm}
+    options: dict[str, Any] = {
+        "interval_s": 0.25,
+        "pixel_size_nm": DemoMicrograph.load().pixel_size_nm,
+    }
     play(images[:4], watch, name="before", **options)
     wait_for(4, session)
     writer = threading.Thread(
@@ -100,7 +104,7 @@ def test_a_link_that_is_cut_in_the_middle_loses_and_doubles_nothing(tmp_path, pr
 
 def test_two_machines_with_a_bad_cable_that_is_cut_lose_and_double_nothing():
     # 13 s: longer than the connections live without a sign of life, so all must be made anew.
-    command = [sys.executable, SCRIPT, "--sections", "16", "--cut", "13"]
+    command = [sys.executable, str(SCRIPT), "--sections", "16", "--cut", "13"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_S, check=False)
     if done.returncode == 2:
         pytest.skip(done.stderr.strip())

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -29,7 +30,7 @@ def test_the_python_script_only_asks_where_it_is_given_a_file_and_a_section(tmp_
         process = subprocess.Popen([sys.executable, tmp_path / "script.py", *words])
         while process.poll() is None:
             if sink.poll(50):
-                asked = sink.recv_json()
+                asked: Any = sink.recv_json()
                 sink.send_json({"status": "fail", "reason": "x", "id": "1", "z": asked["z"]})
     log = tmp_path / "calls.log"
     calls = log.read_text().split() if log.exists() else []

@@ -16,7 +16,7 @@ PROGRAM = "/opt/nanostream/bin/nanostream"
 
 def test_it_is_always_started_again_and_writes_in_its_own_folder_only():
     unit = configparser.ConfigParser(interpolation=None)
-    unit.optionxform = str
+    unit.optionxform = str  # type: ignore[method-assign,assignment]  # as its manual says
     unit.read(UNIT, encoding="utf-8")
     service = unit["Service"]
     assert service["Restart"] == "always"

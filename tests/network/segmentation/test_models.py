@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -37,9 +38,8 @@ def weights(tmp_path_factory):
 
 
 def bring(weights, name="mine", **options):
-    return import_model(
-        weights, name=name, **({"normalization": "image-max", "threshold": 0.4} | options)
-    )
+    how: dict[str, Any] = {"normalization": "image-max", "threshold": 0.4}
+    return import_model(weights, name=name, **(how | options))
 
 
 @pytest.mark.parametrize("name", ["default", "groschner2020"])

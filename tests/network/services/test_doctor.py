@@ -14,8 +14,10 @@ from nanostream.acquisition.simulator import StackWriter, demo_movie
 from nanostream.config import Config, Feedback, Network, Sink, Watch, Worker
 from nanostream.records import Snapshot
 from nanostream.transport.keys import create_keys, trust
-from nanostream.transport.sockets import Publisher, Server, free_network, new_key_pair
+from nanostream.transport.sockets import Publisher, Server, new_key_pair
 from nanostream_services import doctor
+from nanostream_services.processes.lifecycle import Stop
+from tests.factories import a_network
 
 
 @pytest.fixture
@@ -123,20 +125,20 @@ def test_room_is_counted_in_days(free_bytes, state):
 
 
 def test_free_ports_are_free():
-    found = states(doctor.check_ports(Config(network=Network(**free_network())), "all"))
+    found = states(doctor.check_ports(Config(network=a_network()), "all"))
     assert set(found.values()) == {"ok"}
     assert set(found) == {"frames port", "results port", "snapshots port", "queries port"}
 
 
 def test_a_port_that_another_program_has_is_a_problem():
-    network = Network(**free_network())
+    network = a_network()
     with socket.create_server(("127.0.0.1", network.frames_port)):
         found = states(doctor.check_ports(Config(network=network), "agent"))
     assert found["frames port"] == "problem"
 
 
 def test_a_port_of_a_running_session_is_said_to_be_its(tmp_path):
-    network = Network(**free_network())
+    network = a_network()
     publisher = Publisher(network)
     over = threading.Event()
 
@@ -168,7 +170,7 @@ def test_a_host_that_is_another_machines_cannot_be_bound():
 
 
 def test_a_sink_that_runs_answers_the_agents_machine_and_one_that_does_not_is_named():
-    network = Network(**free_network())
+    network = a_network()
     config = Config(network=network)
     assert states(doctor.check_ports(config, "agent"))["results port"] == "warning"
     server = Server(network, "results", largest_bytes=1000)
@@ -276,7 +278,7 @@ def test_a_machine_without_tensorflow_is_told_what_it_can_do(monkeypatch):
     assert found.state == "warning"
     assert "can run agent, sink and dashboard, not the worker" in found.text
     assert states(doctor.check_device(Config(), "worker")) == {"TensorFlow": "problem"}
-    chain = states(doctor.check_chain(Config(), "all", threading.Event()))
+    chain = states(doctor.check_chain(Config(), "all", Stop()))
     assert chain == {"whole chain": "skipped"}
 
 

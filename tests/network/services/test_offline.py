@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -29,7 +30,7 @@ IMAGES = [pixels for pixels, _ in demo_movie(4, shape=(512, 512), seed=5)]
 @pytest.fixture(scope="module")
 def loaded():
     """The shipped model, loaded once for all tests of this file."""
-    return offline.Analyzer(Config().worker)
+    return Analyzer(Config().worker)
 
 
 @pytest.fixture
@@ -39,6 +40,7 @@ def analyzer(loaded, monkeypatch):
     class Counted:
         loads = 0
         fails = ()
+        maximum = None
 
         def __new__(cls, settings, *, normalization_maximum=None):
             cls.loads += 1
@@ -296,6 +298,11 @@ def stranger(tmp_path, monkeypatch):
     return import_folder(folder).name
 
 
+def decoded(record: Any) -> Any:
+    """The record as it arrives at the other end."""
+    return messages.decode([bytes(part) for part in messages.encode(record)])
+
+
 def test_live_and_offline_give_the_same_masks_scores_and_warnings(tmp_path, stranger):
     worker = Worker(model=stranger)
     stack = save_stack(tmp_path / "gold.mrc", IMAGES[:2])  # 0.026 nm: shrunk to 0.04 nm
@@ -307,9 +314,8 @@ def test_live_and_offline_give_the_same_masks_scores_and_warnings(tmp_path, stra
     with Store(tmp_path / "live", config) as store:
         for z in range(2):
             frame = read_section(stack, z, section=SectionId("gold.mrc", z))
-            arrived = [bytes(part) for part in messages.encode(frame)]
-            result = Result.of(frame, analyzer(messages.decode(arrived)))
-            store.commit(messages.decode([bytes(part) for part in messages.encode(result)]))
+            result = Result.of(frame, analyzer(decoded(frame)))
+            store.commit(decoded(result))
     live_session = ns.open_session(tmp_path / "live")
 
     columns = ["section", "count", "mean_diameter_nm", "domain_score", "warning", "pixels_crc32"]

@@ -7,14 +7,15 @@ from contextlib import ExitStack
 import pytest
 import zmq
 
-from nanostream.config import Config, Network
+from nanostream.config import Config
 from nanostream.errors import ConfigError
 from nanostream.records import SectionId
 from nanostream.results.queries import MOST_BYTES
 from nanostream.results.store import Store
 from nanostream.transport.keys import create_keys, trust
-from nanostream.transport.sockets import free_network, new_key_pair, refusals, wait
+from nanostream.transport.sockets import new_key_pair, refusals, wait
 from nanostream_services.processes.serialem import SerialEM
+from tests.factories import a_network
 
 PATIENCE_S = 10.0
 
@@ -25,7 +26,7 @@ class Sink:
     def __init__(self, folder, **network):
         self.folder = folder
         self.opened = ExitStack()
-        self.network = Network(**free_network(), **network)
+        self.network = a_network(**network)
         config = Config(network=self.network)
         self.store = self.opened.enter_context(Store(folder / "session", config))
         self.serialem = SerialEM(folder / "session", config)

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 import nanostream as ns
-from nanostream.config import Config, Network
+from nanostream.config import Config
 from nanostream.errors import ConfigError, SessionError
-from nanostream.particles.measures import measure_particles, summarize
-from nanostream.records import Frame, Result, SectionId, Segmentation
+from nanostream.records import SectionId
 from nanostream.results.store import Store, diameters
 from nanostream.transport import messages as m
-from nanostream.transport.sockets import Client, Subscriber, free_network, wait
+from nanostream.transport.sockets import Client, Subscriber, wait
 from nanostream_services.processes.sink import Sink
+from tests import factories
+from tests.factories import a_network
 
 PATIENCE_S = 15.0
 
@@ -24,23 +25,13 @@ PATIENCE_S = 15.0
 def a_result(z=0, *, pixel_size_nm=0.1, warning=""):
     labels = np.zeros((64, 80), np.int32)
     labels[10:20, 10:20], labels[40:52, 40:52] = 1, 2
-    pixels = np.full(labels.shape, 100, np.int16)
-    probability = (labels > 0).astype(np.float32)
-    particles = measure_particles(labels, pixels, probability, pixel_size_nm=pixel_size_nm, frame=z)
-    frame = Frame(SectionId("a.mrc", z), pixels, pixel_size_nm=pixel_size_nm)
-    segmentation = Segmentation(
-        section=frame.section,
-        labels=labels,
-        probability=probability,
-        particles=particles,
-        summary=summarize(particles, shape=labels.shape),
-        model="default",
-        model_sha256="abc",
-        threshold=0.5,
-        timings_s={"predict_s": 0.2},
+    return factories.a_result(
+        labels,
+        f"a.mrc#{z}",
+        known={"pixel_size_nm": pixel_size_nm},
         warning=warning,
+        timings_s={"predict_s": 0.2},
     )
-    return Result.of(frame, segmentation)
 
 
 class Desk:
@@ -48,7 +39,7 @@ class Desk:
 
     def __init__(self, folder):
         self.folder = folder
-        self.network = Network(**free_network())
+        self.network = a_network()
         self.config = Config(network=self.network)
         self.clients = ExitStack()
         self.start()

@@ -6,15 +6,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from nanostream.config import Config, Network, Sink
+from nanostream.config import Config, Sink
 from nanostream.errors import ConfigError
 from nanostream.records import Health, Snapshot, State
 from nanostream.transport.messages import encode
-from nanostream.transport.sockets import Subscriber, free_network, wait
+from nanostream.transport.sockets import Subscriber, wait
 from nanostream_services import supervisor
 from nanostream_services.commands.run import idle_for
 from nanostream_services.processes.lifecycle import Stop
 from nanostream_services.supervisor import _Child, _keep_up, run_session
+from tests.factories import a_network
 
 #: What ``python -m nanostream_services`` runs here: the role is a piece of Python.
 RUN_ARGUMENT = "import sys; exec(sys.argv[1])"
@@ -218,7 +219,7 @@ ended.wait()
 def stand_ins(tmp_path, processes):
     """A session in which the agent is heard of, or not, and then ends with code 2."""
     (processes / "__main__.py").write_text(STAND_INS)
-    network = Network(**free_network())
+    network = a_network()
     config = Config(network=network, sink=Sink(session=str(tmp_path / "session")))
 
     def publishes(*, session=config.sink.session, health=("agent", "worker", "sink"), ready_s=1.0):

@@ -5,25 +5,26 @@ import threading
 import time
 from contextlib import closing
 from types import SimpleNamespace
+from typing import Any, cast
 
-import numpy as np
 import pytest
 
 from nanostream.config import Config, Delivery, Network
 from nanostream.errors import ConfigError, ModelError
-from nanostream.particles.measures import measure_particles, summarize
-from nanostream.records import Frame, Result, SectionId, Segmentation
+from nanostream.records import Result, SectionId
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Server, Waker, free_ports, wait
 from nanostream_services.processes import worker as worker_module
 from nanostream_services.processes.worker import _Bench, _Worker
+from tests import factories
+from tests.factories import a_segmentation, squares
 
 PATIENCE_S = 15.0
-CARD = SimpleNamespace(name="double", weights_sha256="abc")
+CARD: Any = SimpleNamespace(name="double", weights_sha256="abc")
 
 
 def a_frame(z=0):
-    return Frame(SectionId("a.mrc", z), np.full((32, 32), 7, np.int16), pixel_size_nm=0.1)
+    return factories.a_frame(f"a.mrc#{z}", pixel_size_nm=0.1)
 
 
 class Analysis:
@@ -51,20 +52,7 @@ class Analysis:
         assert self.may_go_on.wait(PATIENCE_S)
         if frame.section.z in self.fails:
             raise FloatingPointError("no contrast")
-        labels = np.zeros(frame.pixels.shape, np.int32)
-        labels[10:16, 10:16] = 1
-        probability = (labels > 0).astype(np.float32)
-        particles = measure_particles(labels, frame.pixels, probability, pixel_size_nm=0.1)
-        return Segmentation(
-            section=frame.section,
-            labels=labels,
-            probability=probability,
-            particles=particles,
-            summary=summarize(particles, shape=labels.shape),
-            model="double",
-            model_sha256="abc",
-            threshold=0.5,
-        )
+        return a_segmentation(squares((10, 10), side=6, shape=frame.pixels.shape), frame)
 
 
 def until(condition, what, do=lambda: time.sleep(0.001)):
@@ -121,7 +109,7 @@ def test_what_waits_is_taken_back_in_order_and_what_is_computed_is_finished(benc
 
 
 def test_taking_back_never_blocks_although_the_thread_takes_the_last_one_first(monkeypatch):
-    class Raced(queue.Queue):
+    class Raced(queue.Queue[object]):
         """Something was in it when asked, and the thread has taken it since."""
 
         def empty(self):
@@ -130,9 +118,10 @@ def test_taking_back_never_blocks_although_the_thread_takes_the_last_one_first(m
         def qsize(self):
             return super().qsize() + 1
 
-    monkeypatch.setattr(worker_module.queue, "Queue", Raced)
+    monkeypatch.setattr("nanostream_services.processes.worker.queue.Queue", Raced)
     # Nothing is closed if it blocks: the threads end with the process.
-    working = _Bench(Analysis, SimpleNamespace(wake=lambda: None))
+    waker: Any = SimpleNamespace(wake=lambda: None)
+    working = _Bench(cast(Any, Analysis), waker)
     taking = threading.Thread(target=working.drop_waiting, daemon=True)
     taking.start()
     taking.join(2.0)
@@ -172,7 +161,7 @@ def test_only_a_section_that_is_computed_for_too_long_is_hung(bench):
 
 
 def test_the_time_limit_follows_from_what_the_last_sections_took(bench, monkeypatch):
-    clock = SimpleNamespace(monotonic=lambda: clock.now_s, time=time.time, now_s=0.0)
+    clock: Any = SimpleNamespace(monotonic=lambda: clock.now_s, time=time.time, now_s=0.0)
     monkeypatch.setattr(worker_module, "time", clock)
     analysis = Analysis()
     working = bench(analysis)
@@ -431,7 +420,7 @@ def test_a_worker_that_hangs_ends_itself(desk, monkeypatch):
     def end(code):
         raise SystemExit(code)
 
-    monkeypatch.setattr(worker_module.os, "_exit", end)
+    monkeypatch.setattr("nanostream_services.processes.worker.os._exit", end)
     analysis = Analysis()
     analysis.may_go_on.clear()
     desk = desk(analysis, hung_s=0.05)
@@ -471,7 +460,7 @@ def test_a_worker_told_to_stop_gives_back_what_waits_and_finishes_what_it_comput
 
 def test_a_bench_is_closed_after_what_it_computes():
     with closing(Waker()) as waker:
-        bench = _Bench(Analysis, waker)
+        bench = _Bench(cast(Any, Analysis), waker)
         bench.add(a_frame())
         bench.close()
         assert not bench._thread.is_alive()
@@ -556,7 +545,7 @@ def test_a_worker_whose_network_is_never_loaded_ends_itself_if_a_section_waits_f
     def end(code):
         raise SystemExit(code)
 
-    monkeypatch.setattr(worker_module.os, "_exit", end)
+    monkeypatch.setattr("nanostream_services.processes.worker.os._exit", end)
     desk = desk(load=loading(), hung_s=0.05)
     desk.say(m.Pong("sink-1"))
     desk.until(lambda: desk.beats[-1].slots == 1, "credit for one")

@@ -98,8 +98,9 @@ def test_snapshots_need_a_key_too(network, machines):
         publisher.send(Snapshot("s", 1.0))
         wait(list(listeners.values()), 0.05)
         got |= {name for name, listener in listeners.items() if listener.receive()}
-    for socket in (publisher, *listeners.values()):
-        socket.close()
+    publisher.close()
+    for listener in listeners.values():
+        listener.close()
     assert got == {"gpu"}
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from nanostream.acquisition import answers
 from nanostream.acquisition import intake as i
@@ -114,7 +116,7 @@ class FakeFolder:
         file = self.files[section.path]
         return hash((file.title, section.z, file.saves[section.z])) % 2**32
 
-    def listing(self, paths: object = None) -> dict[str, FileStat]:
+    def listing(self, paths: Iterable[str] | None = None) -> dict[str, FileStat]:
         wanted = self.files if paths is None else paths
         return {path: self.files[path].stat for path in wanted if path in self.files}
 
@@ -123,7 +125,8 @@ class FakeFolder:
 
     def inspect(self, order: i.Inspect) -> i.Event:
         if event := self.instead.get(order.path):
-            return replace(event, listed=order.listed) if hasattr(event, "listed") else event
+            changes: dict[str, Any] = {"listed": order.listed} if hasattr(event, "listed") else {}
+            return replace(event, **changes)
         if order.path not in self.files:
             return i.HeaderUnreadable(order.path, "No such file or directory")
         file = self.files[order.path]
@@ -156,7 +159,9 @@ class FakeFolder:
 class DiskFolder:
     """A watched folder on disk, read by the functions that the agent uses."""
 
-    def __init__(self, root: Path, watch: Watch, *, report: object = print, **reading: object):
+    def __init__(
+        self, root: Path, watch: Watch, *, report: Callable[[str], object] = print, **reading: Any
+    ):
         self.root, self.reading = root, reading
         self.folder = WatchedFolder(root, watch, report=report, clock=lambda: 0.0)
 
@@ -197,7 +202,7 @@ class Memory:
         self.files[path] = file
         self.sections |= dict.fromkeys(sections, "found")
 
-    def end_first_scan(self, passed_over: dict[str, KnownFile]) -> None:
+    def end_first_scan(self, passed_over: Mapping[str, KnownFile]) -> None:
         self.files |= passed_over
         self.first_scan_ended = True
 
@@ -214,6 +219,9 @@ class Memory:
     def stored(self, section: SectionId) -> None:
         self.sections[section] = "stored"
 
+    def quarantined(self, section: SectionId) -> None:
+        self.sections[section] = "quarantined"
+
 
 class Driver:
     """An intake whose orders are performed in turn; `kill` may come between any two.
@@ -228,7 +236,7 @@ class Driver:
         *,
         now_s: float = 1000.0,
         read_s: float = 0.0,
-        **watch: object,
+        **watch: Any,
     ) -> None:
         self.folder, self.memory, self.now_s = folder, memory or Memory(), now_s
         self.read_s = read_s  # what the reading of a header or sidecar takes
@@ -266,7 +274,7 @@ class Driver:
         self.performed.append(order)
         if isinstance(order, (i.Inspect, i.ReadSidecar)):
             self.now_s += self.read_s
-        answer = None
+        answer: i.Event | None = None
         match order:
             case i.Scan(everything):
                 answer = self.folder.scan(everything)

@@ -147,9 +147,9 @@ class Agent(Driver):
             known = self.intake.known_file(section.path)
             try:
                 frame = answers.read_frame(self.folder.root, release, known)
-            except OverwrittenError as error:
+            except OverwrittenError:
                 del self.released[section]
-                self.memory.quarantined(section, str(error), 1)
+                self.memory.quarantined(section)
                 continue
             except (MicrographError, OSError):
                 self.released[section] = i.Release(section)

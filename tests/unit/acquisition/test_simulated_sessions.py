@@ -164,9 +164,9 @@ def test_mrcfile_reads_every_stack(tmp_path, kind, dtype):
     assert (header.nz, header.data_end) == (len(expected), stat.st_size)
     assert header.montage == (kind == "montage")
     if kind == "overwrite":
-        kept = np.stack([pixels[i] for i in expected])
-        assert (header.minimum, header.maximum) == (kept.min(), kept.max())
-        assert header.mean == pytest.approx(kept.mean(), rel=1e-6)
+        written = np.stack([pixels[i] for i in expected])
+        assert (header.minimum, header.maximum) == (written.min(), written.max())
+        assert header.mean == pytest.approx(written.mean(), rel=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32])
@@ -344,11 +344,12 @@ def test_what_cannot_be_played_is_refused_at_once(tmp_path, kind, faults, says):
 
 
 def test_play_stays_halfway_for_a_while(tmp_path):
-    slept = []
-    (path,) = play(
-        images(1), tmp_path, interval_s=1, faults=Fault, seed=1, pause_s=0.3, sleep=slept.append
-    ) or [None]
-    assert path is None  # deleted in the end
+    slept: list[float] = []
+    faults = [fault.value for fault in Fault]
+    left = play(
+        images(1), tmp_path, interval_s=1, faults=faults, seed=1, pause_s=0.3, sleep=slept.append
+    )
+    assert not left  # deleted in the end
     assert slept == [0.3] * 4  # header, size, zeros, pixels
 
 

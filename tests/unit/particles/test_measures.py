@@ -34,7 +34,7 @@ def measured(labels, image=None, probability=None, *, pixel_size_nm=None, frame=
 
 
 def assert_columns(table):
-    assert list(table.columns) == list(PARTICLE_DTYPE.names)
+    assert list(table.columns) == [*(PARTICLE_DTYPE.names or ())]
     assert [table[name].dtype for name in PARTICLE_DTYPE.names] == [
         PARTICLE_DTYPE[name] for name in PARTICLE_DTYPE.names
     ]

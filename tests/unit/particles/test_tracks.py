@@ -353,7 +353,7 @@ def test_most_outlines_may_change_at_once_if_the_drift_is_known():
 
 def test_another_field_has_no_identities_of_the_one_before():
     rng = np.random.default_rng(0)
-    fields = [table(*rng.uniform(30, 2018, (2, 300)), 60.0) for _ in range(2)]
+    fields = [table(x, y, 60.0) for x, y in rng.uniform(30, 2018, (2, 2, 300))]
     tracker = Tracker()
     for frame in range(4):
         tracker.step(frame, fields[0])

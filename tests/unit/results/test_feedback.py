@@ -9,7 +9,6 @@ from contextlib import closing
 from datetime import datetime
 
 import msgspec
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,9 +16,8 @@ from hypothesis import strategies as st
 from nanostream.acquisition.mdoc import metadata_of, parse_mdoc
 from nanostream.config import Config, Feedback
 from nanostream.errors import MessageError, SessionError
-from nanostream.particles.measures import measure_particles, summarize
-from nanostream.records import Frame, Measured, Metadata, Result, SectionId, Segmentation, Summary
-from nanostream.results import feedback, result_files
+from nanostream.records import Measured, Metadata, SectionId, Summary
+from nanostream.results import feedback
 from nanostream.results.exports import export
 from nanostream.results.feedback import FeedbackFiles
 from nanostream.results.navigator import Chart, NavigatorItem, maps_of, navigator_text
@@ -29,33 +27,19 @@ from nanostream.results.queries import MOST_WAITING, Questions, read_query
 from nanostream.results.result_files import answer, publish, result_text
 from nanostream.results.session import Session
 from nanostream.results.store import Store
+from tests import factories
+from tests.factories import squares
 from tests.serialem_emulation import Navigator, numbers
 
 HEIGHT, WIDTH = 60, 100
 
 
-def a_result(section, *, squares=((10, 20), (40, 60)), pixel_size_nm=0.5, metadata=None):
+def a_result(section, *, corners=((10, 20), (40, 60)), pixel_size_nm=0.5, metadata=None):
     """A section with a square of 8 px at each place (top row, left column)."""
-    labels = np.zeros((HEIGHT, WIDTH), np.int32)
-    for number, (row, column) in enumerate(squares, 1):
-        labels[row : row + 8, column : column + 8] = number
-    pixels = np.full(labels.shape, 100, np.int16)
-    probability = (labels > 0) * np.float32(0.9) + (labels == 2) * np.float32(0.05)
-    table = measure_particles(
-        labels, pixels, probability.astype(np.float32), pixel_size_nm=pixel_size_nm, frame=section.z
-    )
-    segmentation = Segmentation(
-        section=section,
-        labels=labels,
-        probability=probability.astype(np.float32),
-        particles=table,
-        summary=summarize(table, shape=labels.shape),
-        model="default",
-        model_sha256="abc",
-        threshold=0.5,
-    )
-    frame = Frame(section, pixels, pixel_size_nm=pixel_size_nm, metadata=metadata or Metadata())
-    return Result.of(frame, segmentation)
+    labels = squares(*corners, side=8, shape=(HEIGHT, WIDTH))
+    probability = 0.9 * (labels > 0) + 0.05 * (labels == 2)
+    known = {"pixel_size_nm": pixel_size_nm, "metadata": metadata or Metadata()}
+    return factories.a_result(labels, section, probability=probability, known=known)
 
 
 class Desk:
@@ -147,7 +131,7 @@ def test_a_stored_section_has_its_file_with_positions_as_serialem_counts_them(de
 def test_without_a_pixel_size_diameters_are_px_and_unknown_is_0(desk):
     desk = desk()
     desk.stored("a.mrc#0", pixel_size_nm=None)
-    desk.stored("a.mrc#1", squares=())
+    desk.stored("a.mrc#1", corners=())
     desk.step()
     found = keys(desk.result("a.mrc.z0"))
     assert (found["unit"], found["pixel_nm"], found["d_mean_nm"]) == (["px"], ["0"], ["0"])
@@ -170,7 +154,7 @@ def test_of_a_file_name_used_again_the_newest_result_is_there_under_another_id(d
     desk.stored("a.mrc#0")
     desk.step()
     first = keys(desk.result("a.mrc.z0"))
-    desk.stored("a.mrc~2#0", squares=((3, 3),))
+    desk.stored("a.mrc~2#0", corners=((3, 3),))
     desk.step()
     second = keys(desk.result("a.mrc.z0"))
     assert (second["generation"], second["n"]) == (["2"], ["1"])
@@ -247,7 +231,7 @@ def test_a_full_disk_is_said_once_and_what_is_missing_is_written_later(desk, mon
     desk.stored("a.mrc#0")
     desk.stored("a.mrc#1")
     with monkeypatch.context() as patch:
-        patch.setattr(result_files.failpoints, "disk_is_full", full)
+        patch.setattr("nanostream.failpoints.disk_is_full", full)
         (said,) = desk.step()
         assert "No space left on device" in said
         assert [desk.step(2) for _ in range(3)] == [[], [], []]
@@ -395,11 +379,11 @@ def test_serialem_is_told_the_same_of_a_picture_whatever_file_it_is_in(tmp_path,
     desk = desk(navigator=str(nav), navigator_items="particles")
     told = {}
     for suffix, first_row, rows in (("mrc", "bottom", (10, 40)), ("tif", "top", (42, 12))):
-        squares = tuple(zip(rows, (20, 60), strict=True))
+        corners = tuple(zip(rows, (20, 60), strict=True))
         # A session of before it was kept is told by the file.
         metadata = msgspec.structs.replace(matrix, first_row=first_row if kept else None)
-        desk.stored(f"a.{suffix}#1", squares=squares, metadata=metadata)  # a map
-        desk.stored(f"a.{suffix}#2", squares=squares, metadata=metadata)  # by the matrix
+        desk.stored(f"a.{suffix}#1", corners=corners, metadata=metadata)  # a map
+        desk.stored(f"a.{suffix}#2", corners=corners, metadata=metadata)  # by the matrix
         assert desk.step() == []
         told[suffix] = keys(desk.result(f"a.{suffix}.z1"))["p"]
         for z in (1, 2):
@@ -415,8 +399,8 @@ def test_serialem_is_told_the_same_of_a_picture_whatever_file_it_is_in(tmp_path,
 def test_fields_are_ranked_and_written_anew_at_most_every_two_seconds(desk):
     desk = desk(result_files=False, navigator_items="sections", rank_by="count", most_items=2)
     stage = Metadata(stage_x_um=5.0, stage_y_um=-3.0)
-    desk.stored("a.mrc#0", squares=((3, 3),), metadata=stage)
-    desk.stored("a.mrc#1", squares=(), metadata=stage)
+    desk.stored("a.mrc#0", corners=((3, 3),), metadata=stage)
+    desk.stored("a.mrc#1", corners=(), metadata=stage)
     desk.stored("a.mrc#2", metadata=stage)
     path = desk.folder / "feedback" / "sections.nav"
     desk.step()
@@ -429,7 +413,7 @@ def test_fields_are_ranked_and_written_anew_at_most_every_two_seconds(desk):
         ["nanostream", "2", "n=1"],
     ]
     assert {item["StageXYZ"] for item in table.items} == {"5.000000 -3.000000 0"}
-    desk.stored("a.mrc#3", squares=((3, 3), (20, 20), (40, 40)), metadata=stage)
+    desk.stored("a.mrc#3", corners=((3, 3), (20, 20), (40, 40)), metadata=stage)
     desk.step(2.0)
     # Merged again, only the new one is added.
     assert table.load(path.read_text("cp1252")) == 1
@@ -582,7 +566,7 @@ def test_a_known_result_is_waited_past(asked):
     asked.stored("a.mrc#0")
     known = asked.ask()["id"]
     assert asked.ask(known=known, wait_s=10) is None
-    asked.stored("a.mrc~2#0", squares=())
+    asked.stored("a.mrc~2#0", corners=())
     assert asked.answers[-1][1]["n"] == 0
 
 

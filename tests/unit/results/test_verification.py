@@ -13,11 +13,11 @@ from nanostream.acquisition.ledger import Ledger, last_read
 from nanostream.acquisition.mrc import fingerprint, read_header, read_section
 from nanostream.acquisition.simulator import StackWriter
 from nanostream.config import Config
-from nanostream.particles.measures import measure_particles, summarize
-from nanostream.records import Frame, Metadata, Result, SectionId, Segmentation
+from nanostream.records import Frame, Metadata, Result, SectionId
 from nanostream.results.store import Store
 from nanostream.results.verification import acquired_files, verify
 from nanostream_services.cli import app
+from tests.factories import a_segmentation
 
 SIDE = 32
 
@@ -53,19 +53,7 @@ class Desk:
         self.commit(Frame(SectionId("a.mrc", z, generation), pixels, metadata=title))
 
     def commit(self, frame):
-        pixels = frame.pixels
-        labels = np.zeros(pixels.shape, np.int32)
-        particles = measure_particles(labels, pixels, labels.astype(np.float32), pixel_size_nm=None)
-        segmentation = Segmentation(
-            section=frame.section,
-            labels=labels,
-            probability=labels.astype(np.float32),
-            particles=particles,
-            summary=summarize(particles, shape=labels.shape),
-            model="default",
-            model_sha256="abc",
-            threshold=0.5,
-        )
+        segmentation = a_segmentation(np.zeros(frame.pixels.shape), frame)
         with Store(self.session, Config()) as store:
             store.commit(Result.of(frame, segmentation))
 
@@ -115,10 +103,10 @@ def test_without_the_agents_ledger_only_names_can_be_compared(desk):
 
 
 def test_a_file_that_cannot_be_read_again_is_named_and_ends_nothing(desk, monkeypatch):
-    def unreadable(*_):
+    def fail(*_):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("nanostream.acquisition.frames.changed_sections", unreadable)
+    monkeypatch.setattr("nanostream.acquisition.frames.changed_sections", fail)
     (file,), unreadable, _ = acquired_files(desk.watch, ["a.mrc"], last_read=last_read(desk.ledger))
     assert file.sections == 3
     assert unreadable == ("[Errno 5] Input/output error",)

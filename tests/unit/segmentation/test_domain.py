@@ -101,8 +101,8 @@ def test_farther_away_scores_lower_also_beyond_all_training_images(reference):
 
 def test_brightness_and_contrast_do_not_matter():
     pixels = next(windows(1, seed=4))
-    looks = [describe(scaled(pixels, method)) for method in ("standardize", "image-max")]
-    np.testing.assert_allclose(*looks, rtol=1e-2, atol=1e-2)
+    one, other = (describe(scaled(pixels, method)) for method in ("standardize", "image-max"))
+    np.testing.assert_allclose(one, other, rtol=1e-2, atol=1e-2)
 
 
 def test_a_large_micrograph_looks_like_a_small_one_of_its_kind(reference):

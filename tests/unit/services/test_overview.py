@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from nanostream.records import State
+from nanostream.records import SectionId, State
 from nanostream.transport import messages as m
 from nanostream_services.processes.overview import Overview, Peers, Sizes, Warnings, small_mask
 
@@ -23,7 +23,7 @@ def states(peers, now_s):
     [
         (m.Beat(3), State.READY),
         (m.Beat(1, loading=True), State.LOADING),
-        (m.Beat(3, computing=m.SectionId("a.mrc", 0)), State.COMPUTING),
+        (m.Beat(3, computing=SectionId("a.mrc", 0)), State.COMPUTING),
     ],
 )
 def test_a_worker_is_in_the_state_of_its_last_sign_until_it_is_silent(sign, state):

@@ -3,6 +3,7 @@
 import heapq
 import itertools
 import time
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -571,6 +572,7 @@ def quarantined_good_sections(workers, bad=(), count=200):
         Sections that fail on every worker.
     """
     dispatch = d.Dispatch(Delivery())
+    events: list[tuple[float, int, Any]]
     events = [(0.5 * z, z, d.SectionFound(section(z))) for z in range(count)]
     serial = itertools.count(count)
     load = {name: [] for name in workers}
