@@ -10,18 +10,13 @@ loop has found agent and sink, and one section is already here.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import math
 import os
 import platform
-import queue
-import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nanostream import failpoints
@@ -31,25 +26,21 @@ from nanostream.records import Frame, Result, SectionId
 from nanostream.segmentation.models import ModelCard, check_tensorflow, find_model
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Client, Waker, wait
-from nanostream_services.processes.lifecycle import LONGEST_WAIT_S, Stop, importing
+from nanostream_services.processes.bench import Bench
+from nanostream_services.processes.lifecycle import LONGEST_WAIT_S, Stop
+from nanostream_services.processes.unacknowledged import Unacknowledged
 
 if TYPE_CHECKING:
     from nanostream.analysis import Analyzer
 
-__all__ = ["run_worker"]
+__all__ = ["Worker", "run_worker"]
 
 logger = logging.getLogger(__name__)
 
-#: A frame, or a word from the sink.
+#: A frame, or a short message from the sink.
 _LARGEST_BYTES = m.MAX_SECTION_BYTES
 #: A worker told to stop finishes what it has computed, if the sink answers within this time.
 _LONGEST_GOODBYE_S = 15.0
-#: Of the pauses between tries to send a result: so many times the first.
-_LONGEST_PAUSE = 8
-#: A section that takes so many times longer than the slowest of the last ones, and so long, hangs.
-_LIMIT_FACTOR, _SHORTEST_LIMIT_S = 20.0, 30.0
-#: The loop turns several times a second; after such a pause the whole process had been stopped.
-_STOPPED_S = 5.0
 
 
 def run_worker(config: Config, stop: Stop) -> None:
@@ -68,7 +59,7 @@ def run_worker(config: Config, stop: Stop) -> None:
 
         return Analyzer(config.worker)
 
-    worker = _Worker(config, load, card)
+    worker = Worker(config, load, card)
     try:
         while not stop.is_set():
             worker.step()
@@ -77,32 +68,19 @@ def run_worker(config: Config, stop: Stop) -> None:
         worker.close()
 
 
-@dataclass
-class _Unacked:
-    result: Result
-    first_s: float = 0.0
-    sent_s: float = -math.inf
-    times: int = 0
-    refused: bool = False
+class Worker:
+    """Between agent, computing thread and sink.
 
-    def due(self, now_s: float, resend_s: float, slowest_s: float) -> bool:
-        """Whether to send it again.
+    Parameters
+    ----------
+    config : Config
+        Network and delivery.
+    load : callable
+        Gives the analyzer, in the computing thread.
+    card : ModelCard
+        Of its model.
+    """
 
-        What the sink could not store is tried every ``resend_s``. What has no answer is still under
-        way, unless something has gone wrong that nobody has seen: then the pauses grow with what
-        the slowest answer took and with each try, so that a slow line is not filled.
-        """
-        if not self.refused:
-            resend_s = max(resend_s, 4 * slowest_s) * min(1 << self.times >> 1, _LONGEST_PAUSE)
-        return now_s - self.sent_s > resend_s
-
-    def sent(self, now_s: float) -> None:
-        """Take note that it was sent."""
-        self.first_s = self.first_s if self.times else now_s
-        self.sent_s, self.times = now_s, self.times + 1
-
-
-class _Worker:
     def __init__(self, config: Config, load: Callable[[], Analyzer], card: ModelCard) -> None:
         self._config, self._card = config, card
         # In containers every worker may have the same process id.
@@ -114,17 +92,15 @@ class _Worker:
         self._sink = Client(network, "results", name=name, largest_bytes=_LARGEST_BYTES)
         self._waker = Waker()
         self._holding: dict[SectionId, None] = {}
-        self._unacked: dict[SectionId, _Unacked] = {}
+        self._unacknowledged = Unacknowledged(config.delivery.resend_s)
         self._acked: deque[SectionId] = deque(maxlen=256)
-        #: What the last answers took, where the sink could store at once.
-        self._ack_s: deque[float] = deque(maxlen=20)
         self._link = 0
         self._received = 0
         self._instances: dict[str, str] = {}
         self._next_beat_s = 0.0
-        self._told: tuple[SectionId | None, bool] = (None, False)
+        self._reported: tuple[SectionId | None, bool] = (None, False)
         self._leaving = False
-        self._bench = _Bench(load, self._waker)
+        self._bench = Bench(load, self._waker)
 
     def step(self) -> None:
         """One turn of the loop."""
@@ -140,7 +116,7 @@ class _Worker:
             self._hear_sink(message)
         for section, outcome in self._bench.finished():
             self._take(section, outcome)
-        self._send_again()
+        self._send_results()
         self._beat()
 
     def finish(self) -> None:
@@ -179,25 +155,22 @@ class _Worker:
     def _hear_sink(self, message: m.Message | MessageError) -> None:
         match message:
             case m.Ack(section):
-                if (unacked := self._unacked.pop(section, None)) is not None:
-                    if not unacked.refused:
-                        self._ack_s.append(time.monotonic() - unacked.first_s)
+                if self._unacknowledged.acknowledge(section, time.monotonic()):
                     self._acked.append(section)
                     failpoints.point("worker.acked")
                     self._end(section, m.Done(section))
                     failpoints.point("worker.done")
             case m.Later(section):
-                if (unacked := self._unacked.get(section)) is not None:
-                    unacked.refused, unacked.sent_s = True, time.monotonic()
+                self._unacknowledged.refuse(section, time.monotonic())
             case m.Failed(section, reason):
-                if self._unacked.pop(section, None) is not None:
+                if self._unacknowledged.drop(section):
                     self._end(section, m.Failed(section, reason))
             case m.Pong(instance=instance, normalization_maximum=maximum, ready=known):
                 self._bench.raise_maximum(maximum)
                 if self._bench.loaded and not known:
                     self._sink.send(m.Ready("worker", self._bench.loaded_s))
                 if self._note_instance("sink", instance):
-                    self._send_all_again()
+                    self._unacknowledged.restart()
             case _:
                 logger.warning("from the sink: %s", message)
 
@@ -218,26 +191,21 @@ class _Worker:
             self._end(section, m.Failed(section, outcome))
         else:
             failpoints.point("worker.computed")
-            self._unacked[section] = _Unacked(outcome)
+            self._unacknowledged.add(outcome)
 
     def _end(self, section: SectionId, word: m.Done | m.Failed) -> None:
         self._holding.pop(section, None)
         self._agent.send(word)
 
-    def _send_again(self) -> None:
+    def _send_results(self) -> None:
         now_s = time.monotonic()
         if self._sink.link != self._link:  # what was under way is lost
             self._link = self._sink.link
-            self._send_all_again()
-        resend_s, slowest_s = self._config.delivery.resend_s, max(self._ack_s, default=0.0)
-        for unacked in self._unacked.values():
-            if unacked.due(now_s, resend_s, slowest_s) and self._sink.send(unacked.result):
-                unacked.sent(now_s)
+            self._unacknowledged.restart()
+        for result in self._unacknowledged.due(now_s):
+            if self._sink.send(result):
+                self._unacknowledged.sent(result.section, now_s)
                 failpoints.point("worker.sent")
-
-    def _send_all_again(self) -> None:
-        for section, unacked in self._unacked.items():
-            self._unacked[section] = _Unacked(unacked.result)
 
     def _beat(self) -> None:
         computing = self._bench.computing
@@ -247,10 +215,10 @@ class _Worker:
             logger.error("%s for too long; ending this worker", what)
             os._exit(3)
         loaded = self._bench.loaded
-        if time.monotonic() < self._next_beat_s and self._told == (computing, loaded):
+        if time.monotonic() < self._next_beat_s and self._reported == (computing, loaded):
             return
         self._next_beat_s = time.monotonic() + self._config.delivery.heartbeat_s
-        self._told = computing, loaded
+        self._reported = computing, loaded
         # No credit before the sink has answered: it knows the maximum that the session was scaled
         # by so far, and without it results have nowhere to go. While the network is loaded one
         # section may come.
@@ -268,127 +236,3 @@ class _Worker:
         )
         self._agent.send(beat)
         self._sink.send(beat)
-
-
-class _Bench:
-    """The computing thread.
-
-    Attributes
-    ----------
-    computing : SectionId or None
-        What it is at.
-    loaded : bool
-        Whether it has what it computes with; ``loaded_s`` is the POSIX time since when.
-    broken : Exception or None
-        Why it never will.
-    """
-
-    def __init__(self, load: Callable[[], Analyzer], waker: Waker) -> None:
-        self._load, self._waker = load, waker
-        self._analyzer: Analyzer | None = None
-        self._maximum: float | None = None
-        self.loaded = False
-        self.loaded_s = math.nan
-        self.broken: Exception | None = None
-        self._todo: queue.Queue[Frame | None] = queue.Queue()
-        self._done: queue.Queue[tuple[SectionId, Result | str]] = queue.Queue()
-        self.computing: SectionId | None = None
-        self._since_s = time.monotonic()
-        self._asked_s = math.inf
-        self._pixels = 0
-        self._s_per_px: deque[float] = deque(maxlen=100)
-        self._thread = threading.Thread(target=self._work, name="analysis", daemon=True)
-        self._thread.start()
-
-    def raise_maximum(self, maximum: float | None) -> None:
-        """Take over what the session has been scaled by, now or as soon as there is a network."""
-        # The thread sets these two the other way round: one of both sees the other's.
-        self._maximum = maximum if maximum is not None else self._maximum
-        if self._analyzer is not None:
-            self._analyzer.raise_maximum(maximum)
-
-    def add(self, frame: Frame) -> None:
-        """Put a frame in line."""
-        self._todo.put(frame)
-
-    def finished(self) -> list[tuple[SectionId, Result | str]]:
-        """Results, or reasons why there is none, since the last call."""
-        taken = []
-        while not self._done.empty():
-            taken.append(self._done.get())
-        return taken
-
-    def drop_waiting(self) -> list[SectionId]:
-        """Take back what is still in line."""
-        dropped = []
-        with contextlib.suppress(queue.Empty):
-            while (frame := self._todo.get_nowait()) is not None:
-                dropped.append(frame.section)
-        return dropped
-
-    def hung(self, longest_s: float) -> bool:
-        """Whether one section has been computed for far longer than those before it.
-
-        Until some have been, and at the most, ``longest_s`` is the limit; also for the loading, if
-        a section waits for it.
-        """
-        now_s = time.monotonic()
-        if now_s - self._asked_s > _STOPPED_S:  # this process did not run
-            self._since_s += now_s - self._asked_s
-        self._asked_s = now_s
-        if not self.loaded:
-            return not self._todo.empty() and now_s - self._since_s > longest_s
-        if self.computing is None:
-            return False
-        if measured := list(self._s_per_px):
-            usual_s = max(measured) * self._pixels
-            longest_s = min(longest_s, max(_SHORTEST_LIMIT_S, _LIMIT_FACTOR * usual_s))
-        return now_s - self._since_s > longest_s
-
-    def close(self) -> None:
-        """End the thread after what it is computing."""
-        self.drop_waiting()
-        self._todo.put(None)
-        self._thread.join()
-
-    def _work(self) -> None:
-        started_s = time.monotonic()
-        with importing():
-            try:
-                analyzer = self._load()
-            except Exception as error:  # noqa: BLE001 (the loop raises it)
-                self.broken = error
-                self._waker.wake()
-                return
-            try:
-                analyzer.warm_up()  # compiled before the first section
-            except Exception:  # every section will say why
-                logger.exception("the network cannot be tried out")
-        logger.info("ready: model loaded in %.1f s", time.monotonic() - started_s)
-        self._analyzer = analyzer
-        analyzer.raise_maximum(self._maximum)
-        self.loaded_s = time.time()
-        self.loaded = True
-        self._waker.wake()
-        while (frame := self._todo.get()) is not None:
-            self._since_s, self._pixels = time.monotonic(), frame.pixels.size
-            self.computing = frame.section
-            self._waker.wake()
-            failpoints.point("worker.computing")
-            try:
-                self._pixels = analyzer.work_px(frame)
-                outcome: Result | str = _result(frame, analyzer)
-                self._s_per_px.append((time.monotonic() - self._since_s) / self._pixels)
-            except Exception as error:
-                # One bad section must not end the worker; the agent decides what becomes of it.
-                logger.exception("%s cannot be segmented", frame.section)
-                outcome = f"cannot be segmented: {type(error).__name__}: {error}"
-            self._done.put((frame.section, outcome))
-            self.computing = None
-            self._waker.wake()
-
-
-def _result(frame: Frame, analyzer: Analyzer) -> Result:
-    from nanostream.analysis import versions  # imported by now, if the analyzer is a real one
-
-    return Result.of(frame, analyzer(frame), versions=versions())

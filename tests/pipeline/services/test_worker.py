@@ -14,8 +14,8 @@ from nanostream.errors import ConfigError, ModelError
 from nanostream.records import Result, SectionId
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Server, Waker, free_ports, wait
-from nanostream_services.processes import worker as worker_module
-from nanostream_services.processes.worker import _Bench, _Worker
+from nanostream_services.processes.bench import Bench
+from nanostream_services.processes.worker import Worker
 from tests import factories
 from tests.factories import a_segmentation, squares
 
@@ -69,8 +69,8 @@ def until(condition, what, do=lambda: time.sleep(0.001)):
 def bench():
     benches = []
 
-    def make(analysis):
-        bench = _Bench(lambda: analysis, Waker())
+    def make(analysis, clock=time.monotonic):
+        bench = Bench(lambda: analysis, Waker(), clock=clock)
         benches.append((bench, analysis))
         return bench
 
@@ -118,10 +118,10 @@ def test_taking_back_never_blocks_although_the_thread_takes_the_last_one_first(m
         def qsize(self):
             return super().qsize() + 1
 
-    monkeypatch.setattr("nanostream_services.processes.worker.queue.Queue", Raced)
+    monkeypatch.setattr("nanostream_services.processes.bench.queue.Queue", Raced)
     # Nothing is closed if it blocks: the threads end with the process.
     waker: Any = SimpleNamespace(wake=lambda: None)
-    working = _Bench(cast(Any, Analysis), waker)
+    working = Bench(cast(Any, Analysis), waker)
     taking = threading.Thread(target=working.drop_waiting, daemon=True)
     taking.start()
     taking.join(2.0)
@@ -160,11 +160,10 @@ def test_only_a_section_that_is_computed_for_too_long_is_hung(bench):
     assert not working.hung(0.0)
 
 
-def test_the_time_limit_follows_from_what_the_last_sections_took(bench, monkeypatch):
-    clock: Any = SimpleNamespace(monotonic=lambda: clock.now_s, time=time.time, now_s=0.0)
-    monkeypatch.setattr(worker_module, "time", clock)
+def test_the_time_limit_follows_from_what_the_last_sections_took(bench):
+    clock: Any = SimpleNamespace(now_s=0.0)
     analysis = Analysis()
-    working = bench(analysis)
+    working = bench(analysis, lambda: clock.now_s)
     working._s_per_px.append(2.0 / a_frame().pixels.size)  # the last one took 2 s
     analysis.may_go_on.clear()
     working.add(a_frame())
@@ -199,7 +198,7 @@ class Desk:
         self.agent = Server(network, "frames", largest_bytes=2**20)
         self.sink = Server(network, "results", largest_bytes=2**20)
         config = Config(network=network, delivery=Delivery(**delivery))
-        self.worker = _Worker(config, load or (lambda: analysis), CARD)
+        self.worker = Worker(config, load or (lambda: analysis), CARD)
         self.to_agent, self.to_sink = [], []
         self.peer = ""
         self.until(lambda: self.beats and self.to_sink, "the first beats")
@@ -322,7 +321,8 @@ def test_a_result_without_an_answer_is_sent_again_after_resend_s(desk):
 
 def test_what_the_sink_could_not_store_is_sent_again_after_resend_s(desk):
     desk = desk(resend_s=0.3)
-    desk.worker._ack_s.append(1000.0)  # a slow line: without a word it would wait for an hour
+    answers_s = desk.worker._unacknowledged._answers_s
+    answers_s.append(1000.0)  # a slow line: without an answer it would wait for an hour
     desk.frame()
     desk.until(lambda: len(desk.results) == 1, "the result")
     for times in (2, 3, 4):
@@ -330,12 +330,12 @@ def test_what_the_sink_could_not_store_is_sent_again_after_resend_s(desk):
         desk.until(lambda times=times: len(desk.results) == times, "the result again")
     desk.say(m.Ack(SECTION))
     desk.until(lambda: desk.heard(m.Done), "done")
-    assert max(desk.worker._ack_s) == 1000.0  # a full disk says nothing of the line
+    assert max(answers_s) == 1000.0  # a full disk says nothing of the line
 
 
 def test_on_a_slow_line_a_result_is_not_sent_before_its_answer_can_be_there(desk):
     desk = desk(resend_s=0.01)
-    desk.worker._ack_s.append(1000.0)
+    desk.worker._unacknowledged._answers_s.append(1000.0)
     desk.frame()
     desk.until(lambda: desk.results, "the result")
     desk.turns(10)
@@ -460,7 +460,7 @@ def test_a_worker_told_to_stop_gives_back_what_waits_and_finishes_what_it_comput
 
 def test_a_bench_is_closed_after_what_it_computes():
     with closing(Waker()) as waker:
-        bench = _Bench(cast(Any, Analysis), waker)
+        bench = Bench(cast(Any, Analysis), waker)
         bench.add(a_frame())
         bench.close()
         assert not bench._thread.is_alive()
