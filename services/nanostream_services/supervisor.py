@@ -28,7 +28,8 @@ from nanostream.records import Snapshot
 from nanostream.results.folders import check_folder, lock
 from nanostream.transport.messages import Pong
 from nanostream.transport.sockets import Client, Subscriber, check_free, wait
-from nanostream_services.processes.lifecycle import LONGEST_WAIT_S, Outbox, Stop
+from nanostream_services.processes.lifecycle import LONGEST_WAIT_S, Stop
+from nanostream_services.processes.outbox import Outbox
 
 __all__ = ["WRONG_USE", "Crash", "run_session", "write_config"]
 

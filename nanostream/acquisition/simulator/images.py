@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nanostream.acquisition import frames
 from nanostream.errors import MicrographError
 
 __all__ = ["DemoMicrograph", "demo_movie", "load_images"]
@@ -38,6 +37,8 @@ def load_images(paths: Iterable[Path], *, count: int | None = None) -> Iterator[
     MicrographError
         A file cannot be read, or there is no file.
     """
+    from nanostream.acquisition import frames  # with OpenCV, which a command line need not wait for
+
     sections = [(path, z) for path in paths for z in range(frames.count_sections(path).sections)]
     if not sections:
         msg = "no images to play; give PNG, TIFF, NPY or MRC files"

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nanostream_services.panels.values import counted
-from nanostream_services.processes.lifecycle import printable
+from nanostream_services.processes.logs import printable
 
 __all__ = [
     "FAILED",

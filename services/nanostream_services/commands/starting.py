@@ -9,7 +9,7 @@ import msgspec
 
 from nanostream.config import Config, Stream, load_config, override
 from nanostream.errors import ConfigError
-from nanostream_services.processes.lifecycle import start_log
+from nanostream_services.processes.logs import start_log
 
 __all__ = ["check_model", "log_beside", "new_folder", "session_config"]
 

@@ -1,8 +1,8 @@
 """The first step of ``nanostream``: a process of the pipeline loads what it needs and no more.
 
-After a crash, or when a session is started again, sections wait until agent, worker and sink are at
-work. None of them needs the command line's other commands, so ``nanostream worker --config F`` (as
-the supervisor, systemd and the Windows task say it) goes past them; everything else is `cli`'s.
+After a crash, or when a session is started again, sections wait until agent, worker and sink work.
+None of them needs the command line's other commands, so ``nanostream worker --config F`` (as the
+supervisor, systemd and the Windows task call it) goes past them; everything else is `cli`'s.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from nanostream.errors import NanostreamError
-from nanostream_services.processes.lifecycle import importing, start_log, stopping
+from nanostream_services.processes.lifecycle import importing, stopping
+from nanostream_services.processes.logs import start_log
 
 __all__ = ["Order", "main", "serve"]
 
@@ -21,7 +22,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 
 class Order(NamedTuple):
-    """Which process is to run, and how."""
+    """A process that is to run, and how."""
 
     role: Role
     config: Path | None = None
@@ -30,7 +31,7 @@ class Order(NamedTuple):
 
     @classmethod
     def of(cls, arguments: list[str]) -> Order | None:
-        """What the arguments order, if nothing in them is `cli`'s business.
+        """The process that the arguments order; None if they are for `cli`.
 
         Examples
         --------

@@ -22,7 +22,8 @@ from nanostream.records import Result, Snapshot
 from nanostream.results.store import Store, diameters
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Publisher, Server, refusals, wait
-from nanostream_services.processes.lifecycle import LONGEST_WAIT_S, Stop, printable
+from nanostream_services.processes.lifecycle import LONGEST_WAIT_S, Stop
+from nanostream_services.processes.logs import printable
 from nanostream_services.processes.overview import Overview, Peers
 from nanostream_services.processes.serialem import SerialEM
 

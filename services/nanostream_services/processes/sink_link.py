@@ -8,7 +8,7 @@ from nanostream.config import Config
 from nanostream.records import SectionId, TrackerSettings
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Client
-from nanostream_services.processes.lifecycle import Outbox
+from nanostream_services.processes.outbox import Outbox
 
 __all__ = ["SinkLink"]
 

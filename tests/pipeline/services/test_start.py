@@ -43,7 +43,7 @@ def test_a_wrong_configuration_is_one_line_and_exit_code_2(tmp_path):
 
 LED_ELSEWHERE = """
 import logging, os
-from nanostream_services.processes.lifecycle import start_log
+from nanostream_services.processes.logs import start_log
 start_log()
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # as while TensorFlow is imported
 logging.warning("the sink was restarted")
