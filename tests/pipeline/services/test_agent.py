@@ -22,8 +22,8 @@ from nanostream.transport import messages as m
 from nanostream.transport.sockets import Client, Server, free_ports, wait
 from nanostream_services.processes.agent import Agent, run_agent
 from nanostream_services.processes.lifecycle import Stop
+from tests.waiting import PATIENCE_S, until
 
-PATIENCE_S = 20.0
 posix = pytest.mark.skipif(sys.platform == "win32", reason="names and links of POSIX")
 
 
@@ -77,10 +77,10 @@ class Desk:
                 self.told.append(message.events)
 
     def until(self, condition, what):
-        deadline_s = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < deadline_s, f"waited for {what}; words: {self.words}"
-            self.turn()
+        until(condition, what, turn=self.turn, seen=self.seen)
+
+    def seen(self):
+        return f"events {self.words}, {len(self.frames)} frames, {self.reports[-1:]}"
 
     def until_found(self, sections):
         self.until(lambda: self.ledger.count("found") == sections, f"{sections} sections")

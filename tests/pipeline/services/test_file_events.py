@@ -11,8 +11,8 @@ import pytest
 from nanostream.acquisition.folder import WatchedFolder
 from nanostream.config import Watch
 from nanostream_services.processes.file_events import FileEvents, Missed
+from tests.waiting import pause, until
 
-PATIENCE_S = 20.0
 SHARE = {"share": lambda _: "cifs"}
 posix = pytest.mark.skipif(sys.platform == "win32", reason="a share is known by its path there")
 
@@ -42,13 +42,15 @@ class Ear:
 
     def hears_of(self, name):
         """Write a file until an event of it comes."""
-        deadline_s = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline_s:
+        heard = set()
+
+        def write():
             make(self.root, name)
-            time.sleep(0.02)
-            if name in self.events.take():
-                return True
-        return False
+            pause()
+            heard.update(self.events.take())
+
+        until(lambda: name in heard, f"an event of {name}", turn=write, seen=lambda: sorted(heard))
+        return True
 
 
 @pytest.fixture
@@ -125,10 +127,8 @@ def test_a_folder_that_was_made_anew_is_listened_to_again_and_that_is_reported(
     go(ear.root)
     ear.events.check()  # it may be asked for while it is not there
     ear.root.mkdir()
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not ear.reports:  # the end of the old one is an event too
-        ear.events.check()
-        assert time.monotonic() < deadline_s
+    # The end of the old one is an event too.
+    until(lambda: ear.reports, "the report", turn=ear.events.check)
     assert ear.reports == [f"{ear.root} was made anew; listening there again"]
     assert ear.hears_of("b.mrc")
     ear.events.check()

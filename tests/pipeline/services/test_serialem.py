@@ -15,9 +15,8 @@ from nanostream.results.store import Store
 from nanostream.transport.keys import create_keys, trust
 from nanostream.transport.sockets import new_key_pair, refusals, wait
 from nanostream_services.processes.serialem import SerialEM
+from tests import waiting
 from tests.factories import a_network
-
-PATIENCE_S = 10.0
 
 
 class Sink:
@@ -43,17 +42,16 @@ class Sink:
         return socket
 
     def until(self, condition):
-        """Turn the sink's loop until it holds; whether it came to hold."""
-        deadline_s = time.monotonic() + PATIENCE_S
-        while not condition():
-            if time.monotonic() > deadline_s:
-                return False
+        """Turn the sink's loop until it holds."""
+
+        def turn():
             wait([self.serialem.desk], 0.01)
             list(self.serialem.step())
-        return True
+
+        waiting.until(condition, "the query port", turn=turn)
 
     def answer(self, socket):
-        assert self.until(lambda: socket.poll(0))
+        self.until(lambda: socket.poll(0))
         return json.loads(socket.recv_multipart()[-1])
 
     def turn(self, seconds):
@@ -92,7 +90,7 @@ def test_a_script_is_told_when_its_time_is_over(sink):
     start_s = time.monotonic()
     asker.send(question(wait_s=0.3))
     assert sink.answer(asker)["status"] == "pending"
-    assert 0.3 <= time.monotonic() - start_s < 2
+    assert time.monotonic() - start_s >= 0.3
 
 
 HOSTILE = {

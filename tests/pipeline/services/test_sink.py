@@ -1,8 +1,7 @@
 """The sink with a real store and real sockets: nothing acknowledged that is not kept."""
 
 import pickle
-import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import msgspec
 import numpy as np
@@ -18,8 +17,7 @@ from nanostream.transport.sockets import Client, Subscriber, wait
 from nanostream_services.processes.sink import Sink
 from tests import factories
 from tests.factories import a_network
-
-PATIENCE_S = 15.0
+from tests.waiting import until
 
 
 def a_result(z=0, *, pixel_size_nm=0.1, warning=""):
@@ -47,15 +45,12 @@ class Desk:
     def start(self):
         self.opened = ExitStack()
         self.store = self.opened.enter_context(Store(self.folder, self.config))
-        deadline_s = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                self.sink = Sink(self.config, self.store)
-                break
-            except ConfigError:  # libzmq closes the sink before's ports a moment later
-                assert time.monotonic() < deadline_s
-                time.sleep(0.02)
+        self.sink = until(self.bound, "the ports of the sink before")
         self.opened.callback(self.sink.close)
+
+    def bound(self):
+        with suppress(ConfigError):  # libzmq closes the ports of the one before a moment later
+            return Sink(self.config, self.store)
 
     def stop(self):
         self.opened.close()
@@ -66,10 +61,7 @@ class Desk:
         return client
 
     def until(self, condition, what):
-        deadline_s = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < deadline_s, f"waited for {what}"
-            self.sink.step(0.02)
+        until(condition, what, turn=lambda: self.sink.step(0.02), seen=self.events)
 
     def asked(self, client, message):
         """The next answer to a message."""

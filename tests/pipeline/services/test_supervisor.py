@@ -16,6 +16,7 @@ from nanostream_services.commands.run import idle_for
 from nanostream_services.processes.lifecycle import Stop
 from nanostream_services.supervisor import _Child, _keep_up, run_session
 from tests.factories import a_network
+from tests.waiting import PATIENCE_S
 
 #: What ``python -m nanostream_services`` runs here: the role is a piece of Python.
 RUN_ARGUMENT = "import sys; exec(sys.argv[1])"
@@ -67,7 +68,7 @@ def ended(child):
     _keep_up(child)
     assert child.process is not None, "not started: it is pausing, or was given up"
     with child.process as process:
-        process.wait(20)
+        process.wait(PATIENCE_S)
 
 
 def crashed(child, clock):

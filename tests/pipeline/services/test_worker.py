@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,10 +16,10 @@ from nanostream.transport import messages as m
 from nanostream.transport.sockets import Server, Waker, free_ports, wait
 from nanostream_services.processes.bench import Bench
 from nanostream_services.processes.worker import Worker
-from tests import factories
+from tests import factories, waiting
 from tests.factories import a_segmentation, squares
+from tests.waiting import PATIENCE_S
 
-PATIENCE_S = 15.0
 CARD: Any = SimpleNamespace(name="double", weights_sha256="abc")
 
 
@@ -56,10 +56,7 @@ class Analysis:
 
 
 def until(condition, what, do=lambda: time.sleep(0.001)):
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, f"waited for {what}"
-        do()
+    waiting.until(condition, what, turn=do)
 
 
 # --- the computing thread ------------------------------------------------------------------------
@@ -124,7 +121,7 @@ def test_taking_back_never_blocks_although_the_thread_takes_the_last_one_first(m
     working = Bench(cast(Any, Analysis), waker)
     taking = threading.Thread(target=working.drop_waiting, daemon=True)
     taking.start()
-    taking.join(2.0)
+    taking.join(PATIENCE_S)
     assert not taking.is_alive()
     working.close()
 
@@ -348,13 +345,12 @@ def test_results_under_way_in_a_connection_that_broke_are_sent_again_at_once(des
     desk.until(lambda: desk.results, "the result")
     network = desk.worker._config.network
     desk.sink.close()
-    deadline_s = time.monotonic() + PATIENCE_S
-    while True:  # ZeroMQ gives the port back a moment after closing
-        try:
-            desk.sink = Server(network, "results", largest_bytes=2**20)
-            break
-        except ConfigError:
-            assert time.monotonic() < deadline_s
+
+    def bound():
+        with suppress(ConfigError):  # ZeroMQ gives the port back a moment after closing
+            return Server(network, "results", largest_bytes=2**20)
+
+    desk.sink = waiting.until(bound, "the port")
     desk.until(lambda: len(desk.results) == 2, "the result again")
     assert desk.worker._sink.link == 2
 
