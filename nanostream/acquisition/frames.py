@@ -25,7 +25,7 @@ The pixel size
     is that of the first of these that says one: 1. the sidecar, RefinedPixelSpacing before the
     PixelSpacing of the section before that of the file; 2. the file itself ("header"); 3. who
     asks: ``--pixel-size`` ("user") before ``[watch] pixel_size_nm`` ("configuration"). What cannot
-    be one, below 1e-4 nm or above 1000 nm, is not known.
+    be one, below 1e-4 nm or above 1000 nm, is not known. ``--force-pixel-size`` is asked first.
 
 The piece of a montage
     is that of the sidecar, else of the extended header.
@@ -239,6 +239,7 @@ def read_section(
     section: SectionId | None = None,
     pixel_size_nm: float | None = None,
     given_by: Literal["user", "configuration"] = "user",
+    overrule: bool = False,
 ) -> Frame:
     """One section of a file at rest, with its sidecar: the frame that `read_frame` made live.
 
@@ -252,6 +253,8 @@ def read_section(
         Name of the frame; by default the file's name and `z`.
     pixel_size_nm, given_by
         For files that say none, and who says so.
+    overrule : bool
+        The file is wrong: the given pixel size counts whatever the file says.
 
     Returns
     -------
@@ -272,7 +275,8 @@ def read_section(
         written_s = path.stat().st_mtime
         section = section or SectionId(path.name, z)
         sidecar = read_metadata(path, z, title=stored.contents.title)
-        frame = _frame(path, section, stored, sidecar, (pixel_size_nm, given_by))
+        given = (pixel_size_nm, given_by)
+        frame = _frame(path, section, stored, sidecar, given, overrule=overrule)
     return replace(frame, written_s=written_s)
 
 
@@ -369,6 +373,8 @@ def _frame(
     stored: _Stored,
     sidecar: SidecarEntry | None,
     given: tuple[float | None, str],
+    *,
+    overrule: bool = False,
 ) -> Frame:
     """A section as it was read, put together with what describes it."""
     sidecar_nm, metadata = sidecar or (None, Metadata())
@@ -379,6 +385,7 @@ def _frame(
             msg = f"{path.name}: section {section.z} {contradiction}; not all of it may be there"
             raise NotReadyError(msg)
     sizes = (
+        given if overrule else (None, None),
         (_possible(sidecar_nm), metadata.pixel_size_source),
         (_possible(stored.pixel_size_nm), "header"),
         given,

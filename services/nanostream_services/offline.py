@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from nanostream.results.store import Store
 from nanostream.segmentation.models import ModelCard, find_model
 from nanostream_services.processes.lifecycle import Stop
 
-__all__ = ["SegmentedFiles", "read_frame", "segment_files"]
+__all__ = ["GivenSize", "SegmentedFiles", "read_frame", "segment_files"]
 
 
 class _AnotherError(MicrographError):
@@ -47,6 +48,16 @@ class SegmentedFiles:
     warned: tuple[str, ...] = ()
 
 
+class GivenSize(NamedTuple):
+    """The pixel size that the user gave, if one, and whether it counts against the file's own."""
+
+    nm: float | None = None
+    force: bool = False
+
+
+_NOT_GIVEN = GivenSize()
+
+
 def segment_files(
     files: Sequence[Path],
     config: Config,
@@ -54,6 +65,7 @@ def segment_files(
     *,
     root: Path | None = None,
     pixel_size_nm: float | None = None,
+    force_pixel_size: bool = False,
     like: Session | None = None,
     progress: Callable[[int, int, str], None],
 ) -> SegmentedFiles:
@@ -67,6 +79,8 @@ def segment_files(
         common folder.
     pixel_size_nm : float, optional
         For files that do not say it, instead of the configuration's.
+    force_pixel_size : bool
+        Also for files that say another.
     like : Session, optional
         Whose sections are to be made again, each scaled as it was then.
     progress : callable
@@ -84,7 +98,8 @@ def segment_files(
     if not sections:  # nothing that a session would be for
         return SegmentedFiles(0, 0, 0, tuple(failed))
     with Store(Path(config.sink.session), config) as store:
-        run = _Run(store, config, card, pixel_size_nm=pixel_size_nm, like=like)
+        given = GivenSize(pixel_size_nm, force_pixel_size)
+        run = _Run(store, config, card, given=given, like=like)
         for done, (file, section) in enumerate(sections):
             if stop.is_set():
                 break
@@ -107,7 +122,7 @@ class _Run:
         config: Config,
         card: ModelCard,
         *,
-        pixel_size_nm: float | None,
+        given: GivenSize,
         like: Session | None,
     ) -> None:
         self.stored = self.known = self.same = 0
@@ -115,7 +130,7 @@ class _Run:
         self.warned: list[str] = []
         self._store, self._config, self._card = store, config, card
         self._threshold = used_threshold(config.worker, card)
-        self._pixel_size_nm = pixel_size_nm
+        self._given = given
         self._like = like
         self._before = None if like is None else like.sections
         self._stored_as = store.sections_by_pixels()
@@ -136,8 +151,8 @@ class _Run:
             self._store.quarantine(section, reason, attempts=1, stream=movie)
 
     def _take(self, file: Path, section: SectionId) -> None:
-        frame = read_frame(file, section, self._config, pixel_size_nm=self._pixel_size_nm)
-        if own := _other_than(self._pixel_size_nm, frame):
+        frame = read_frame(file, section, self._config, given=self._given)
+        if own := _other_than(self._given.nm, frame):
             self.warned.append(f"{section}: {own}")
         if self._store.has(section):
             _check_same(self._store, frame, self._card, self._threshold)
@@ -207,14 +222,14 @@ def _names(files: Sequence[Path], root: Path | None) -> list[tuple[Path, str]]:
 
 
 def read_frame(
-    file: Path, section: SectionId, config: Config, *, pixel_size_nm: float | None = None
+    file: Path, section: SectionId, config: Config, *, given: GivenSize = _NOT_GIVEN
 ) -> Frame:
     """One section as ``nanostream segment`` sees it.
 
     Parameters
     ----------
-    pixel_size_nm : float, optional
-        From the user, for a file that does not say it, instead of the configuration's.
+    given : GivenSize
+        Instead of the configuration's.
 
     Raises
     ------
@@ -226,8 +241,9 @@ def read_frame(
         file,
         section.z,
         section=section,
-        pixel_size_nm=config.watch.pixel_size_nm if pixel_size_nm is None else pixel_size_nm,
-        given_by="configuration" if pixel_size_nm is None else "user",
+        pixel_size_nm=config.watch.pixel_size_nm if given.nm is None else given.nm,
+        given_by="configuration" if given.nm is None else "user",
+        overrule=given.force and given.nm is not None,
     )
     timings_s = {"read_s": perf_counter() - start_s}
     return replace(frame, stream=tracker_of(section.path, config.streams), timings_s=timings_s)
@@ -239,7 +255,7 @@ def _other_than(pixel_size_nm: float | None, frame: Frame) -> str:
         return ""
     return (
         f"pixels of {frame.pixel_size_nm:.4g} nm by the file itself; --pixel-size "
-        f"{pixel_size_nm:.4g} is for files that do not say it"
+        f"{pixel_size_nm:.4g} is for files that do not say it, unless --force-pixel-size"
     )
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from nanostream.config import Config
+from nanostream.errors import ConfigError
 from nanostream_services.commands.options import (
     ConfigFile,
     ModelName,
@@ -51,6 +52,9 @@ def segment(
     threshold: Threshold = None,
     stream: Streams = None,
     pixel_size: PixelSize = None,
+    force_pixel_size: Annotated[
+        bool, typer.Option("--force-pixel-size", help="Use --pixel-size whatever the files say.")
+    ] = False,
     like: Annotated[
         Path | None,
         typer.Option(metavar="SESSION", help="Make the masks of this session again, and compare."),
@@ -60,6 +64,9 @@ def segment(
     from nanostream.results.session import Session
     from nanostream_services.offline import segment_files
 
+    if force_pixel_size and pixel_size is None:
+        msg = "--force-pixel-size: give the pixel size in nm with --pixel-size"
+        raise ConfigError(msg)
     before = Session(like) if like else None
     if like and not config and (like / "config.json").is_file():
         config = like / "config.json"
@@ -71,6 +78,7 @@ def segment(
             stop,
             root=_watched_root(settings, files) if like and not root else root,
             pixel_size_nm=pixel_size,
+            force_pixel_size=force_pixel_size,
             like=before,
             progress=progress,
         )

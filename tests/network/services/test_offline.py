@@ -344,9 +344,18 @@ def test_a_pixel_size_that_the_file_contradicts_is_said(tmp_path, segment, sessi
     found = segment(save_stack(tmp_path / "gold.mrc", IMAGES[:1]), pixel_size_nm=26.0)
     assert [said for said in found.warned if "--pixel-size" in said] == [
         "gold.mrc#0: pixels of 0.026 nm by the file itself; --pixel-size 26 is for files that do "
-        "not say it"
+        "not say it, unless --force-pixel-size"
     ]
     assert session().sections["pixel_size_nm"].tolist() == pytest.approx([0.026])
+
+
+def test_a_pixel_size_that_is_forced_is_that_of_the_user(tmp_path, segment, session):
+    stack = save_stack(tmp_path / "gold.mrc", IMAGES[:1])
+    found = segment(stack, pixel_size_nm=0.03, force_pixel_size=True)
+    assert not [said for said in found.warned if "--pixel-size" in said]
+    stored = session().sections
+    assert stored["pixel_size_nm"].tolist() == [0.03]
+    assert stored["pixel_size_source"].tolist() == ["user"]
 
 
 @pytest.mark.parametrize(("told", "used"), [(None, 0.05), (0.026, 0.026)])

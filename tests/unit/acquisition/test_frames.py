@@ -123,6 +123,14 @@ def test_pixel_size_comes_from_the_best_source(tmp_path, mdoc, in_file_nm, refin
     assert frame.metadata.pixel_size_source == expected[1]
 
 
+def test_a_given_pixel_size_overrules_the_file_when_it_is_told_to(tmp_path):
+    path = write(tmp_path / "a.mrc", images(1), pixel_size_nm=0.2)
+    for overrule, expected in ((False, (0.2, "mdoc")), (True, (0.3, "user"))):
+        frame = frames.read_section(path, pixel_size_nm=0.3, overrule=overrule)
+        found = (pytest.approx(frame.pixel_size_nm), frame.metadata.pixel_size_source)
+        assert found == expected
+
+
 @pytest.mark.parametrize("spacing", ["1e9", "1e-9", "nan", "inf", "-2", "0", "two"])
 def test_what_cannot_be_a_pixel_size_is_not_known(tmp_path, spacing):
     path = write(tmp_path / "a.mrc", images(1), pixel_size_nm=0.2)
