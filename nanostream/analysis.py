@@ -126,10 +126,12 @@ class Analyzer:
             summary = summarize(particles, shape=shape)
             verdict = self._judge(frame, image, seen)
         if no_numbers == frame.pixels.size:
-            verdict = verdict._replace(warning="no pixel is a finite number")
+            verdict = verdict._replace(warning="no pixel is a finite number: check the file")
         elif no_numbers:
-            said = f"{no_numbers} pixels are no finite numbers: the median is taken for them"
-            verdict = verdict._replace(warning="; ".join(filter(None, [said, verdict.warning])))
+            were = "1 pixel was" if no_numbers == 1 else f"{no_numbers} pixels were"
+            replaced = f"{were} NaN or infinite and replaced by the median of the image"
+            warning = "; ".join(filter(None, [replaced, verdict.warning]))
+            verdict = verdict._replace(warning=warning)
         return Segmentation(
             **shared(frame, Acquired, but=("timings_s",)),
             timings_s=timings,
@@ -152,12 +154,12 @@ class Analyzer:
     def _judge(
         self, frame: Frame, image: NDArray[np.float32], seen: NDArray[np.float32]
     ) -> Verdict:
-        """Domain score and warning of what the network saw and said."""
+        """Domain score and warning, from what the network saw and predicted."""
         verdict = judge(self.card.domain, image, seen)
         if value := _only_value(frame.pixels):
             # Nothing else that could be said would be of a specimen.
-            said = f"all pixels are {value}: blanked, saturated, or not written"
-            return verdict._replace(warning=said)
+            reason = f"all pixels are {value}: blanked, saturated, or not written"
+            return verdict._replace(warning=reason)
         known_nm, size_nm = self.card.pixel_size_nm, frame.pixel_size_nm
         if known_nm and size_nm and needed_zoom(size_nm, known_nm) != self._zoom(frame):
             far = (

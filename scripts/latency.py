@@ -8,7 +8,7 @@ A stand-in for SerialEM saves int16 sections one after the other, each as soon a
 arrived and a random pause is over; the agent is a process of its own, this one plays the worker.
 Measured is the time from the write of the header that counts a section to the end of its sending,
 less the time the agent needed to read the pixels. Exit code 0 only if the 95th percentile is below
-50 ms with notices and below 1.5 s with looks every second.
+50 ms with file events and below 1.5 s with a scan every second.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ LIMIT_S = {"on": 0.050, "off": 1.5}
 class Case:
     """One session."""
 
-    notices: str
+    file_events: str
     mdoc: bool
     sections: int
     side: int
@@ -57,14 +57,14 @@ class Case:
     @property
     def name(self) -> str:
         """In words."""
-        how = "notices" if self.notices == "on" else f"looks every {self.poll_s:g} s"
+        how = "file events" if self.file_events == "on" else f"a scan every {self.poll_s:g} s"
         return f"{how}, {'with' if self.mdoc else 'no'} mdoc"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sections", type=int, default=1000)
-    parser.add_argument("--polled", type=int, default=200, help="sections without notices")
+    parser.add_argument("--polled", type=int, default=200, help="sections without file events")
     parser.add_argument("--side", type=int, default=4096)
     parser.add_argument("--pause-s", type=float, default=0.05, help="between saves, on average")
     parser.add_argument("--mdoc", choices=("both", "with", "without"), default="both")
@@ -74,11 +74,11 @@ def main() -> None:
     if options.agent:
         serve(options.agent)
         return
-    # Without notices saves come at any time between two looks.
+    # Without file events saves come at any time between two scans.
     kinds = [("on", options.sections, options.pause_s), ("off", options.polled, 0.5)]
     cases = [
-        Case(notices, mdoc, sections, options.side, pause_s)
-        for notices, sections, pause_s in kinds
+        Case(file_events, mdoc, sections, options.side, pause_s)
+        for file_events, sections, pause_s in kinds
         for mdoc in ((True, False) if options.mdoc == "both" else (options.mdoc == "with",))
         if sections
     ]
@@ -89,7 +89,7 @@ def main() -> None:
             late_s, read_s = measure(Path(temporary), case)
         figures = [f"{1000 * q:.1f}" for q in np.quantile(late_s, (0.5, 0.95, 0.99, 1.0))]
         table.add_row(case.name, str(len(late_s)), *figures)
-        good &= bool(np.quantile(late_s, 0.95) < LIMIT_S[case.notices])
+        good &= bool(np.quantile(late_s, 0.95) < LIMIT_S[case.file_events])
         read = ", ".join(f"{1000 * q:.1f}" for q in np.quantile(read_s, (0.5, 0.95)))
         print(f"{case.name}: done; reading p50, p95: {read} ms", flush=True)
     Console().print(table)
@@ -187,7 +187,8 @@ def agent(folder: Path, case: Case) -> Iterator[tuple[subprocess.Popen[bytes], N
     frames, results = free_ports(2)
     file = folder / "agent.toml"
     file.write_text(
-        f'[watch]\ndirectory = "microscope"\nledger = "ledger.db"\nnotices = "{case.notices}"\n'
+        f'[watch]\ndirectory = "microscope"\nledger = "ledger.db"\n'
+        f'file_events = "{case.file_events}"\n'
         f"poll_s = {case.poll_s}\n[network]\nframes_port = {frames}\nresults_port = {results}\n"
     )
     command = [sys.executable, str(Path(__file__)), "--agent", str(file)]

@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--idle-s", type=float, default=150.0, help="longer than any pause")
     parser.add_argument("--start", default="all", help="[watch] start")
-    parser.add_argument("--notices", default="auto", help="[watch] notices")
+    parser.add_argument("--file-events", default="auto", help="[watch] file_events")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         sys.exit(0 if run(Path(temporary), options) else 1)
@@ -54,7 +54,9 @@ def run(folder: Path, options: argparse.Namespace) -> bool:
     begun_s = time.monotonic()
     fill(watch, options.files)
     print(f"{options.files} files written in {time.monotonic() - begun_s:.0f} s", flush=True)
-    table = Table("what", "value", title=f"{options.files} files, notices {options.notices}")
+    table = Table(
+        "what", "value", title=f"{options.files} files, file events {options.file_events}"
+    )
     with agent(folder, options) as first:
         first.wait("SELECT count(*) FROM first_look", 1)
         table.add_row("first start: all looked at", f"{first.age_s():.1f} s")
@@ -168,7 +170,7 @@ def agent(folder: Path, options: argparse.Namespace) -> Iterator[Agent]:
     config = folder / "agent.toml"
     config.write_text(
         f'[watch]\ndirectory = "microscope"\nledger = "ledger.db"\nstart = "{options.start}"\n'
-        f'notices = "{options.notices}"\n[network]\nframes_port = {frames}\n'
+        f'file_events = "{options.file_events}"\n[network]\nframes_port = {frames}\n'
         f"results_port = {results}\nsnapshots_port = {snapshots}\nqueries_port = {queries}\n"
     )
     command = [sys.executable, "-m", "nanostream_services", "agent", "--config", str(config)]

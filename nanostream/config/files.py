@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from nanostream.config.diagnostics import as_lines, key_lines, mismatches, named, syntax_mistake
-from nanostream.config.sections import PATHS, Config, Stream, contradictions
+from nanostream.config.diagnostics import (
+    Mistake,
+    as_lines,
+    key_lines,
+    mismatches,
+    named,
+    syntax_mistake,
+)
+from nanostream.config.sections import PATHS, RENAMED, Config, Stream, contradictions
 from nanostream.errors import ConfigError
 
 __all__ = ["as_toml", "check_config", "load_config", "override"]
@@ -67,15 +75,28 @@ def check_config(path: Path) -> tuple[Config | None, list[str]]:
     except tomllib.TOMLDecodeError as error:
         line, reason = syntax_mistake(error, text)
         return None, [f"{path}:{line}: {reason}"]
+    renamed = list(_with_new_names(tree))
     found = mismatches(tree, Config)
     config = None
     if not found:
         config = _from_its_folder(msgspec.convert(tree, Config), path.resolve().parent)
         found = list(contradictions(config))
+    found = [*renamed, *found]
     if any(mistake.wrong for mistake in found):
         config = None
     lines = key_lines(text) if found and path.suffix != ".json" else {}
     return config, as_lines(str(path), lines, found)
+
+
+def _with_new_names(tree: Any) -> Iterator[Mistake]:
+    """Give keys of an older version their names of today, in place; a remark for each."""
+    for (table, old), new in RENAMED.items():
+        keys = tree.get(table) if isinstance(tree, dict) else None
+        if isinstance(keys, dict) and old in keys and new not in keys:
+            keys[new] = keys.pop(old)
+            yield Mistake(
+                ((table, old),), f"is called {new} now; it is read all the same", wrong=False
+            )
 
 
 def _encoding(data: bytes) -> str:

@@ -20,6 +20,7 @@ from nanostream.records import TrackerSettings
 
 __all__ = [
     "PATHS",
+    "RENAMED",
     "Config",
     "Delivery",
     "Feedback",
@@ -87,15 +88,15 @@ def _plain(value: object) -> object:
 
 
 class Watch(Section, frozen=True):
-    """What the agent watches.
+    """The folder that the agent watches, and how.
 
-    ``poll_s`` is the time between looks at the folder; where a look at all of it costs much, as
-    with 100,000 files, that is more rare and the newest are looked at in between. With ``notices``
-    "on" the operating system's notices of local changes are heard besides, "auto" means on a local
-    disk and not on a network share. ``mdoc_wait_s`` is how long a section may wait for its metadata
-    before it goes without. What is there when the agent first starts is taken first ("all"), taken
-    after what is new ("newest-first"), or left alone ("only-new"). ``pixel_size_nm`` is for files
-    that say none, also in ``nanostream segment``.
+    ``poll_s`` is the time between scans of the folder; where a scan of all of it costs much, as
+    with 100,000 files, full scans are rarer and only the newest files are scanned in between. With
+    ``file_events`` "on" the operating system's events of local changes are used besides; "auto"
+    uses them on a local disk and not on a network share. ``mdoc_wait_s`` is how long a section may
+    wait for its metadata before it goes without. What is there when the agent first starts is taken
+    first ("all"), taken after what is new ("newest-first"), or left alone ("only-new").
+    ``pixel_size_nm`` is for files that do not give it, also in ``nanostream segment``.
     """
 
     directory: str = ""
@@ -105,7 +106,7 @@ class Watch(Section, frozen=True):
     mdoc_wait_s: Annotated[float, Meta(ge=0)] = 0.5
     ledger: str = ""
     recursive: bool = True
-    notices: Literal["auto", "on", "off"] = "auto"
+    file_events: Literal["auto", "on", "off"] = "auto"
     start: Literal["all", "newest-first", "only-new"] = "all"
     pixel_size_nm: Annotated[float, Meta(gt=0)] | None = None
 
@@ -243,6 +244,9 @@ class Config(Section, frozen=True):
     feedback: Feedback = Feedback()
     streams: tuple[Stream, ...] = ()
 
+
+#: Keys of older versions, which files and sessions may still have, and their names of today.
+RENAMED = {("watch", "notices"): "file_events"}
 
 #: Keys that name a file or folder.
 PATHS = (

@@ -168,18 +168,19 @@ def judge(
         As the network gave it.
     """
     score, most_unsure = math.nan, _MOST_UNSURE
-    said = []
+    reasons = []
     if reference is not None:
         score, most_unsure = reference.score(describe(image)), reference.most_unsure
         if score < reference.least_score:  # False for NaN
-            said.append(f"unlike the training data (domain score {score:.2g}): check the mask")
+            reasons.append(f"unlike the training data (domain score {score:.2g}): check the mask")
     unsure = unsure_fraction(probability)
     if unsure > most_unsure:
         low, high = _UNSURE
-        said.append(
-            f"not sure: {100 * unsure:.0f} % of the particle area is between {low:g} and {high:g}"
+        reasons.append(
+            f"uncertain outlines: in {100 * unsure:.0f} % of the particle area the probability of "
+            f"particle is between {low:g} and {high:g}: check the sizes"
         )
-    return Verdict(score, "; ".join(said))
+    return Verdict(score, "; ".join(reasons))
 
 
 def describe(image: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -16,11 +16,13 @@ POLL_S = 2.0
 @pytest.mark.parametrize("mdoc", [True, False])
 def test_a_notice_is_far_quicker_than_a_look(tmp_path, mdoc):
     late_s = {}
-    for notices, sections in (("on", 25), ("off", 5)):
-        folder = tmp_path / notices
+    for file_events, sections in (("on", 25), ("off", 5)):
+        folder = tmp_path / file_events
         folder.mkdir()
-        late_s[notices], read_s = measure(folder, Case(notices, mdoc, sections, 256, 0.1, POLL_S))
-        assert len(late_s[notices]) == len(read_s) == sections
+        late_s[file_events], read_s = measure(
+            folder, Case(file_events, mdoc, sections, 256, 0.1, POLL_S)
+        )
+        assert len(late_s[file_events]) == len(read_s) == sections
     # The first section waits for an mdoc that never comes, the next know better.
     assert np.median(late_s["on"]) < np.median(late_s["off"]) / 5
     assert max(late_s["off"]) < 1.5 * POLL_S

@@ -92,7 +92,7 @@ def test_pixels_that_are_no_numbers_are_counted_and_cost_only_what_is_there(micr
     holed[300:320, 300:320] = np.nan
     holed[0, 0] = np.inf
     found = ns.segment(holed)
-    assert found.warning.startswith("401 pixels are no finite numbers")
+    assert found.warning.startswith("401 pixels were NaN or infinite and replaced by the median")
     assert np.isfinite(found.particles["mean_intensity"]).all()
     both = np.sum((found.labels > 0) & (whole.labels > 0))
     assert 2 * both / (np.sum(found.labels > 0) + np.sum(whole.labels > 0)) > 0.95

@@ -81,8 +81,8 @@ def test_folders_are_relative_to_the_file(tmp_path):
             "1: [worker] threshold: expected a number above 0 and below 1, not 1.5",
         ),
         (
-            '[watch]\nnotices = "yes"',
-            '2: [watch] notices: expected one of "auto", "on", "off", not "yes"',
+            '[watch]\nfile_events = "yes"',
+            '2: [watch] file_events: expected one of "auto", "on", "off", not "yes"',
         ),
         (
             '[watch]\ninclude = [\n"*.mrc",\n3,\n]\npoll_s = 1',
@@ -391,3 +391,11 @@ def test_every_file_in_configs_is_an_example_with_a_summary():
 def test_an_example_that_is_mistyped_is_guessed():
     with pytest.raises(ConfigError, match=r"no example microscop; did you mean microscope?"):
         find_example("microscop")
+
+
+def test_a_key_by_its_older_name_is_read_and_the_new_name_told(tmp_path):
+    remark = "[watch] notices: is called file_events now; it is read all the same"
+    assert said(tmp_path, '[watch]\nnotices = "off"') == [f"microscope.toml:2: note: {remark}"]
+    assert load_config(tmp_path / "microscope.toml").watch.file_events == "off"
+    (found,) = said(tmp_path, '[watch]\nfile_events = "on"\nnotices = "off"')
+    assert "notices: unknown" in found

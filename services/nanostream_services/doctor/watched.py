@@ -46,16 +46,16 @@ def check_watched(config: Config, role: Role) -> Iterator[Finding]:
         f"{root}: {counted(len(files), 'micrograph')}, listed in {took_s:.2f} s",
         f"watch a smaller folder, or raise poll_s above {took_s:.0f} s" if slow else "",
     )
-    yield share_finding(root, share_type(root), watch.notices)
+    yield share_finding(root, share_type(root), watch.file_events)
     yield from _of_newest(root, files)
 
 
-def share_finding(root: Path, share: str | None, notices: str) -> Finding:
+def share_finding(root: Path, share: str | None, file_events: str) -> Finding:
     """The consequence of the kind of disk for watching; None is a disk of this machine."""
     if share is None:
         return Finding("share", "ok", f"{root} is on a disk of this machine")
-    if notices == "on":
-        advice = 'a share reports no file events of others; set [watch] notices = "auto"'
+    if file_events == "on":
+        advice = 'a share reports no file events of others; set [watch] file_events = "auto"'
         return Finding("share", "warning", f"{root} is on a network share ({share})", advice)
     text = f"{root} is on a network share ({share}): scanned every poll_s, read only when settled"
     return Finding("share", "ok", text)

@@ -92,8 +92,8 @@ class FileEvents:
     folder : WatchedFolder
         Where to listen.
     watch : Watch
-        ``notices`` "on" listens on a network share as well, where only this machine's own changes
-        are told of.
+        ``file_events`` "on" listens on a network share as well, where only this machine's own
+        changes are told of.
     report : callable
         Takes what the operator should read.
     clock : callable
@@ -136,7 +136,7 @@ class FileEvents:
         self._since_s = self._clock()
         self._missed.listening()
         self._root = self._identity(self._folder.root)
-        if self._watch.notices == "off":
+        if self._watch.file_events == "off":
             return
         scanned = f"scanning every {self._watch.poll_s:g} s instead"
         try:
@@ -190,7 +190,7 @@ class FileEvents:
 
     def _why_not(self) -> str:
         root = self._folder.root
-        kind = self._share(root) if self._watch.notices == "auto" else None
+        kind = self._share(root) if self._watch.file_events == "auto" else None
         if kind is not None:
             return f"{root} is a network share ({kind})"
         if self._folder.count_folders(_MOST_FOLDERS) > _MOST_FOLDERS:

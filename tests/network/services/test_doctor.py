@@ -74,15 +74,15 @@ def test_a_newest_file_that_is_no_micrograph_is_named(watched):
 
 
 @pytest.mark.parametrize(
-    ("share", "notices", "state"),
+    ("share", "file_events", "state"),
     [
         (None, "on", "ok"),
         ("cifs", "auto", "ok"),
         ("cifs", "on", "warning"),
     ],
 )
-def test_a_share_is_watched_without_notices(share, notices, state):
-    assert doctor.share_finding(Path("/data"), share, notices).state == state
+def test_a_share_is_watched_without_file_events(share, file_events, state):
+    assert doctor.share_finding(Path("/data"), share, file_events).state == state
 
 
 def test_a_session_on_a_share_is_a_problem():

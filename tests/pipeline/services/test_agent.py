@@ -465,7 +465,7 @@ def test_workers_are_answered_during_a_long_first_scan(desk, tmp_path):
 
 @pytest.mark.parametrize("notices", ["on", "off"])
 def test_a_section_that_no_file_event_tells_of_is_found_by_a_scan(desk, notices):
-    desk = desk(watch={"notices": notices})
+    desk = desk(watch={"file_events": notices})
     desk.turn()
     desk.agent._file_events.take = set  # as of a full queue
     write(desk.root / "a.mrc")

@@ -92,13 +92,13 @@ def test_a_network_share_is_scanned_and_that_is_reported_once(ear):
 
 @posix
 def test_events_can_be_asked_for_on_a_share(ear):
-    ear = ear(notices="on", doubles=SHARE)
+    ear = ear(file_events="on", doubles=SHARE)
     assert ear.hears_of("a.mrc")
     assert ear.reports == []
 
 
 def test_events_can_be_turned_off(ear):
-    ear = ear(notices="off")
+    ear = ear(file_events="off")
     assert not ear.events.listens
     ear.events.check()
     assert ear.reports == []

@@ -130,7 +130,7 @@ def particle(sure):
     return probability
 
 
-@pytest.mark.parametrize(("sure", "said"), [(0.6, ""), (0.3, "not sure: 69 % of")])
+@pytest.mark.parametrize(("sure", "said"), [(0.6, ""), (0.3, "uncertain outlines: in 69 % of")])
 def test_without_a_reference_there_is_no_score_and_guesses_are_still_said(sure, said):
     verdict = judge(None, np.zeros((512, 512), np.float32), particle(sure))
     assert math.isnan(verdict.domain_score)
@@ -157,7 +157,10 @@ def test_a_network_that_is_not_sure_is_warned_of_with_its_number(reference):
     assert judge(reference, image, particle(0.9)).warning == ""
     warning = judge(reference, image, particle(0.6)).warning
     percent = round(100 * unsure_fraction(particle(0.6)))
-    assert warning == f"not sure: {percent} % of the particle area is between 0.1 and 0.9"
+    assert warning == (
+        f"uncertain outlines: in {percent} % of the particle area the probability of particle is "
+        "between 0.1 and 0.9: check the sizes"
+    )
 
 
 def test_a_reference_survives_a_card(reference):
