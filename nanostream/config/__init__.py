@@ -7,6 +7,7 @@ with its line, `examples` has files to begin with.
 """
 
 from nanostream.config.files import as_toml, check_config, load_config, override
+from nanostream.config.patterns import matches
 from nanostream.config.sections import (
     Config,
     Delivery,
@@ -17,7 +18,6 @@ from nanostream.config.sections import (
     Watch,
     Worker,
     is_loopback,
-    matches,
     tracker_of,
 )
 

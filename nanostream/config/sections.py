@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import ipaddress
 import itertools
 import os
@@ -16,6 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from nanostream.config.diagnostics import KeyPath, Mistake, WrongValueError, explain
+from nanostream.config.patterns import matches, may_both_match
 from nanostream.records import TrackerSettings
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "Worker",
     "contradictions",
     "is_loopback",
-    "matches",
     "tracker_of",
 ]
 
@@ -326,7 +325,7 @@ def _of_folders(config: Config) -> Iterator[Mistake]:
 def _of_streams(config: Config) -> Iterator[Mistake]:
     include = config.watch.include
     for index, stream in enumerate(config.streams):
-        if not any(_may_both_match(stream.pattern, pattern) for pattern in include):
+        if not any(may_both_match(stream.pattern, pattern) for pattern in include):
             text = (
                 f"{stream.pattern!r} can match no file that [watch] include takes: "
                 f"{', '.join(include)}"
@@ -335,28 +334,6 @@ def _of_streams(config: Config) -> Iterator[Mistake]:
     if config.streams and config.delivery.order == "newest-first":
         text = '"newest-first" lets tracks wait until the backlog is done; "in-order" keeps up'
         yield Mistake((("delivery", "order"),), text, wrong=False)
-
-
-def _may_both_match(one: str, other: str) -> bool:
-    """Whether a file can fit both patterns, by its name or by its path, as `matches` sees it."""
-    pairs = ((one, other), (f"*/{one}", other), (one, f"*/{other}"))
-    # "[...]" is taken for any character, and case for no matter: rather a pattern too many.
-    return any(
-        _overlap(*(re.sub(r"\[!?.[^\]]*\]", "?", pattern.lower()) for pattern in pair))
-        for pair in pairs
-    )
-
-
-@cache
-def _overlap(one: str, other: str) -> bool:
-    """Whether some text fits both patterns of ``*``, ``?`` and plain characters."""
-    if not one or not other:
-        return not (one + other).strip("*")
-    if one[0] == "*" or other[0] == "*":
-        return _overlap(one[one[0] == "*" :], other[one[0] != "*" :]) or (
-            _overlap(one, other[1:]) if one[0] == "*" else _overlap(one[1:], other)
-        )
-    return (one[0] == other[0] or "?" in (one[0], other[0])) and _overlap(one[1:], other[1:])
 
 
 def is_loopback(host: str) -> bool:
@@ -376,15 +353,3 @@ def is_loopback(host: str) -> bool:
 def tracker_of(path: str, streams: Iterable[Stream]) -> TrackerSettings | None:
     """How a movie's particles are linked, by the first pattern that fits; None for other files."""
     return next((stream.tracker for stream in streams if matches(path, [stream.pattern])), None)
-
-
-def matches(path: str, patterns: Iterable[str]) -> bool:
-    """Whether a file's name, or its path below the watched folder, fits one of the patterns.
-
-    Examples
-    --------
-    >>> matches("day1/movie.mrc", ["movie*.mrc"]), matches("day1/movie.mrc", ["day2/*"])
-    (True, False)
-    """
-    name = path.rpartition("/")[2]
-    return any(fnmatch.fnmatch(name, p) or fnmatch.fnmatch(path, p) for p in patterns)

@@ -29,7 +29,7 @@ from nanostream.config import (
 )
 from nanostream.config.diagnostics import key_lines
 from nanostream.config.examples import find_example, list_examples
-from nanostream.config.sections import _may_both_match
+from nanostream.config.patterns import may_both_match
 from nanostream.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -348,9 +348,9 @@ plain = st.text("ab/", min_size=1, max_size=5).filter(lambda path: not path.star
 
 
 @given(glob, glob, plain)
-def test_two_patterns_that_take_one_file_may_both_match(one, other, path):
+def test_two_patterns_that_take_one_filemay_both_match(one, other, path):
     if matches(path, [one]) and matches(path, [other]):
-        assert _may_both_match(one, other)
+        assert may_both_match(one, other)
 
 
 @pytest.mark.parametrize(
@@ -365,8 +365,8 @@ def test_two_patterns_that_take_one_file_may_both_match(one, other, path):
         ("gold.mrc", "silver.mrc", False),
     ],
 )
-def test_whether_two_patterns_may_both_match(one, other, expected):
-    assert _may_both_match(one, other) is expected
+def test_whether_two_patternsmay_both_match(one, other, expected):
+    assert may_both_match(one, other) is expected
 
 
 def test_a_threshold_of_zero_is_refused_in_a_notebook_and_not_taken_for_the_cards():
