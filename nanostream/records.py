@@ -168,7 +168,7 @@ class SectionId(Struct, frozen=True, order=True):
 
 
 class Metadata(Struct, frozen=True, omit_defaults=True):
-    """What the microscope said about a section; None where it said nothing.
+    """Metadata of a section from the microscope; None where it gave none.
 
     Positions on the stage in µm, tilt in degrees, defocus in µm (negative is underfocus, as
     SerialEM writes it), dose in e/Å², voltage in kV. ``acquired`` is ISO 8601 without a zone: the
@@ -423,7 +423,7 @@ def shared(record: Acquired, kind: type[Acquired], *, but: Iterable[str] = ()) -
 
 
 class State(StrEnum):
-    """Activity of a process, as the sink knows it; also the word on the dashboard."""
+    """Activity of a process, as the sink knows it; also as the dashboard shows it."""
 
     LOADING = "loading"
     READY = "ready"
@@ -434,7 +434,7 @@ class State(StrEnum):
 
 
 class Health(Struct, frozen=True):
-    """A process of the pipeline, as far as the sink has heard of it.
+    """A process of the pipeline, as far as the sink knows it.
 
     Attributes
     ----------

@@ -1,1 +1,1 @@
-"""What is kept: `store` (write), `session` (read), `exports`, `verification`."""
+"""Results of a session: `store` (write), `session` (read back), `verification`, `exports`."""

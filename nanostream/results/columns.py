@@ -117,7 +117,7 @@ def row_of(result: Result) -> dict[str, Any]:
 
 
 def measured_of(row: sqlite3.Row) -> Measured:
-    """What a row of ``sections`` says of its section."""
+    """Record of a section by its row of ``sections``; without the settings of its tracker."""
     fields: dict[str, Any] = {"section": SectionId.parse(row["section"])}
     summary: dict[str, Any] = {}
     for column in COLUMNS:

@@ -1,4 +1,4 @@
-r"""Which file another program means.
+r"""Files by the names that other programs give them.
 
 SerialEM knows ``D:\data\today\gold.mrc``, the session ``today/gold.mrc``: the same file seen from
 two machines. Windows does not tell upper from lower case.

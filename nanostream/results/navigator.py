@@ -77,7 +77,7 @@ class MapItem(Struct, frozen=True):
 
 
 class Chart(Struct, frozen=True):
-    """What of a Navigator file gives places to pixels.
+    """Maps of a Navigator file, which give places to pixels.
 
     ``registration`` is the one that the Navigator was in last; 1 is the first.
     """

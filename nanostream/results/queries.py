@@ -1,4 +1,4 @@
-"""What SerialEM's scripts ask the sink, and who still waits for an answer.
+"""Questions of SerialEM's scripts to the sink, and the askers that wait for an answer.
 
 One JSON object each way, so that pyzmq alone can ask (docs/formats/serialem.md). The answer to a
 question about a section that has no end yet waits for it, at most as long as the asker said.
@@ -90,14 +90,14 @@ class Questions:
         try:
             query = read_query(body)
         except MessageError as error:
-            self._say(asker, "error", str(error))
+            self._refuse(asker, "error", str(error))
             return
         if self._answered(asker, query):
             return
         if query.wait_s == 0:
-            self._say(asker, "pending", "no end yet")
+            self._refuse(asker, "pending", "no end yet")
         elif len(self._waiting) >= MOST_WAITING:
-            self._say(asker, "error", f"{MOST_WAITING} others wait already; ask again later")
+            self._refuse(asker, "error", f"{MOST_WAITING} others wait already; ask again later")
         else:
             self._waiting[asker] = query, now_s + query.wait_s
 
@@ -113,7 +113,7 @@ class Questions:
         for asker, (query, until_s) in list(self._waiting.items()):
             if now_s >= until_s:
                 del self._waiting[asker]
-                self._say(asker, "pending", f"no end within {query.wait_s:g} s")
+                self._refuse(asker, "pending", f"no end within {query.wait_s:g} s")
 
     def _answered(self, asker: bytes, query: Query) -> bool:
         try:
@@ -121,18 +121,17 @@ class Questions:
             found = self._outcomes.ended(path, query.z) if path is not None else None
             if found is None or found[1] == query.known:
                 return False
-            said = answer(self._outcomes.of(found[0]), most=query.most)
+            reply = answer(self._outcomes.of(found[0]), most=query.most)
         except MessageError as error:
-            self._say(asker, "error", str(error))
+            self._refuse(asker, "error", str(error))
         except sqlite3.Error as error:
-            self._say(asker, "error", f"the session cannot be read: {error}")
+            self._refuse(asker, "error", f"the session cannot be read: {error}")
         else:
-            self._send(asker, said)
+            self._send(asker, reply)
         return True
 
-    def _say(self, asker: bytes, status: str, reason: str) -> None:
-        said = {"nanostream": RESULT_VERSION, "status": status, "reason": reason}
-        self._send(asker, said)
+    def _refuse(self, asker: bytes, status: str, reason: str) -> None:
+        self._send(asker, {"nanostream": RESULT_VERSION, "status": status, "reason": reason})
 
-    def _send(self, asker: bytes, said: dict[str, Any]) -> None:
-        self._reply(asker, msgspec.json.encode(said))
+    def _send(self, asker: bytes, reply: dict[str, Any]) -> None:
+        self._reply(asker, msgspec.json.encode(reply))

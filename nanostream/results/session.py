@@ -141,7 +141,7 @@ class Session:
 
     @property
     def events(self) -> pd.DataFrame:
-        """What happened, in order of time (POSIX seconds)."""
+        """Events in order of time (POSIX seconds)."""
         return self._read("SELECT * FROM events ORDER BY rowid")
 
     @property

@@ -161,7 +161,7 @@ class Store:
                 self._db.execute(f"DELETE FROM {table} WHERE section = ?", (str(section),))
 
     def event(self, source: str, number: int, text: str) -> None:
-        """Keep a word about what happened; the same number of the same source is kept once."""
+        """Keep an event; the same number of the same source is kept once."""
         with transaction(self._db, "an event"):
             self._db.execute(
                 "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?)",

@@ -1,6 +1,6 @@
-"""Who gets which section: credits, acknowledgements, retries, lost workers. Pure.
+"""Dispatch of sections to workers: credits, acknowledgements, retries, lost workers. Pure.
 
-What a worker says comes as its message, the rest as events of the agent's own.
+Workers' messages come as they are, with events of the agent's own.
 ``Dispatch.handle(event, now_s)`` takes what happened and returns what to do; it knows no socket,
 file or clock. Every section is in exactly one place::
 
@@ -12,13 +12,13 @@ file or clock. Every section is in exactly one place::
 
 Rules:
 
-- A beat that was said to the agent before this one gives no credit: frames from there, of which
+- A beat that was meant for the agent before this one gives no credit: frames from there, of which
   the worker does not know yet, may still be on their way.
 - A worker's credit is its number of slots less what it holds or is sent, so credit cannot leak. One
   that is still loading its network gets a section beforehand only if there is no other worker.
-- What a worker says it holds is the truth: a section it holds while it waits here (the agent was
-  restarted) is in work. What was sent is numbered, and a worker says the last number it has
-  received: a section with no higher number that it does not hold was lost on the way and is sent
+- What a worker reports to hold is the truth: a section it holds while it waits here (the agent was
+  restarted) is in work. What was sent is numbered, and a worker reports the last number that
+  came: a section with no higher number that it does not hold was lost on the way and is sent
   again at once. So is what was sent before the worker's connection was made anew. Should neither
   show that a frame is lost, it is sent again after ``resend_s``, or four times what the slowest
   frame was under way, and each time after twice as long, so that a slow line is not filled with
@@ -29,13 +29,13 @@ Rules:
 - What comes back goes to the front of the queue, so order is disturbed as little as possible; what
   failed rests first, and nothing waits for it.
 - A worker on which one section after another fails, while there is another worker, is set aside;
-  what it said of those sections is forgotten. A file of which sections fail on two workers is to
+  its reports of those sections are forgotten. A file of which sections fail on two workers is to
   blame itself, until one of it succeeds: that counts against no worker that has done others of the
   file (against none, where nobody has), and who was set aside for it works again.
 - With ``order = "newest-first"`` the newest waiting section goes first, so that the live view stays
   live; the older ones follow when there is time.
 - While the files cannot be reached nothing is sent, and that counts as nobody's attempt. Nor does
-  a look at a section whose pixels have not come yet, which rests as well.
+  the reading of a section whose pixels have not come yet, which rests as well.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class SectionFailed:
 
 @dataclass(frozen=True)
 class SectionNotReady:
-    """The section's header is there and its pixels are not: look again after ``retry_s``."""
+    """The section's header is there and its pixels are not: read it again after ``retry_s``."""
 
     section: SectionId
 
@@ -121,7 +121,7 @@ class FilesAway:
 
 @dataclass(frozen=True)
 class Tick:
-    """Time has passed, and all that was said until now has been handled."""
+    """Time has passed, and all messages until now have been handled."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class Dispatch:
     last_number : int
         Of the sequence that frames are numbered in; after a restart higher than before.
     instance : str
-        Of the agent: which one of them a worker's beat is said to.
+        Of the agent: it tells whether a worker's beat is meant for this one.
     """
 
     def __init__(self, settings: Delivery, *, last_number: int = 0, instance: str = "") -> None:
@@ -338,7 +338,7 @@ class Dispatch:
             if section not in beat.holding
             and (
                 sent.number <= beat.received
-                or (worker.link and beat.link != worker.link)  # 0: said before there was any
+                or (worker.link and beat.link != worker.link)  # 0: from before there was any
                 or self._overdue(section, sent, now_s)
             )
         ]
@@ -371,7 +371,7 @@ class Dispatch:
         return True
 
     def _leave(self, name: str, finishing: tuple[SectionId, ...]) -> list[Action]:
-        """Take back what a worker that says goodbye does not finish."""
+        """Take back what a worker that leaves does not finish."""
         worker = self._workers.get(name)
         if worker is None:
             return []
@@ -383,7 +383,7 @@ class Dispatch:
         else:
             del self._workers[name]
         self._requeue(back)
-        return [_note_gone(name, "said goodbye", back)]
+        return [_note_gone(name, "has left", back)]
 
     def _lose(self, name: str, reason: str, now_s: float) -> list[Action]:
         """Take back all that a lost worker had; what it was computing counts an attempt."""
@@ -423,11 +423,11 @@ class Dispatch:
         worker.set_aside = True
         for failed in worker.failed:
             if self._failures.get(failed):
-                self._failures[failed].pop()  # its word no longer counts
+                self._failures[failed].pop()  # its report no longer counts
         return [
             Note(
                 f"worker {name} failed on {len(worker.failed)} sections in a row and gets no more; "
-                "look at its log and start it anew"
+                "read its log and restart it"
             )
         ]
 

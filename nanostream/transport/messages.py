@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from nanostream.errors import MessageError
@@ -61,46 +61,47 @@ MAX_HEADER_BYTES = 2**20
 MAX_SIDE_PX = 2**16
 MAX_HOLDING = 1024
 MAX_EVENTS = 64
-MAX_TOLD = 1024
+MAX_TEXT = 512
 MAX_PARTICLES = 10**7
 PIXEL_DTYPES = ("|i1", "|u1", "<i2", "<u2", "<f2", "<f4")
 
 Buffer = bytes | memoryview
+Number = Annotated[int, Meta(ge=0, lt=2**62)]
 
 
 class Beat(Struct, frozen=True, tag="beat"):
     """A worker's sign of life, to agent and sink: what it holds, what it is computing.
 
-    The first one says hello; ``slots`` is the worker's credit. One is sent at once whenever a
-    computation starts, so that a crash can be laid at the right section's door. ``received`` is the
+    The first one introduces it; ``slots`` is the worker's credit. One is sent at once whenever a
+    computation starts, so that a crash counts against the right section. ``received`` is the
     highest number of a frame that came, ``link`` counts how often the connection was made.
     ``model`` is the name of the worker's model and its weights' SHA-256; while it is ``loading``
-    them it cannot compute yet. ``agent`` is the instance of the agent that it heard last: said to
-    another one, before that has answered, it does not know of frames that are still on their way.
+    them it cannot compute yet. ``agent`` is the instance of the agent that it heard last: a beat
+    for another one, before that has answered, does not know of frames that are still on their way.
     """
 
-    slots: int
-    holding: tuple[SectionId, ...] = ()
+    slots: Annotated[int, Meta(ge=0, le=MAX_HOLDING)]
+    holding: Annotated[tuple[SectionId, ...], Meta(max_length=MAX_HOLDING)] = ()
     computing: SectionId | None = None
-    detail: str = ""
-    received: int = 0
+    detail: Annotated[str, Meta(max_length=MAX_TEXT)] = ""
+    received: Number = 0
     link: int = 0
-    model: str = ""
+    model: Annotated[str, Meta(max_length=MAX_TEXT)] = ""
     loading: bool = False
-    agent: str = ""
+    agent: Annotated[str, Meta(max_length=MAX_TEXT)] = ""
 
 
 class Pong(Struct, frozen=True, tag="pong"):
     """Answer to a sign of life. Another ``instance`` than before: the peer was restarted.
 
-    ``heard`` is the number of the last event that is kept, ``retry`` are quarantined sections that
-    the operator wants tried again. To a peer that has not been heard to be ``ready``, the sink says
-    so: if it is, it reports it once more.
+    ``kept`` is the number of the last event that is kept, ``retry`` are quarantined sections that
+    the operator wants tried again. Unless the peer is known to be ``ready`` it reports so again, if
+    it is.
     """
 
     instance: str
     normalization_maximum: float | None = None
-    heard: int = 0
+    kept: int = 0
     retry: tuple[SectionId, ...] = ()
     ready: bool = False
 
@@ -109,7 +110,7 @@ class Ready(Struct, frozen=True, tag="ready"):
     """A process can play its part from now on; ``since_s`` is its POSIX time."""
 
     role: Role
-    since_s: float
+    since_s: Annotated[float, Meta(ge=0, lt=1e12)]
 
 
 class Done(Struct, frozen=True, tag="done"):
@@ -132,7 +133,7 @@ class Goodbye(Struct, frozen=True, tag="goodbye"):
 
 
 class Ack(Struct, frozen=True, tag="ack"):
-    """The sink's word that a result or a quarantine notice is committed."""
+    """The sink has committed a result or a quarantine."""
 
     section: SectionId
 
@@ -148,7 +149,7 @@ class Quarantine(Struct, frozen=True, tag="quarantine"):
 
     section: SectionId
     reason: str
-    attempts: int
+    attempts: Annotated[int, Meta(gt=0, lt=2**31)]
     stream: TrackerSettings | None = None
 
 
@@ -170,7 +171,7 @@ class Report(Struct, frozen=True, tag="report"):
 class Events(Struct, frozen=True, tag="events"):
     """Events that the operator should read, numbered by their sender, until the sink keeps them."""
 
-    events: tuple[tuple[int, str], ...] = ()
+    events: Annotated[tuple[tuple[Number, str], ...], Meta(max_length=MAX_EVENTS)] = ()
 
 
 Message = (
@@ -201,7 +202,7 @@ _PREFIX = b"nanostream" + bytes([PROTOCOL])
 
 
 class _Array(Struct, frozen=True, array_like=True):
-    """What stands for an array in a header."""
+    """Stand-in for an array in a header."""
 
     buffer: int
     dtype: str
@@ -277,31 +278,13 @@ def decode(parts: Sequence[bytes | memoryview]) -> Message:
         msg = f"header does not parse: {error}"
         raise MessageError(msg) from error
     _expect(not buffers.left, f"{type(message).__name__} carries {buffers.left} stray buffers")
-    _check(message)
+    if isinstance(message, Result):
+        _check_result(message)
     return message
 
 
-def _check(message: Message) -> None:
-    """Refuse what is of the right types and cannot be."""
-    match message:
-        case Beat():
-            _expect(len(message.holding) <= MAX_HOLDING, "worker claims to hold too many sections")
-            _expect(0 <= message.slots <= MAX_HOLDING, f"worker asks for {message.slots} slots")
-            _expect(0 <= message.received < 2**62, f"frame number {message.received}")
-            told = len(message.detail) + len(message.model) + len(message.agent)
-            _expect(told <= MAX_TOLD, f"worker tells {told} characters of itself")
-        case Quarantine(attempts=attempts):
-            _expect(0 < attempts < 2**31, f"{attempts} attempts")
-        case Events(events):
-            _expect(len(events) <= MAX_EVENTS, f"{len(events)} events at once")
-            _expect(all(0 < number < 2**62 for number, _ in events), "an event's number")
-        case Ready(since_s=since_s):
-            _expect(math.isfinite(since_s), f"ready since {since_s}")
-        case Result():
-            _check_result(message)
-
-
 def _check_result(result: Result) -> None:
+    """Refuse a result that is of the right types and cannot be."""
     _expect(
         result.labels.shape == result.probability.shape,
         f"labels of {result.labels.shape}, probability of {result.probability.shape}",

@@ -245,7 +245,7 @@ class Server:
 
 
 class Client:
-    """Connects, and goes on connecting; its peer may come later or come back.
+    """Connects, and keeps connecting; its peer may come later or come back.
 
     Parameters
     ----------
@@ -392,7 +392,7 @@ class Waker:
             return
 
     def clear(self) -> None:
-        """Take the wake-ups as heard."""
+        """Clear the wake-ups."""
         while _receive(self.socket) is not None:
             pass
 
@@ -459,7 +459,7 @@ def handshake(network: Network, port: PortName, *, timeout_s: float) -> str:
     socket = _socket(zmq.DEALER, largest_bytes=2**20)
     events = socket.get_monitor_socket()
     deadline_s = time.monotonic() + timeout_s
-    said = "nothing answers"
+    trouble = "nothing answers"
     try:
         place.connect(socket)
         while (left_s := deadline_s - time.monotonic()) > 0 and events.poll(round(left_s * 1000)):
@@ -469,12 +469,12 @@ def handshake(network: Network, port: PortName, *, timeout_s: float) -> str:
             if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
                 return "it does not trust this machine's key"
             if event == zmq.EVENT_CONNECTED:  # and if no more comes than the end of it:
-                said = "it answers, and does not prove that it has the key it should"
+                trouble = "it answers, and does not prove that it has the key it should"
     finally:
         socket.disable_monitor()
         events.close()
         socket.close()
-    return said
+    return trouble
 
 
 def free_network() -> dict[str, int]:

@@ -256,7 +256,7 @@ class _Supervisor:
         """Report crashes to the sink, again until it has kept them."""
         for answer in self._sink.receive():
             if isinstance(answer, Pong):
-                self._events.heard(answer.heard)
+                self._events.kept(answer.kept)
         message = self._events.message()
         if message is not None and time.monotonic() >= self._next_report_s:
             self._next_report_s = time.monotonic() + 1.0

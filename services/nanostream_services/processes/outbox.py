@@ -27,7 +27,7 @@ class Outbox:
         self._last += 1
         self._waiting.append((self._last, f"{time.strftime('%H:%M:%S')} {printable(text)}"))
 
-    def heard(self, number: int) -> None:
+    def kept(self, number: int) -> None:
         """Forget what is kept."""
         while self._waiting and self._waiting[0][0] <= number:
             self._waiting.popleft()

@@ -158,7 +158,7 @@ class Peers:
             self._greet(name, "agent", State.WATCHING, now_s)
 
     def set_ready(self, name: str, since_s: float) -> None:
-        """Note that a process has reported itself ready; of a stranger it will be heard again."""
+        """Note that a process has reported itself ready; a stranger will report it again."""
         if name in self._peers:
             self._peers[name].ready_s = since_s
 
@@ -207,7 +207,7 @@ class Warnings:
         self._run, self._quiet = 0, 0
 
     def hear(self, section: str, warning: str) -> str:
-        """What to report of the next section; "" if nothing."""
+        """Text to report of the next section; "" if there is none."""
         if not warning:
             self._quiet += 1
             return ""

@@ -1,4 +1,4 @@
-"""What the sink tells SerialEM: result files, Navigator points and answers on the query port."""
+"""SerialEM's side of the sink: result files, Navigator points and answers on the query port."""
 
 from __future__ import annotations
 

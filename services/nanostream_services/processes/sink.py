@@ -211,12 +211,12 @@ class Sink:
             self._store.event(peer, number, text)
             if text not in self._messages:
                 self._messages.append(text)
-        self._pong(peer, heard=max((number for number, _ in events), default=0))
+        self._pong(peer, kept=max((number for number, _ in events), default=0))
 
-    def _pong(self, peer: str, *, heard: int = 0) -> None:
+    def _pong(self, peer: str, *, kept: int = 0) -> None:
         ready = self._peers.is_ready(peer)
         retry = self._store.retries()
-        pong = m.Pong(self._server.instance, self._maximum, heard, retry, ready=ready)
+        pong = m.Pong(self._server.instance, self._maximum, kept, retry, ready=ready)
         self._server.send(peer, pong)
 
     def _try_to_report(self, text: str) -> None:
@@ -237,7 +237,7 @@ class Sink:
 
 
 class _Rest:
-    """What a start does not wait for, done beside the work.
+    """Work that a start does not wait for, done beside the loop.
 
     The histogram of a million particles that were stored before takes a second, the libraries that
     link tracks half of one.

@@ -53,7 +53,7 @@ class SinkLink:
                     self._unheard.pop(section, None)
                 case m.Pong():
                     again = answer.retry
-                    self.events.heard(answer.heard)
+                    self.events.kept(answer.kept)
                     if not answer.ready:
                         self._client.send(self._ready)
         return again

@@ -2,7 +2,7 @@
 
 One thread computes, the loop talks. While one section is computed the next is already here and
 the last is on its way to the sink, so the device does not wait. A result is kept until the sink
-says that it is committed; only then does the agent hear "done".
+reports that it is committed; only then is the agent sent ``done``.
 
 That thread also imports and loads what it computes with, which takes most of a start: meanwhile the
 loop has found agent and sink, and one section is already here.
@@ -193,9 +193,9 @@ class Worker:
             failpoints.point("worker.computed")
             self._unacknowledged.add(outcome)
 
-    def _end(self, section: SectionId, word: m.Done | m.Failed) -> None:
+    def _end(self, section: SectionId, message: m.Done | m.Failed) -> None:
         self._holding.pop(section, None)
-        self._agent.send(word)
+        self._agent.send(message)
 
     def _send_results(self) -> None:
         now_s = time.monotonic()

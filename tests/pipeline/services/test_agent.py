@@ -308,7 +308,7 @@ def test_words_are_numbered_and_told_64_at_a_time_until_they_are_heard(desk):
         first = len(heard) + 1
         desk.until(lambda: desk.told[-1][0][0] == first, "the next words")  # noqa: B023
         heard += desk.told[-1]
-        desk.sink.send(desk.peer, m.Pong("sink-1", heard=heard[-1][0]))
+        desk.sink.send(desk.peer, m.Pong("sink-1", kept=heard[-1][0]))
     assert [text.rpartition(" ")[2] for _, text in heard] == [str(n) for n in range(150)]
     desk.until(lambda: not desk.words, "silence")
     desk.agent._report("one more")
@@ -319,7 +319,7 @@ def test_a_sink_that_was_restarted_and_has_heard_nothing_takes_no_word_back(desk
     desk = desk()
     desk.agent._report("kept")
     desk.until(lambda: desk.told, "the word")
-    desk.sink.send(desk.peer, m.Pong("sink-2", heard=0))
+    desk.sink.send(desk.peer, m.Pong("sink-2", kept=0))
     before = len(desk.told)
     desk.until(lambda: len(desk.told) >= before + 3, "the word again")
     assert desk.told[-1][0][1].endswith("kept")
@@ -382,7 +382,7 @@ def test_a_full_disk_holds_the_agent_which_says_why_and_goes_on_by_itself(desk):
         for peer, message in desk.sink.receive():
             if isinstance(message, m.Events):
                 said.extend(text for _, text in message.events)
-                desk.sink.send(peer, m.Pong("sink-1", heard=message.events[-1][0]))
+                desk.sink.send(peer, m.Pong("sink-1", kept=message.events[-1][0]))
         if any("full" in text for text in said):
             desk.ledger._db.execute("PRAGMA max_page_count = 1000000")
         return desk.agent.hold(error)

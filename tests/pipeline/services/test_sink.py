@@ -264,18 +264,18 @@ def test_words_of_a_strange_agent_cannot_steer_a_terminal(desk):
 def test_an_agents_words_are_kept_once_although_the_sink_is_restarted(desk):
     agent = desk.client("agent-1")
     for _ in range(2):
-        assert desk.asked(agent, said(*WORDS)).heard == 2
+        assert desk.asked(agent, said(*WORDS)).kept == 2
     desk.stop()
     desk.start()
-    assert desk.asked(agent, said(*WORDS, (3, "10:00:02 is back"))).heard == 3
+    assert desk.asked(agent, said(*WORDS, (3, "10:00:02 is back"))).kept == 3
     assert desk.events() == [text for _, text in WORDS] + ["10:00:02 is back"]
     # A restarted agent begins at 1 again; its words are others.
-    assert desk.asked(desk.client("agent-2"), said((1, "10:05:00 go on"))).heard == 1
+    assert desk.asked(desk.client("agent-2"), said((1, "10:05:00 go on"))).kept == 1
     assert len(desk.events()) == 4
 
 
 def test_no_words_are_answered_with_nothing_heard(desk):
-    assert desk.asked(desk.client("agent-1"), said()).heard == 0
+    assert desk.asked(desk.client("agent-1"), said()).kept == 0
 
 
 def test_words_that_cannot_be_kept_are_not_heard(desk, monkeypatch):
@@ -287,7 +287,7 @@ def test_words_that_cannot_be_kept_are_not_heard(desk, monkeypatch):
 
         patch.setattr(Store, "event", full)
         assert desk.unanswered(agent, said(*WORDS))
-    assert desk.asked(agent, said(*WORDS)).heard == 2
+    assert desk.asked(agent, said(*WORDS)).kept == 2
 
 
 def test_a_quarantine_notice_is_acknowledged_and_counted_once(desk):
