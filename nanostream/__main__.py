@@ -1,6 +1,6 @@
 """``python -m nanostream``: the same as ``nanostream``."""
 
-from nanostream_services.processes.roles import main
+from nanostream_services.__main__ import main
 
 if __name__ == "__main__":
     main()

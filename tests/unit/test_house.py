@@ -1,14 +1,24 @@
-"""The rules of the house: what a unit test may do."""
+"""The rules of the house: what a unit test may do, who imports whom, that examples are right."""
 
+import doctest
 import importlib
 import multiprocessing
 import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import zmq
+
+ROOT = Path(__file__).parents[2]
+WITH_EXAMPLES = sorted(
+    ".".join(path.relative_to(folder).with_suffix("").parts)
+    for folder, package in ((ROOT, "nanostream"), (ROOT / "services", "nanostream_services"))
+    for path in (folder / package).rglob("*.py")
+    if ">>> " in path.read_text("utf-8")
+)
 
 
 def open_a_zeromq_socket():
@@ -37,3 +47,10 @@ def test_what_does_not_belong_in_this_folder_fails_with_the_folder_where_it_does
     monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
     with pytest.raises(pytest.fail.Exception, match=f"belongs in {folder}"):
         act()
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_the_examples_of_a_docstring_give_what_they_say(name):
+    failed, tried = doctest.testmod(importlib.import_module(name))
+    assert tried
+    assert not failed

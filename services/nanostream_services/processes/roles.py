@@ -1,4 +1,4 @@
-"""The first step of ``nanostream``: a process of the pipeline loads what it needs and no more.
+"""The roles of a process: each loads what it needs and no more.
 
 After a crash, or when a session is started again, sections wait until agent, worker and sink work.
 None of them needs the command line's other commands, so ``nanostream worker --config F`` (as the
@@ -7,15 +7,13 @@ supervisor, systemd and the Windows task call it) goes past them; everything els
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from nanostream.errors import NanostreamError
 from nanostream_services.processes.lifecycle import importing, stopping
 from nanostream_services.processes.logs import start_log
 
-__all__ = ["Order", "main", "serve"]
+__all__ = ["Order", "serve"]
 
 Role = Literal["agent", "worker", "sink", "dashboard"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -56,25 +54,6 @@ class Order(NamedTuple):
                 case _:
                     return None
         return order
-
-
-def main() -> None:
-    """Entry point; a user's mistake gives one line, not a traceback."""
-    try:
-        order = Order.of(sys.argv[1:])
-        if order is not None:
-            serve(order)
-            return
-        from nanostream_services.cli import app
-
-        app()
-    except NanostreamError as error:
-        sys.stderr.write(f"nanostream: {error}\n")
-        sys.exit(2)
-    except OSError as error:  # no rights, no room, no such folder: the user's to mend
-        where = f" {error.filename}" if error.filename else ""
-        sys.stderr.write(f"nanostream:{where}: {error.strerror or error}\n")
-        sys.exit(2)
 
 
 def serve(order: Order) -> None:

@@ -18,7 +18,7 @@ TABLES, HEAVY = {"pandas", "scipy"}, {"tensorflow", "keras"}
         ("nanostream_services.processes.sink", TABLES | HEAVY | COMMAND_LINE),
         ("nanostream_services.processes.worker", TABLES | HEAVY | COMMAND_LINE | {"cv2"}),
         (
-            "nanostream_services.processes.roles",
+            "nanostream_services.__main__",
             TABLES | HEAVY | COMMAND_LINE | {"h5py", "cv2", "zmq"},
         ),
         ("nanostream_services.cli", TABLES | HEAVY | {"h5py", "cv2", "zmq"}),
