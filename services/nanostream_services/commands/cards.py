@@ -22,7 +22,7 @@ could see."""
 
 
 def card_tables(card: ModelCard, folder: Path) -> Iterator[RenderableType]:
-    """What it is, how good it is, how it was trained: a table each, in this order."""
+    """Tables of its properties, its scores and its training, in this order."""
     facts = Table("", Column("", overflow="fold"), title=f"Model {card.name}", show_header=False)
     for key, value in _facts(card):
         add_row(facts, key, value)

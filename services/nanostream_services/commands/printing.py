@@ -1,4 +1,4 @@
-"""What commands print: tables, JSON, warnings; and the codes they exit with."""
+"""Printing for commands: tables, JSON, warnings; and the codes they exit with."""
 
 from __future__ import annotations
 

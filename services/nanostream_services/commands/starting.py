@@ -1,4 +1,4 @@
-"""Steps before a session: its configuration, and what would make it fail, found at once."""
+"""Steps before a session: its configuration, and checks of what would make it fail."""
 
 from __future__ import annotations
 

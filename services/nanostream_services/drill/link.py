@@ -10,7 +10,7 @@ import threading
 __all__ = ["Link"]
 
 _LOOPBACK = "127.0.0.1"
-#: The link looks this often whether it is cut or over.
+#: The link checks this often whether it is cut or over.
 _TURN_S = 0.05
 
 

@@ -1,1 +1,1 @@
-"""What the dashboard shows: snapshots in, panels or lines out; nothing here waits or reads."""
+"""The dashboard's panels: snapshots in, pictures or lines out; nothing here waits or reads."""

@@ -123,7 +123,7 @@ class Log:
 
 
 def _added(before: tuple[str, ...], after: tuple[str, ...]) -> tuple[str, ...]:
-    """What was appended to a list of messages that forgets its oldest.
+    """Messages that were appended to a list that forgets its oldest.
 
     Examples
     --------
