@@ -23,7 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from nanostream.training import simulation
+from nanostream.training.exposures import Exposure
+from nanostream.training.micrographs import simulate_micrographs
+from nanostream.training.scenes import Scene, draw_particles
 
 DEMO_SET = 100
 """First number of the spawn key; the training sets have the first ones."""
@@ -35,7 +37,7 @@ GREATEST_BYTES = 1_600_000
 
 @dataclass(frozen=True)
 class Specimen:
-    """What one demo micrograph shows."""
+    """Particles and support of one demo micrograph."""
 
     name: str
     materials: tuple[str, ...]
@@ -57,10 +59,10 @@ VOLTAGE_KV = 300.0
 COUNTS_PER_PIXEL = 120.0
 
 
-def draw(specimen: Specimen, rng: np.random.Generator) -> simulation.Scene:
+def draw(specimen: Specimen, rng: np.random.Generator) -> Scene:
     """Scene of a specimen, seen by an uncorrected 300 kV microscope near Scherzer focus."""
     field_nm = SIZE_PX * specimen.pixel_size_nm
-    particles = simulation.draw_particles(
+    particles = draw_particles(
         rng,
         materials=specimen.materials,
         field_nm=field_nm,
@@ -71,7 +73,7 @@ def draw(specimen: Specimen, rng: np.random.Generator) -> simulation.Scene:
         coverage=specimen.coverage,
         crowding=specimen.crowding,
     )
-    exposure = simulation.Exposure(
+    exposure = Exposure(
         defocus_nm=48.0,
         cs_mm=1.0,
         astigmatism_nm=2.0,
@@ -87,7 +89,7 @@ def draw(specimen: Specimen, rng: np.random.Generator) -> simulation.Scene:
         shading=0.04,
         bad_pixels=0,
     )
-    return simulation.Scene(
+    return Scene(
         regime="lattice",
         size_px=SIZE_PX,
         pixel_size_nm=specimen.pixel_size_nm,
@@ -130,7 +132,7 @@ def main() -> None:
     for number, specimen in enumerate(track(SPECIMENS, description="simulating")):
         sequence = np.random.SeedSequence(arguments.seed, spawn_key=(DEMO_SET, number))
         scene = draw(specimen, np.random.default_rng(sequence))
-        micrographs = simulation.simulate_micrographs(scene)
+        micrographs = simulate_micrographs(scene)
         labels = number_visible(micrographs.instances)
         expected = np.rint(micrographs.expected_counts[0]).astype(np.uint16)
         write_png(arguments.out / f"{specimen.name}.png", expected)

@@ -46,9 +46,11 @@ __all__ = [
     "find_model",
     "import_folder",
     "import_model",
+    "is_name",
     "list_models",
     "load_network",
     "model_of",
+    "quiet_stderr",
     "read_card",
     "remove_model",
     "user_models",
@@ -66,7 +68,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class ModelCard(Struct, frozen=True):
-    """What is known of a model; further keys of the file are kept for readers.
+    """A model's card: how to use it and how it was made; other keys of the file are kept.
 
     Attributes
     ----------
@@ -79,10 +81,10 @@ class ModelCard(Struct, frozen=True):
     threshold : float
         Probability, calibrated if there is a calibration, above which a pixel is particle.
     peak : float
-        Probability that a particle has somewhere; 0 if it need not.
+        Minimum peak probability: what every particle reaches somewhere; 0 if it need not.
     calibration : tuple of float or None
         Scale and shift of the logits: the network's probability is ``sigmoid(scale * logit +
-        shift)``. See `nanostream.training.calibration.fit_calibration`.
+        shift)``. See `nanostream.training.choosing.fit_calibration`.
     pixel_size_nm : tuple of float or None
         Range of the micrographs it was trained on; others are resampled to the nearest end of it.
     domain : DomainReference or None
@@ -138,6 +140,17 @@ class ModelCard(Struct, frozen=True):
             raise ValueError(msg)
 
 
+def is_name(name: str) -> bool:
+    """Whether a model can have this name: letters, digits, dot, dash and underscore, 64 at most.
+
+    Examples
+    --------
+    >>> is_name("gold-2026"), is_name("../gold")
+    (True, False)
+    """
+    return _NAME.fullmatch(name) is not None
+
+
 def user_models() -> Path:
     """Folder of imported models."""
     chosen = os.environ.get("NANOSTREAM_MODELS")
@@ -170,7 +183,7 @@ def find_model(name: str) -> tuple[ModelCard, Path]:
         If there is none of that name, its card is damaged, or its weights are not the card's.
     """
     for folder in (_SHIPPED / name, user_models() / name):
-        if _NAME.fullmatch(name) and (folder / "card.json").is_file():
+        if is_name(name) and (folder / "card.json").is_file():
             card = _read_card(folder / "card.json")
             weights = folder / card.weights
             if not weights.is_file() or _sha256(weights) != card.weights_sha256:
@@ -303,11 +316,11 @@ def remove_model(name: str) -> Path:
     ModelError
         If there is none of that name, it is a shipped one, or it cannot be deleted.
     """
-    if _NAME.fullmatch(name) and (_SHIPPED / name).exists():
+    if is_name(name) and (_SHIPPED / name).exists():
         msg = f"model {name!r} came with nanostream and stays; others can be removed"
         raise ModelError(msg)
     folder = user_models() / name
-    if not (_NAME.fullmatch(name) and (folder / "card.json").is_file()):
+    if not (is_name(name) and (folder / "card.json").is_file()):
         raise _no_model(name)
     try:
         shutil.rmtree(folder)
@@ -333,7 +346,7 @@ def read_card(path: Path) -> dict[str, Any]:
 
 
 def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name) or (_SHIPPED / name).exists():
+    if not is_name(name) or (_SHIPPED / name).exists():
         msg = f"model name {name!r} is taken by a shipped model or no plain name; choose another"
         raise ModelError(msg)
 
@@ -407,22 +420,31 @@ def _tensorflow() -> Iterator[None]:
     before = os.environ.get("TF_USE_LEGACY_KERAS")
     if "keras" not in sys.modules:
         os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    try:
+        with quiet_stderr():
+            yield
+    except ModuleNotFoundError as error:
+        if error.name not in ("tensorflow", "keras"):
+            raise
+        raise ModelError(NO_TENSORFLOW) from error
+    finally:
+        os.environ.pop("TF_USE_LEGACY_KERAS", None)
+        if before is not None:
+            os.environ["TF_USE_LEGACY_KERAS"] = before
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Nothing that native code writes to standard error meanwhile."""
     sys.stderr.flush()
     stderr = os.dup(2)
     try:
         with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)
         yield
-    except ModuleNotFoundError as error:
-        if error.name not in ("tensorflow", "keras"):
-            raise
-        raise ModelError(NO_TENSORFLOW) from error
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
-        os.environ.pop("TF_USE_LEGACY_KERAS", None)
-        if before is not None:
-            os.environ["TF_USE_LEGACY_KERAS"] = before
 
 
 def _read_card(path: Path) -> ModelCard:

@@ -12,7 +12,7 @@ blocks of 4x4 pixels, and 40 features keep what sixteen pixels hold), the last l
 sixteen pixels of each block back. More features and a wider view for the time of the paper's
 network. "unet-quarter-residual" brings half as many features up from each level to the next, which
 pays for residual blocks (inverted, as in MobileNetV2) where most can be had for a multiply-add,
-below the finest level. "unet-half", by a 6x6 convolution of stride 2, was shipped before.
+below the finest level.
 
 References
 ----------

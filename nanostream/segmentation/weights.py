@@ -35,12 +35,11 @@ __all__ = [
     "read_weights",
 ]
 
-Architecture = Literal["unet", "unet-half", "unet-quarter", "unet-quarter-residual"]
+Architecture = Literal["unet", "unet-quarter", "unet-quarter-residual"]
 """The paper's network, or ours, see `nanostream.segmentation.unet`."""
 
 STRIDES: dict[Architecture, int] = {
     "unet": 1,
-    "unet-half": 2,
     "unet-quarter": 4,
     "unet-quarter-residual": 4,
 }

@@ -1,5 +1,14 @@
-"""How a model comes to be, from simulated or labelled micrographs, and how good it is.
+"""Training of models, from simulated or labelled micrographs to a scored card.
 
-Nothing here is needed beside the microscope. ``simulation`` imports abTEM and ASE (the extra
-``[simulate]``), ``fit``, ``paper`` and ``activations`` TensorFlow (the extra ``[worker]``).
+::
+
+    scenes ▶ crystals, supports ▶ multislice, cameras ▶ micrographs ▶ sets      simulated
+    labels ▶ sources ▶ examples ▶ views                                         what is learnt from
+    recipe ▶ fit ▶ choosing, held_out ▶ cards                                   a model
+    evaluation ▶ scores ▶ figures                                               how good it is
+    runs                                                                        all of it in turn
+
+`groschner2020` has the experiment of the paper. Nothing here is needed beside the microscope:
+``crystals``, ``scenes``, ``multislice`` and ``micrographs`` import ASE and abTEM (the extra
+``[simulate]``), ``fit``, ``muon`` and the networks of `groschner2020` TensorFlow (``[worker]``).
 """

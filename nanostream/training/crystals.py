@@ -24,6 +24,9 @@ from scipy.spatial.transform import Rotation
 Structure = Literal["fcc", "wurtzite", "zincblende", "fluorite"]
 Shape = Literal["cut-sphere", "sphere", "wulff", "rod", "decahedron", "icosahedron"]
 
+Crystal = tuple[NDArray[np.float64], NDArray[np.int64]]
+"""Positions (n, 3) in nm as (z, y, x), and atomic numbers (n,), of the atoms of one particle."""
+
 MATERIALS: tuple[str, ...] = ("Au", "Ag", "Pt", "Pd", "CdSe", "CeO2", "ZnO")
 
 # Lattice constants in Å at room temperature. CdSe: wurtzite and, because dots below 3 nm often
@@ -75,7 +78,7 @@ def draw_form(rng: np.random.Generator, material: str) -> tuple[Structure, Shape
     return structure, shape, bool(twinned)
 
 
-def crystal_positions(particle: Particle) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def crystal_positions(particle: Particle) -> Crystal:
     """Positions (n, 3) in nm as (z, y, x), and atomic numbers (n,), of a particle's atoms."""
     rng = np.random.default_rng(particle.seed)
     if particle.shape in ("decahedron", "icosahedron"):

@@ -5,37 +5,34 @@
     simulate_set    scenes 0 to N - 1 into a folder           -> scene_0000.npz, ..., and set.json
 
 Scene k depends on the seed, the set's name and k only, not on how many there are: a set can be
-made longer, and an interrupted one is gone on with. A file has the micrographs, the truth and all
-that was drawn for them (`nanostream.training.simulation.Scene`).
+made longer, and an interrupted one is resumed. A file has the micrographs, the truth and all
+that was drawn for them (`nanostream.training.scenes.Scene`).
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nanostream.errors import ConfigError, DataSetError
+from nanostream.training.pools import StopFlag, in_processes
+
+if TYPE_CHECKING:
+    from nanostream.training.scenes import Kind
 
 __all__ = [
     "NAMES",
     "SET_FILE",
-    "Kind",
     "SetPlan",
-    "StopFlag",
     "scene_path",
     "scene_rng",
     "simulate_set",
@@ -44,7 +41,6 @@ __all__ = [
 #: Sets that share a seed and no scene.
 NAMES = ("train", "validation", "test", "bare", "bare-test", "faint", "defocused")
 
-Kind = Literal["usual", "bare", "faint", "defocused"]
 _KINDS: dict[str, Kind] = {
     "bare": "bare",
     "bare-test": "bare",
@@ -59,16 +55,6 @@ _NO_ABTEM = (
     "abTEM is not installed on this machine; install nanostream with its simulation: "
     "pip install '.[simulate]' in a clone"
 )
-
-_LOOK_S = 0.2
-
-
-class StopFlag(Protocol):
-    """Says that the work is to stop; a `threading.Event` is one."""
-
-    def is_set(self) -> bool:
-        """Whether it is to stop."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -99,11 +85,11 @@ class SetPlan:
 
     @property
     def kind(self) -> Kind:
-        """Of the scenes, see `nanostream.training.simulation.draw_scene`."""
+        """Of the scenes, see `nanostream.training.scenes.draw_scene`."""
         return _KINDS.get(self.name, "usual")
 
     def materials_of(self, number: int) -> tuple[str, ...]:
-        """What the particles of one scene may be made of."""
+        """Materials that the particles of one scene may be made of."""
         return (self.materials[number % len(self.materials)],) if self.in_turn else self.materials
 
 
@@ -140,7 +126,7 @@ def simulate_set(
     jobs
         Processes, each with one thread and, for 512 px, up to about 1 GB of memory.
     stop
-        Looked at five times a second. Scenes that are being simulated then are given up, and the
+        Checked five times a second. Scenes that are being simulated then are given up, and the
         list returned is shorter.
     on_scene
         Called with the number of scenes that are done, first of those that were there.
@@ -157,22 +143,23 @@ def simulate_set(
     """
     if simulate is None:
         plan = _checked(plan)
-        _adopt(folder, plan)
     folder.mkdir(parents=True, exist_ok=True)
     _agree(folder, plan)
     paths = [scene_path(folder, number) for number in range(scenes)]
     missing = [number for number, path in enumerate(paths) if not path.exists()]
-    say = on_scene or (lambda _: None)
-    say(scenes - len(missing))
+    report = on_scene or (lambda _: None)
+    report(scenes - len(missing))
+    calls = [(scene_path(folder, number), plan, number) for number in missing]
     try:
-        for done, _ in enumerate(
-            _simulate(folder, plan, missing, jobs, stop, simulate or _simulate_one), start=1
-        ):
-            say(scenes - len(missing) + done)
+        with closing(
+            in_processes(simulate or _simulate_one, calls, jobs=jobs, stop=stop)
+        ) as finished:
+            for done, _ in enumerate(finished, start=1):
+                report(scenes - len(missing) + done)
     except BrokenProcessPool as error:
         msg = (
-            f"{folder}: a simulating process was ended from outside, perhaps for want of memory; "
-            "start again with fewer --jobs, finished scenes stay"
+            f"{folder}: a simulating process was ended from outside, perhaps for lack of memory; "
+            "start again with fewer --jobs: finished scenes stay"
         )
         raise DataSetError(msg) from error
     finally:
@@ -182,95 +169,39 @@ def simulate_set(
     return [path for path in paths if path.exists()]
 
 
-def _simulate(
-    folder: Path,
-    plan: SetPlan,
-    numbers: Sequence[int],
-    jobs: int,
-    stop: StopFlag | None,
-    simulate: Callable[[Path, SetPlan, int], int],
-) -> Iterator[int]:
-    """Numbers of scenes, as they are finished; ends early if it is stopped."""
-    if not numbers:
-        return
-    context = multiprocessing.get_context("spawn")
-    others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(
-        min(jobs, len(numbers)), mp_context=context, initializer=_prepare_process
-    ) as pool:
-        try:
-            with _interrupts_held():
-                waiting = {pool.submit(simulate, scene_path(folder, n), plan, n) for n in numbers}
-            while waiting and not (stop and stop.is_set()):
-                done, waiting = wait(waiting, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        finally:  # stopped, failed, or nobody asks for more
-            if waiting:
-                pool.shutdown(wait=False, cancel_futures=True)
-                for process in set(multiprocessing.active_children()) - others:
-                    process.terminate()
-
-
 def _simulate_one(path: Path, plan: SetPlan, number: int) -> int:
     """Simulate a scene and write its file (runs in a process of its own)."""
-    from nanostream.training import simulation
+    from nanostream.training.micrographs import save_micrographs, simulate_micrographs
+    from nanostream.training.scenes import draw_scene
 
-    scene = simulation.draw_scene(
+    scene = draw_scene(
         scene_rng(plan.seed, plan.name, number),
         size_px=plan.size_px,
         materials=plan.materials_of(number),
         kind=plan.kind,
     )
-    simulation.save_micrographs(path, simulation.simulate_micrographs(scene))
+    save_micrographs(path, simulate_micrographs(scene))
     return number
-
-
-def _prepare_process() -> None:
-    """Leave Ctrl-C to the parent, and do not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits while processes start: they inherit that it is blocked.
-
-    A terminal sends it to all of them, and one that is still importing would print a traceback.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _checked(plan: SetPlan) -> SetPlan:
     """The plan with its materials spelt out, if it can be simulated here."""
     if find_spec("abtem") is None:
         raise ConfigError(_NO_ABTEM)
-    from nanostream.training.simulation import MATERIALS
+    from nanostream.training.crystals import MATERIALS
 
     unknown = [material for material in plan.materials if material not in MATERIALS]
     if unknown:
-        msg = f"materials {', '.join(unknown)}: can be simulated are {', '.join(MATERIALS)}"
+        msg = (
+            f"materials {', '.join(unknown)} cannot be simulated; these can: {', '.join(MATERIALS)}"
+        )
         raise ConfigError(msg)
     materials = tuple(dict.fromkeys(plan.materials)) or MATERIALS
     return SetPlan(plan.seed, plan.size_px, materials, plan.name, plan.in_turn)
 
 
 def _agree(folder: Path, plan: SetPlan) -> None:
-    """Write how the set is drawn, or see that it was drawn so."""
+    """Write how the set is drawn, or refuse a folder whose scenes were drawn otherwise."""
     wanted = _as_written(plan)
     file = folder / SET_FILE
     try:
@@ -283,35 +214,12 @@ def _agree(folder: Path, plan: SetPlan) -> None:
         if others:
             was = ", ".join(f"{key} {found.get(key, 'unknown')}" for key in others)
             msg = (
-                f"{folder} has scenes that were drawn otherwise ({was}); say the same, or choose "
+                f"{folder} has scenes that were drawn otherwise ({was}); give the same, or choose "
                 "another folder"
             )
             raise DataSetError(msg)
         return
     _write(folder, plan)
-
-
-def _adopt(folder: Path, plan: SetPlan) -> None:
-    """Take over scenes of an earlier version, which wrote no `SET_FILE`, if they are the plan's."""
-    from nanostream.training.simulation import draw_scene
-
-    there = min(folder.glob("scene_*.npz"), default=None)
-    if there is None or (folder / SET_FILE).exists():
-        return
-    number = int(there.stem.removeprefix("scene_"))
-    scene = draw_scene(
-        scene_rng(plan.seed, plan.name, number),
-        size_px=plan.size_px,
-        materials=plan.materials_of(number),
-        kind=plan.kind,
-    )
-    try:
-        with np.load(there) as stored:
-            same = json.loads(str(stored["scene"])) == json.loads(json.dumps(scene.as_dict()))
-    except (OSError, ValueError, KeyError):
-        same = False
-    if same:
-        _write(folder, plan)
 
 
 def _as_written(plan: SetPlan) -> dict[str, Any]:

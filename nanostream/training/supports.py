@@ -43,7 +43,7 @@ _LAYER_DISORDER_A = 0.35
 
 @dataclass(frozen=True)
 class Support:
-    """What the particles lie on.
+    """Support of the particles: an amorphous film, and what lies on it.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a network sees: the activation maps of its layers for one micrograph.
+"""Activation maps of a network's layers for one micrograph.
 
 The paper looks at them to learn what its network has learnt (section III, Figure 6): after an
 early convolution whole regions, in the first concatenation of the decoder single atomic columns.
@@ -19,7 +19,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from nanostream.training.evaluation import check_figure
+from nanostream.training.figures import check_figure
 
 __all__ = ["LAYERS", "activation_maps", "draw_activations", "most_varied"]
 
@@ -113,7 +113,7 @@ def draw_activations(
     Raises
     ------
     ConfigError
-        As `nanostream.training.evaluation.check_figure`.
+        As `nanostream.training.figures.check_figure`.
     """
     check_figure(path)
     from matplotlib.figure import Figure

@@ -81,7 +81,7 @@ _USUAL_PIXEL_SIZE_NM = 0.03
 
 @dataclass(frozen=True)
 class BraggSettings:
-    """What is left free in the filter; `choose_settings` finds it on labelled images.
+    """Numbers that are left free in the filter; `choose_settings` finds them on labelled images.
 
     Attributes
     ----------
@@ -302,7 +302,7 @@ def lattice_map(
 
 
 def _rapid(pixels: NDArray[Any], pixel_size_nm: float) -> NDArray[np.float32]:
-    """What changes within a few tenths of a nm: no level, no light, no mass-thickness contrast.
+    """Pixels less all slow change: no level, no uneven light, no mass-thickness contrast.
 
     Where the micrograph ends there is no jump then. To mirror it there would be to show crystals
     that are not there, with peaks of their own.

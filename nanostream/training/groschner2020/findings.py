@@ -21,7 +21,7 @@ import numpy as np
 from msgspec.structs import astuple
 from numpy.typing import NDArray
 
-from nanostream.training.evaluation import Confusion
+from nanostream.training.scores import Confusion
 
 __all__ = [
     "AGREES_WITHIN",

@@ -22,8 +22,8 @@ from nanostream_services.commands.scores import print_scores
 from nanostream_services.processes.lifecycle import stopping
 
 if TYPE_CHECKING:
-    from nanostream.training.evaluation import Evaluation
-    from nanostream.training.examples import Source
+    from nanostream.training.scores import Evaluation
+    from nanostream.training.sources import Source
 
 __all__ = ["evaluate"]
 
@@ -55,11 +55,11 @@ def evaluate(
     ] = None,
 ) -> None:
     """Compare a model's masks with labelled micrographs."""
-    from nanostream.training import evaluation
+    from nanostream.training.figures import check_figure, draw_evaluation
 
     worker = override(Config(), worker={"model": model, "threshold": threshold}).worker
     if figure is not None:
-        evaluation.check_figure(figure)
+        check_figure(figure)
     _check_files(json, figure)
     sources = find_labelled(folders)
     group_of = _grouping(group_by, [source.file for source in sources])
@@ -71,7 +71,7 @@ def evaluate(
     if json is not None:
         json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
     if figure is not None:
-        evaluation.draw_evaluation(found, figure)
+        draw_evaluation(found, figure)
 
 
 def _check_files(*files: Path | None) -> None:
@@ -94,7 +94,7 @@ def _evaluated(
     """The evaluation, and names of sections whose label has no particle."""
     from nanostream.analysis import Analyzer
     from nanostream.training import evaluation
-    from nanostream.training.examples import BARE, read_frames
+    from nanostream.training.sources import BARE, read_frames
 
     analyzer = Analyzer(worker)
     sections = []

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from nanostream_services.commands.printing import few, print_error
 
 if TYPE_CHECKING:
-    from nanostream.training.examples import Source
+    from nanostream.training.sources import Source
 
 __all__ = ["find_labelled", "print_names"]
 
 
 def find_labelled(folders: list[Path]) -> list[Source]:
     """Micrographs with their labels, and simulated sets; what has no partner is named."""
-    from nanostream.training.examples import find_sources
+    from nanostream.training.sources import find_sources
 
     found = find_sources(folders)
     print_names(list(found.unlabelled), "without a label, left out")

@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from nanostream_services.commands.printing import add_row
 
 if TYPE_CHECKING:
-    from nanostream.training.evaluation import Evaluation, Scores
+    from nanostream.training.scores import Evaluation, Scores
 
 __all__ = ["print_scores", "score"]
 

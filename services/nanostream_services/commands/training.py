@@ -38,10 +38,8 @@ from nanostream_services.processes.lifecycle import Stop, stopping
 
 if TYPE_CHECKING:
     from nanostream.segmentation.models import ModelCard
-    from nanostream.training.examples import Source
-    from nanostream.training.groschner2020.recipe import PaperRecipe
-    from nanostream.training.recipe import Recipe
-    from nanostream.training.runs import Base
+    from nanostream.training.sources import Source
+    from nanostream.training.plans import Plan
 
 __all__ = ["simulate_training", "train"]
 
@@ -154,9 +152,9 @@ def train(
     Calibration and threshold are chosen on held-out images, and the model's card has its scores on
     them. At once it can be used: nanostream run --model NAME.
     """
-    from nanostream.segmentation.models import find_model, user_models
+    from nanostream.segmentation.models import check_tensorflow, find_model, user_models
     from nanostream.segmentation.weights import PAPER_FEATURES, QUARTER_FEATURES
-    from nanostream.training.runs import Base, Plan, check_new_name, check_tensorflow, train_model
+    from nanostream.training.plans import Base, Plan, check_new_name
 
     paper = recipe is RecipeName.paper
     if paper and (base or steps):
@@ -169,13 +167,11 @@ def train(
     training, held_out = _split(folders, validation, holdout, seed)
     check_tensorflow()
     checkpoints = work or models / name / "unfinished"
-    how, total = _recipe(recipe, start, steps, seed)
     plan = Plan(
         name=name,
         folder=models / name,
         training=training,
         held_out=held_out,
-        recipe=how,
         work=checkpoints,
         base=start,
         architecture="unet" if paper else "unet-quarter",
@@ -196,9 +192,7 @@ def train(
             seed=seed,
         ),
     )
-    after = "the same command " + ("begins anew" if paper else "resumes")
-    with _progress() as bar, _Shown(bar, total, after) as shown:
-        card = train_model(plan, on_step=shown.step, on_stage=shown.stage)
+    card = _train_by_paper(plan, seed) if paper else _train(plan, steps, seed)
     if work is None:
         shutil.rmtree(checkpoints)
     _print_trained(card, len(training), len(held_out), models / name, named=out is None)
@@ -210,7 +204,7 @@ def _split(
     """Files to train on, and files held out to choose calibration and threshold on."""
     import numpy as np
 
-    from nanostream.training.examples import hold_out
+    from nanostream.training.sources import hold_out
 
     training = find_labelled(folders)
     if validation:
@@ -221,17 +215,28 @@ def _split(
     return hold_out(training, part, np.random.default_rng(seed))
 
 
-def _recipe(
-    name: RecipeName, base: Base | None, steps: int | None, seed: int
-) -> tuple[Recipe | PaperRecipe, int]:
-    """The recipe, and how many steps it takes at most."""
-    from nanostream.training.runs import default_recipe, paper_recipe
+def _train(plan: Plan, steps: int | None, seed: int) -> ModelCard:
+    """Train a new network by the default recipe, or fine-tune the plan's base."""
+    from nanostream.training.recipe import default_recipe, tuning_recipe
+    from nanostream.training.runs import train_model
 
-    if name is RecipeName.paper:
-        by_paper = paper_recipe(seed=seed)
-        return by_paper, by_paper.epochs * by_paper.steps_per_epoch
-    by_default = default_recipe(base, steps=steps, seed=seed)
-    return by_default, by_default.steps
+    if plan.base is None:
+        recipe = default_recipe(steps=steps, seed=seed)
+    else:
+        recipe = tuning_recipe(plan.base.card.normalization, steps=steps, seed=seed)
+    with _progress() as bar, _Shown(bar, recipe.steps, "the same command resumes") as shown:
+        return train_model(plan, recipe, on_step=shown.step, on_stage=shown.stage)
+
+
+def _train_by_paper(plan: Plan, seed: int) -> ModelCard:
+    """Train a new network by the paper's recipe."""
+    from nanostream.training.groschner2020.recipe import PaperRecipe
+    from nanostream.training.groschner2020.runs import train_by_paper
+
+    recipe = PaperRecipe(seed=seed)
+    most = recipe.epochs * recipe.steps_per_epoch
+    with _progress() as bar, _Shown(bar, most, "the same command begins anew") as shown:
+        return train_by_paper(plan, recipe, on_step=shown.step, on_stage=shown.stage)
 
 
 class _Shown:

@@ -19,7 +19,6 @@ from nanostream.segmentation.weights import (
 
 NETWORKS = {
     "unet": PAPER_FEATURES,
-    "unet-half": (6, 8, 12),
     "unet-quarter": (8, 12),
     "unet-quarter-residual": (8, 12),
 }

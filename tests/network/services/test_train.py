@@ -190,7 +190,7 @@ def test_ctrl_c_ends_reading_and_scoring_at_once(labelled, models, monkeypatch, 
         signal.raise_signal(signal.SIGINT)
         pytest.fail("it went on")
 
-    name = {"reading": "read_examples", "scoring": "_finish"}[stage]
+    name = {"reading": "read_examples", "scoring": "write_model"}[stage]
     monkeypatch.setattr(runs, name, interrupted)
 
     done = run("train", labelled, "--name", "x", "--from", "default", "--steps", 2)

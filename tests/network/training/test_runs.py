@@ -1,4 +1,4 @@
-"""A training from files to a model: begun, interrupted, gone on with, refused."""
+"""A training from files to a model: begun, interrupted, resumed, refused."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,25 +16,20 @@ pytest.importorskip("tensorflow", reason="the extra [worker] is not installed")
 from nanostream.acquisition.simulator import demo_movie
 from nanostream.analysis import Analyzer
 from nanostream.config import Worker
-from nanostream.errors import DataSetError, ModelError
+from nanostream.errors import DataSetError
 from nanostream.records import Frame, SectionId
 from nanostream.segmentation.models import find_model
 from nanostream.segmentation.normalization import median_filter, normalize
 from nanostream.segmentation.weights import read_weights
-from nanostream.training import fit, runs
-from nanostream.training.examples import find_sources, read_examples, read_frames
+from nanostream.training import choosing, fit
+from nanostream.training.examples import Examples, read_examples
 from nanostream.training.groschner2020.recipe import PaperRecipe
-from nanostream.training.recipe import Cycle, Recipe
-from nanostream.training.runs import (
-    Base,
-    Plan,
-    _carried_peak,
-    _peak,
-    _threshold_drawn_to,
-    _widened,
-    default_recipe,
-    train_model,
-)
+from nanostream.training.groschner2020.runs import train_by_paper
+from nanostream.training.held_out import _carried_peak, _minimum_peak, _widened
+from nanostream.training.plans import Base, Plan
+from nanostream.training.recipe import Cycle, Recipe, tuning_recipe
+from nanostream.training.runs import train_model
+from nanostream.training.sources import find_sources, read_frames
 
 RECIPE = Recipe((Cycle(30),), batch=2, crop_px=64, learning_rate=1e-2, averaging=0.8, seed=1)
 
@@ -66,48 +61,52 @@ def plan(tmp_path: Path) -> Plan:
         folder=tmp_path / "model",
         training=sources[:2],
         held_out=sources[2:],
-        recipe=RECIPE,
         work=tmp_path / "work",
         features=(4, 8),
     )
 
 
-def test_an_interrupted_training_goes_on_from_its_checkpoint(plan: Plan) -> None:
+def test_an_interrupted_training_is_resumed_from_its_checkpoint(plan: Plan) -> None:
     def interrupt(done: int, loss: float) -> None:
         if done == 7:
             raise StopError
 
     with pytest.raises(StopError):
-        train_model(plan, on_step=interrupt)
+        train_model(plan, RECIPE, on_step=interrupt)
     assert not plan.folder.exists()
     steps: list[int] = []
 
-    card = train_model(plan, on_step=lambda done, _: steps.append(done))
+    card = train_model(plan, RECIPE, on_step=lambda done, _: steps.append(done))
 
     assert steps == list(range(8, RECIPE.steps + 1))
     assert read_weights(plan.folder / card.weights, (4, 8))
     assert card.scores["by_material"]["all"]["dice"] > 0.5
 
 
-def test_the_checkpoints_of_another_training_are_not_gone_on_with(plan: Plan) -> None:
+def test_the_checkpoints_of_another_training_are_not_resumed(plan: Plan) -> None:
     def interrupt(done: int, loss: float) -> None:
         raise StopError
 
     with pytest.raises(StopError):
-        train_model(plan, on_step=interrupt)
+        train_model(plan, RECIPE, on_step=interrupt)
 
     with pytest.raises(DataSetError, match="begun with another recipe"):
-        train_model(replace(plan, recipe=replace(RECIPE, cycles=(Cycle(31),))))
+        train_model(plan, replace(RECIPE, cycles=(Cycle(31),)))
     with pytest.raises(DataSetError, match="begun with another files"):
-        train_model(replace(plan, training=plan.training[:1]))
+        train_model(replace(plan, training=plan.training[:1]), RECIPE)
 
 
 @pytest.mark.parametrize("name", ["default", "groschner2020"])
 def test_fine_tuning_begins_with_the_weights_and_scaling_of_its_base(plan: Plan, name: str) -> None:
     base = Base(*find_model(name))
-    recipe = replace(default_recipe(base, steps=1, seed=3), batch=1, crop_px=64, learning_rate=0.0)
+    recipe = replace(
+        tuning_recipe(base.card.normalization, steps=1, seed=3),
+        batch=1,
+        crop_px=64,
+        learning_rate=0.0,
+    )
 
-    card = train_model(replace(plan, base=base, recipe=recipe))
+    card = train_model(replace(plan, base=base), recipe)
 
     assert card.normalization == base.card.normalization
     assert (card.architecture, card.features) == (base.card.architecture, base.card.features)
@@ -121,40 +120,6 @@ def test_fine_tuning_begins_with_the_weights_and_scaling_of_its_base(plan: Plan,
             np.testing.assert_array_equal(one, other)
 
 
-def test_a_model_grows_from_what_it_was(plan: Plan) -> None:
-    first = train_model(replace(plan, architecture="unet-quarter", recipe=replace(RECIPE, batch=4)))
-    base = Base(first, plan.folder / first.weights)
-    still = replace(RECIPE, learning_rate=0.0, weight_decay=0.0, cycles=(Cycle(2),))
-    second = replace(
-        plan, folder=plan.folder / "grown", work=plan.work / "grown", base=base, recipe=still
-    )
-
-    card = train_model(replace(second, grow=True))
-
-    assert (first.architecture, card.architecture) == ("unet-quarter", "unet-quarter-residual")
-    assert card.features == first.features
-    assert card.training["from"]["weights_sha256"] == first.weights_sha256
-    old, new = (
-        read_weights(weights, card.features, architecture=architecture)[0][0]
-        for weights, architecture in (
-            (base.weights, first.architecture),
-            (second.folder / card.weights, card.architecture),
-        )
-    )
-    np.testing.assert_allclose(new, old, rtol=1e-5)  # their running average
-    frame, _, _ = next(iter(read_frames(plan.held_out[0])))
-    found = Analyzer(Worker(), model=(card, second.folder / card.weights))(frame)
-    assert found.probability.shape == frame.pixels.shape
-
-
-def test_only_what_can_grow_does(plan: Plan) -> None:
-    with pytest.raises(ModelError, match="unet-quarter, not nothing"):
-        train_model(replace(plan, grow=True))
-    base = Base(*find_model("groschner2020"))
-    with pytest.raises(ModelError, match="unet-quarter, not unet"):
-        train_model(replace(plan, base=base, grow=True))
-
-
 def test_a_model_that_divides_by_a_maximum_is_fine_tuned_as_it_is_live(plan: Plan) -> None:
     card, weights = find_model("groschner2020")
     frames = [frame for source in plan.training for frame, _, _ in read_frames(source)]
@@ -165,10 +130,12 @@ def test_a_model_that_divides_by_a_maximum_is_fine_tuned_as_it_is_live(plan: Pla
         ),
         weights,
     )
-    recipe = replace(default_recipe(base, steps=1), batch=1, crop_px=96, learning_rate=0.0)
+    recipe = replace(
+        tuning_recipe(base.card.normalization, steps=1), batch=1, crop_px=96, learning_rate=0.0
+    )
     shown: list[NDArray[np.float32]] = []
 
-    def keep(examples: fit.Examples, recipe: Recipe, step: int) -> Any:
+    def keep(examples: Examples, recipe: Recipe, step: int) -> Any:
         batch = draw(examples, recipe, step)
         shown.append(batch[0])
         return batch
@@ -176,7 +143,7 @@ def test_a_model_that_divides_by_a_maximum_is_fine_tuned_as_it_is_live(plan: Pla
     draw = fit.draw_batch
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit, "draw_batch", keep)
-        train_model(replace(plan, base=base, recipe=recipe))
+        train_model(replace(plan, base=base), recipe)
 
     live = np.mean([Analyzer(Worker(), model=(base.card, weights)).scaled(f)[0] for f in frames])
     assert 0.1 < live < 0.3
@@ -202,9 +169,9 @@ def test_what_was_fine_tuned_on_gives_no_warning_but_for_what_is_odd(plan: Plan)
 
 def test_with_nothing_held_out_the_settings_of_the_base_are_kept(plan: Plan) -> None:
     base = Base(*find_model("default"))
-    recipe = replace(default_recipe(base, steps=1), batch=1, crop_px=64)
+    recipe = replace(tuning_recipe(base.card.normalization, steps=1), batch=1, crop_px=64)
 
-    card = train_model(replace(plan, base=base, recipe=recipe, held_out=()))
+    card = train_model(replace(plan, base=base, held_out=()), recipe)
 
     assert card.threshold == base.card.threshold
     assert card.calibration == base.card.calibration
@@ -223,18 +190,19 @@ def test_fine_pixels_are_the_same_to_the_training_and_to_the_worker(
         plan,
         training=sources[:2],
         held_out=sources[2:],
-        recipe=replace(RECIPE, cycles=(Cycle(1),)),
         pixel_size_nm=0.01,
     )
+    recipe = replace(RECIPE, cycles=(Cycle(1),))
 
-    card = train_model(fine)
+    card = train_model(fine, recipe)
     tuned = train_model(
         replace(
             fine,
             base=Base(card, plan.folder / card.weights),
             work=tmp_path / "more",
             folder=tmp_path / "tuned",
-        )
+        ),
+        recipe,
     )
 
     assert card.pixel_size_nm == tuned.pixel_size_nm == (0.02, pytest.approx(0.02 / 0.7, abs=1e-4))
@@ -244,7 +212,7 @@ def test_fine_pixels_are_the_same_to_the_training_and_to_the_worker(
     assert live.shape == (80, 80)
     np.testing.assert_allclose(normalize(examples.images[0], "standardize"), live, atol=0.01)
     with pytest.raises(DataSetError, match="begun with another pixel size"):
-        train_model(replace(fine, pixel_size_nm=0.05))
+        train_model(replace(fine, pixel_size_nm=0.05), recipe)
 
 
 def test_the_papers_recipe_gives_a_model_scaled_by_the_greatest_count(plan: Plan) -> None:
@@ -252,7 +220,7 @@ def test_the_papers_recipe_gives_a_model_scaled_by_the_greatest_count(plan: Plan
         np.save(path, np.load(path).astype(np.uint16) * 4)
     recipe = PaperRecipe(tile_px=96, crop_px=64, samples_per_epoch=4, batch=2, epochs=2, seed=1)
 
-    card = train_model(replace(plan, recipe=recipe))
+    card = train_by_paper(plan, recipe)
 
     counts = [
         median_filter(np.load(source.file)).max()
@@ -266,25 +234,14 @@ def test_the_papers_recipe_gives_a_model_scaled_by_the_greatest_count(plan: Plan
 
 def test_images_too_small_for_the_papers_tiles_are_refused(plan: Plan) -> None:
     with pytest.raises(DataSetError, match="no tile of 512 x 512 px"):
-        train_model(replace(plan, recipe=PaperRecipe()))
-
-
-def test_fine_tuning_is_gentle_and_its_average_spans_a_part_of_its_steps() -> None:
-    base = Base(*find_model("default"))
-    recipe, new = default_recipe(base), default_recipe(None)
-
-    assert recipe.learning_rate <= 0.1 * new.learning_rate
-    assert recipe.steps <= 300
-    for steps in (10, 200, 1000):
-        momentum = default_recipe(base, steps=steps).averaging
-        assert momentum**steps < 0.01  # of the old weights' share
+        train_by_paper(plan, PaperRecipe())
 
 
 def test_a_card_says_how_sure_and_how_usual_micrographs_are(plan: Plan, tmp_path: Path) -> None:
     make_discs(tmp_path / "many", 24, 256)
     sources = find_sources([tmp_path / "many"]).sources
 
-    card = train_model(replace(plan, training=sources[:21], held_out=sources[21:]))
+    card = train_model(replace(plan, training=sources[:21], held_out=sources[21:]), RECIPE)
 
     assert card.calibration is not None
     assert card.domain is not None
@@ -295,14 +252,15 @@ def test_a_card_says_how_sure_and_how_usual_micrographs_are(plan: Plan, tmp_path
     assert strange.domain_score < 0.01 < usual.domain_score
     assert "unlike the training data" in strange.warning
     # Fewer than 20 micrographs do not say what is usual.
-    assert train_model(replace(plan, folder=tmp_path / "few", work=tmp_path / "w")).domain is None
+    few = replace(plan, folder=tmp_path / "few", work=tmp_path / "w")
+    assert train_model(few, RECIPE).domain is None
 
 
 def as_frame(pixels: np.ndarray) -> Frame:
     return Frame(section=SectionId("disc.npy", 0), pixels=pixels, pixel_size_nm=None)
 
 
-def test_the_peak_is_above_what_was_wrongly_found_and_below_what_was_rightly(
+def test_the_minimum_peak_is_above_what_was_wrongly_found_and_below_what_was_rightly(
     plan: Plan, tmp_path: Path
 ) -> None:
     card, weights = find_model("default")
@@ -318,7 +276,7 @@ def test_the_peak_is_above_what_was_wrongly_found_and_below_what_was_rightly(
     (tmp_path / "demo" / "a_label.png").write_bytes(cv2.imencode(".png", truth)[1].tobytes())
 
     held_out = find_sources([tmp_path / "demo"]).sources
-    chosen = _peak(anything, replace(plan, held_out=held_out))
+    chosen = _minimum_peak(anything, replace(plan, held_out=held_out))
 
     assert peaks[least] <= chosen <= peaks[least] + 0.01 < peaks[others].min()
 
@@ -327,7 +285,7 @@ def test_the_peak_is_above_what_was_wrongly_found_and_below_what_was_rightly(
     ("calibration", "threshold", "peak"),
     [((0.8, 0.4), 0.5, 0.87), ((1.6, 0.8), 0.5, 0.978), (None, 0.5, 0.867), ((0.8, 0.4), 0.9, 0.0)],
 )
-def test_a_fine_tuned_models_peak_is_its_bases_by_its_own_calibration(
+def test_a_fine_tuned_models_minimum_peak_is_its_bases_by_its_own_calibration(
     calibration: tuple[float, float] | None, threshold: float, peak: float
 ) -> None:
     card, _ = find_model("default")
@@ -342,11 +300,15 @@ def test_the_fewer_are_held_out_the_more_the_base_counts(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = Base(*find_model("default"))
-    recipe = replace(default_recipe(base, steps=1), batch=1, crop_px=64, learning_rate=0.0)
-    plan = replace(plan, base=base, recipe=recipe)
-    card = train_model(plan)
-    monkeypatch.setattr(runs, "_BASE_COUNTS_FOR", 0)
-    alone = train_model(replace(plan, folder=plan.folder / "alone", work=plan.work / "alone"))
+    recipe = replace(
+        tuning_recipe(base.card.normalization, steps=1), batch=1, crop_px=64, learning_rate=0.0
+    )
+    plan = replace(plan, base=base)
+    card = train_model(plan, recipe)
+    monkeypatch.setattr(choosing, "_BASE_COUNTS_FOR", 0)
+    alone = train_model(
+        replace(plan, folder=plan.folder / "alone", work=plan.work / "alone"), recipe
+    )
 
     assert card.calibration
     assert alone.calibration
@@ -355,23 +317,3 @@ def test_the_fewer_are_held_out_the_more_the_base_counts(
     assert abs(shift - old_shift) > 0.1
     expected = (old_scale ** (8 / 9) * scale ** (1 / 9), (8 * old_shift + shift) / 9)
     assert card.calibration == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("base", "chosen", "files", "threshold"),
-    [
-        (0.999, 0.99, 1, 0.99),
-        (0.001, 0.01, 1, 0.01),
-        (0.5, 0.8, 10**9, 0.8),
-        (0.5, 0.8, 0, 0.69),  # logit 0.8
-        (0.5, 0.9, 8, 0.82),  # logit (0.8 + 2.197) / 2
-    ],
-)
-def test_a_threshold_is_near_the_bases_where_little_is_held_out_and_always_one(
-    base: float, chosen: float, files: int, threshold: float
-) -> None:
-    card = msgspec.structs.replace(find_model("default")[0], calibration=None)
-    old = msgspec.structs.replace(card, threshold=base, peak=0.0)
-    new = msgspec.structs.replace(card, calibration=(2.0, 0.8))
-
-    assert _threshold_drawn_to(old, new, chosen, files) == threshold

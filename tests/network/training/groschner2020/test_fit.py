@@ -1,25 +1,20 @@
-"""The paper's recipe: its numbers, its samples, its stop, its threshold."""
+"""The paper's recipe: its numbers, its samples, its stop."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as st_np
 
 pytest.importorskip("tensorflow", reason="the extra [worker] is not installed")
 
 import keras
 
 from nanostream.segmentation.unet import build_unet
-from nanostream.training.evaluation import Confusion
-from nanostream.training.groschner2020 import recipe as paper
-from nanostream.training.groschner2020.datasets import Tile
+from nanostream.training.groschner2020 import fit as paper
+from nanostream.training.groschner2020.recipe import PaperRecipe
+from nanostream.training.groschner2020.tiles import Tile
 
-SMALL = paper.PaperRecipe(
-    crop_px=48, samples_per_epoch=24, epochs=4, batch=4, learning_rate=1e-2, seed=1
-)
+SMALL = PaperRecipe(crop_px=48, samples_per_epoch=24, epochs=4, batch=4, learning_rate=1e-2, seed=1)
 
 
 def discs(count: int = 8, size: int = 72, *, light: int = 1000, source: str = "") -> list[Tile]:
@@ -40,7 +35,7 @@ def _seeded() -> None:
 
 
 def test_the_numbers_are_those_of_section_2() -> None:
-    recipe = paper.PaperRecipe()
+    recipe = PaperRecipe()
 
     assert (recipe.training_images, recipe.validation_images, recipe.test_images) == (97, 32, 46)
     assert (recipe.tile_px, recipe.samples_per_epoch, recipe.epochs) == (512, 1000, 10)
@@ -165,43 +160,3 @@ def test_predictions_are_those_of_the_whole_tile() -> None:
     image = (tiles[1].pixels / np.float32(1200.0))[None, ..., None]
     assert found.shape == (3, 72, 72)
     np.testing.assert_allclose(found[1], model(image, training=False)[0, ..., 1], atol=1e-5)
-
-
-# The threshold
-
-
-@given(
-    st_np.arrays(np.float32, (2, 3, 4), elements=st.floats(0, 1, width=32)),
-    st_np.arrays(np.bool_, (2, 3, 4)),
-)
-def test_no_threshold_is_more_accurate(probabilities, labels) -> None:
-    chosen = paper.choose_threshold_for_accuracy(probabilities, labels)
-
-    def accuracy(threshold: float) -> float:
-        return Confusion.of(labels, probabilities > threshold).accuracy
-
-    assert accuracy(chosen) == max(accuracy(k / 1000) for k in range(1, 1000))
-
-
-def test_of_equally_good_thresholds_the_middle_one_is_taken() -> None:
-    probabilities = np.array([[[0.9, 0.1]]], np.float32)
-
-    assert paper.choose_threshold_for_accuracy(probabilities, np.array([[[True, False]]])) == 0.5
-
-
-def test_a_rare_class_that_is_hard_to_find_is_given_up() -> None:
-    labels = np.zeros((1, 10, 10), np.bool_)
-    labels[0, 0] = True
-    probabilities = np.where(labels, 0.4, 0.1).astype(np.float32)
-    probabilities[0, 1:4] = 0.6  # more of the background looks like it than there is of it
-
-    threshold = paper.choose_threshold_for_accuracy(probabilities, labels)
-
-    assert not (probabilities > threshold).any()
-
-
-def test_labels_of_another_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match="differ in shape"):
-        paper.choose_threshold_for_accuracy(
-            np.zeros((1, 4, 4), np.float32), np.zeros((2, 4, 4), np.bool_)
-        )

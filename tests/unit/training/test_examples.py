@@ -1,4 +1,4 @@
-"""What is learnt from: a user's images and simulated scenes, split by file, in equal tiles."""
+"""Examples to train on: filtered, resampled and cut as the live network sees micrographs."""
 
 import json
 from pathlib import Path
@@ -7,22 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip("tensorflow", reason="the extra [worker] is not installed")
-
-from nanostream.acquisition.simulator import StackWriter
 from nanostream.errors import DataSetError
 from nanostream.segmentation.normalization import Method, median_filter, normalize
-from nanostream.training.examples import (
-    TILE_PX,
-    Source,
-    file_hashes,
-    find_sources,
-    hold_out,
-    read_examples,
-    read_frames,
-    set_record,
-)
-from nanostream.training.fit import augment
+from nanostream.training.examples import TILE_PX, as_int16, read_examples
+from nanostream.training.sources import Source, find_sources, read_frames
+from nanostream.training.views import augment
 
 
 def png(path: Path, grey: np.ndarray) -> None:
@@ -61,58 +50,6 @@ def scene(
     path = folder / f"scene_{number:04d}.npz"
     np.savez(path, pixels=pixels, instances=instances, scene=np.array(json.dumps(text)))
     return path
-
-
-def test_images_and_scenes_are_found_once_each(tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    labelled(tmp_path / "mine", "a")
-    np.save(tmp_path / "mine" / "alone.npy", np.zeros((80, 80), np.int16))
-    scene(tmp_path / "sims", 0)
-
-    found = find_sources([tmp_path, tmp_path / "mine", tmp_path / "sims"])
-
-    assert [source.file.name for source in found.sources] == ["a.npy", "scene_0000.npz"]
-    assert {Path(name).name for name in found.unlabelled} == {"alone.npy"}
-
-
-def test_a_folder_with_nothing_to_learn_from_is_said(tmp_path: Path) -> None:
-    np.save(tmp_path / "alone.npy", np.zeros((80, 80), np.int16))
-
-    with pytest.raises(DataSetError, match="neither a micrograph with its label nor a scene"):
-        find_sources([tmp_path])
-
-
-def test_files_are_held_out_whole_and_by_the_seed() -> None:
-    sources = [Source(Path(f"{number}.npz")) for number in range(10)]
-
-    def held(seed: int) -> list[Source]:
-        training, held_out = hold_out(sources, 0.2, np.random.default_rng(seed))
-        assert sorted([*training, *held_out], key=lambda s: s.file) == sources
-        assert training == sorted(training, key=lambda s: s.file)
-        return held_out
-
-    assert len(held(0)) == 2
-    assert held(0) == held(0)
-    assert any(held(0) != held(seed) for seed in range(1, 5))
-    assert hold_out(sources, 0.0, np.random.default_rng(0)) == (sources, [])
-    assert len(hold_out(sources[:2], 0.01, np.random.default_rng(0))[1]) == 1
-
-
-def test_of_one_stack_the_last_sections_are_held_out(tmp_path: Path) -> None:
-    with StackWriter(tmp_path / "gold.mrc", pixel_size_nm=0.026) as stack:
-        for z in range(4):
-            stack.append(np.full((96, 96), z, np.int16))
-            png(tmp_path / f"gold.z{z}.png", np.eye(96, dtype=np.uint8))
-
-    training, held_out = hold_out(find_sources([tmp_path]).sources, 0.25, np.random.default_rng(0))
-
-    assert [pair.z for source in training for pair in source.pairs] == [0, 1, 2]
-    assert [pair.z for source in held_out for pair in source.pairs] == [3]
-
-
-def test_a_single_image_cannot_be_held_out_from_itself() -> None:
-    with pytest.raises(DataSetError, match="nothing is left to train on"):
-        hold_out([Source(Path("scene_0000.npz"))], 0.2, np.random.default_rng(0))
 
 
 def test_the_exposures_of_a_scene_share_its_truth(tmp_path: Path) -> None:
@@ -287,18 +224,18 @@ def test_a_pixel_size_that_cannot_be_is_said(tmp_path: Path) -> None:
 
     with pytest.raises(DataSetError, match=r"a\.npy#0: 0\.001 nm a pixel.*is the pixel size right"):
         read_examples(sources, pixel_size_nm=0.001, finest_nm=0.02)
-    with pytest.raises(DataSetError, match=r"200 x 200 px, 0\.005 nm a pixel; 64 px a side"):
+    with pytest.raises(DataSetError, match=r"200 x 200 px, 0\.005 nm .*needs 64 px or more"):
         read_examples(sources, pixel_size_nm=0.005, finest_nm=0.02)
 
 
 def test_what_cannot_be_learnt_from_is_named(tmp_path: Path) -> None:
     labelled(tmp_path, "tiny", (40, 200))
-    with pytest.raises(DataSetError, match=r"tiny\.npy#0: 200 x 40 px; 64 px a side"):
+    with pytest.raises(DataSetError, match=r"tiny\.npy#0: 200 x 40 px; a side needs 64 px"):
         read_examples(find_sources([tmp_path]).sources)
 
     png(tmp_path / "tiny_label.png", np.zeros((96, 96), np.uint8))
     np.save(tmp_path / "tiny.npy", np.zeros((96, 96), np.int16))
-    with pytest.raises(DataSetError, match="not one particle"):
+    with pytest.raises(DataSetError, match="no label has a particle"):
         read_examples(find_sources([tmp_path]).sources)
 
     (tmp_path / "scene_0000.npz").write_text("no scene")
@@ -306,31 +243,24 @@ def test_what_cannot_be_learnt_from_is_named(tmp_path: Path) -> None:
         list(read_frames(Source(tmp_path / "scene_0000.npz")))
 
 
-def test_a_pixel_size_is_given_to_files_without_one(tmp_path: Path) -> None:
-    labelled(tmp_path, "a")
-    (source,) = find_sources([tmp_path]).sources
-
-    assert [frame.pixel_size_nm for frame, _, _ in read_frames(source)] == [None]
-    given = [frame.pixel_size_nm for frame, _, _ in read_frames(source, pixel_size_nm=0.05)]
-    assert given == [0.05]
-
-
-def test_provenance_has_hashes_of_images_and_labels_and_the_seed_of_sets(tmp_path: Path) -> None:
-    labelled(tmp_path, "a")
-    scene(tmp_path / "sims", 0)
-    (tmp_path / "sims" / "set.json").write_text(json.dumps({"seed": 3}))
-    sources = find_sources([tmp_path]).sources
-
-    hashes = file_hashes(sources)
-
-    assert [Path(name).name for name in hashes] == ["a.npy", "a_label.png", "scene_0000.npz"]
-    assert all(len(value) == 64 for value in hashes.values())
-    assert set_record(sources) == [{"folder": "sims", "seed": 3}]
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        (np.array([[-5, 300]], np.int16), [[-5, 300]]),
+        (np.array([[0, 255]], np.uint8), [[0, 255]]),
+        (np.array([[0, 65535]], np.uint16), [[0, 32767]]),
+        (np.array([[7, 9]], np.uint16), [[3, 4]]),
+        (np.array([[-32768, -32760]], np.int16), [[0, 4]]),  # stored less 32768
+        (np.array([[0.6, 1000.4]], np.float32), [[1, 1000]]),
+    ],
+)
+def test_counts_become_int16(pixels, expected):
+    counts = as_int16(pixels, "x")
+    assert counts.dtype == np.int16
+    assert counts.tolist() == expected
 
 
-def test_exposures_of_too_few_electrons_are_left_out(tmp_path: Path) -> None:
-    # 0.09 Å2 a pixel: 45 and 3.6 electrons.
-    scene(tmp_path, 0, doses=(500.0, 40.0))
-    (source,) = find_sources([tmp_path]).sources
-
-    assert [frame.section.z for frame, _, _ in read_frames(source)] == [0]
+@pytest.mark.parametrize("ends", [(0.0, 1.0), (0.0, 70000.0), (np.nan, 500.0)])
+def test_counts_that_int16_would_spoil_are_refused(ends):
+    with pytest.raises(DataSetError, match=r"gold\.npy: float32 pixels from .* do not fit"):
+        as_int16(np.array([ends], np.float32), "gold.npy")

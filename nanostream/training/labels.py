@@ -1,0 +1,237 @@
+"""Labels that people or programs drew: which PNG belongs to which micrograph, and its particles.
+
+::
+
+    pair_labels   micrograph and label PNG matched by name         -> Pair, and what has no partner
+    read_pair     one section and its label, of one size           -> Frame, particle numbers
+
+A label is a PNG of its micrograph's size and row order: its first row belongs to the first row of
+the file, which SerialEM and 3dmod show at the *bottom* if it is an MRC. A label drawn on a picture
+of one that they saved has to be flipped.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from nanostream.acquisition.frames import SUFFIXES, count_sections, read_section
+from nanostream.errors import DataSetError
+from nanostream.records import Frame, SectionId
+
+__all__ = ["Pair", "Pairing", "pair_labels", "read_label", "read_pair"]
+
+_SECTION = re.compile(r"(?P<name>.+)\.z(?P<z>\d{1,6})")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A section of a micrograph file and the PNG that says where its particles are."""
+
+    image: Path
+    z: int
+    label: Path
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Micrographs and labels of a folder that belong together, and those that are alone.
+
+    Attributes
+    ----------
+    pairs
+        In order of path and section.
+    unlabelled
+        Micrographs, and sections of labelled stacks (``gold.mrc#3``), without a label.
+    strays
+        Labels without a micrograph.
+    """
+
+    pairs: tuple[Pair, ...]
+    unlabelled: tuple[str, ...]
+    strays: tuple[Path, ...]
+
+
+def pair_labels(folder: Path) -> Pairing:
+    """Micrographs and labels of a folder and its subfolders, matched by name.
+
+    Parameters
+    ----------
+    folder
+        A label lies beside its micrograph. That of ``gold.mrc`` is ``gold.png``,
+        ``gold_label.png`` or ``label_gold.png``; that of section 3, counted from 0, of a stack
+        ``gold.z3.png``, ``gold.z3_label.png`` or ``label_gold.z3.png``. ``image_07.png`` has
+        ``label_07.png``, too. A PNG that is not the label of anything by these rules is a
+        micrograph, unless its name says that it is a label.
+
+    Raises
+    ------
+    DataSetError
+        If there is no such folder, a name fits twice, a label of a stack does not say which
+        section it is of, or there is no such section.
+    MicrographError
+        If a labelled file cannot be read.
+    """
+    if not folder.is_dir():
+        msg = f"{folder} is not a folder; give one with micrographs and their label PNGs"
+        raise DataSetError(msg)
+    beside: dict[Path, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in SUFFIXES and path.is_file():
+            beside.setdefault(path.parent, []).append(path)
+    pairs: list[Pair] = []
+    unlabelled: list[str] = []
+    strays: list[Path] = []
+    for files in beside.values():
+        owned, alone = _owners(files)
+        strays += alone
+        for image, labels in owned.items():
+            found, missing = _section_labels(image, labels)
+            pairs += found
+            unlabelled += missing
+    return Pairing(tuple(pairs), tuple(unlabelled), tuple(strays))
+
+
+def _owners(
+    files: list[Path],
+) -> tuple[dict[Path, list[tuple[int | None, Path]]], list[Path]]:
+    """The micrographs of a folder with their labels and sections, and labels of nothing."""
+    pictures = [path for path in files if path.suffix.lower() == ".png"]
+    others = [path for path in files if path.suffix.lower() != ".png"]
+    labels = [path for path in pictures if _is_marked(path) or _labelled_by(path, others)]
+    images = sorted(set(files) - set(labels))
+    owned: dict[Path, list[tuple[int | None, Path]]] = {image: [] for image in images}
+    strays = []
+    for label in labels:
+        owners = _labelled_by(label, images)
+        if len(owners) > 1:
+            names = " and ".join(image.name for image, _ in owners)
+            msg = f"{label} can be the label of {names}; put one of them into another folder"
+            raise DataSetError(msg)
+        for image, z in owners:
+            owned[image].append((z, label))
+        if not owners:
+            strays.append(label)
+    return owned, strays
+
+
+def _is_marked(path: Path) -> bool:
+    return path.stem.startswith("label_") or path.stem.endswith("_label")
+
+
+def _labelled_by(label: Path, images: list[Path]) -> list[tuple[Path, int | None]]:
+    """Micrographs that a PNG of this name is the label of, with the section that it names."""
+    name = label.stem.removeprefix("label_")
+    name = name if name != label.stem else name.removesuffix("_label")
+    names = {name, f"image_{name}"} if label.stem.startswith("label_") else {name}
+    whole = [(image, None) for image in images if image.stem in names]
+    section = _SECTION.fullmatch(name)
+    if whole or section is None:
+        return [*whole]
+    return [(image, int(section["z"])) for image in images if image.stem == section["name"]]
+
+
+def _section_labels(
+    image: Path, labels: list[tuple[int | None, Path]]
+) -> tuple[list[Pair], list[str]]:
+    """The labelled sections of a micrograph file, and names of those without a label."""
+    if not labels:
+        return [], [str(image)]
+    count = count_sections(image).sections
+    found: dict[int, Path] = {}
+    for z, label in labels:
+        if z is None and count != 1:
+            msg = (
+                f"{label.name} does not say which of the {count} sections of {image} it labels; "
+                f"name it {image.stem}.z0.png for the first"
+            )
+            raise DataSetError(msg)
+        number = z or 0
+        if number >= count:
+            msg = f"{label.name}: {image} has {count} sections, counted from 0"
+            raise DataSetError(msg)
+        if number in found:
+            msg = (
+                f"{image}: section {number} has two labels, {found[number].name} and "
+                f"{label.name}; keep one"
+            )
+            raise DataSetError(msg)
+        found[number] = label
+    pairs = [Pair(image, z, found[z]) for z in sorted(found)]
+    return pairs, [f"{image}#{z}" for z in range(count) if z not in found]
+
+
+def read_label(path: Path) -> NDArray[np.int32]:
+    """Particle numbers of a label PNG.
+
+    Parameters
+    ----------
+    path
+        Of two grey values the greater is particle, whatever they are; of one, 0 is background.
+        A 16-bit PNG of more values has a number for each particle, and 0 for the background.
+
+    Returns
+    -------
+    (H, W) int32
+        0 is background. Where the file does not number them, particles are its 8-connected
+        regions, as in the masks of ``nanostream.segmentation.masks``: two that touch are one.
+
+    Raises
+    ------
+    DataSetError
+        If it is no PNG, in colour, or has more than two grey values in 8 bits: smoothed edges,
+        or a picture of the micrograph.
+    """
+    # OpenCV decodes memory: it cannot open names outside the ANSI code page on Windows.
+    data = np.frombuffer(path.read_bytes(), np.uint8)
+    grey: Any = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    if grey is None:
+        msg = f"{path}: not a readable PNG file"
+        raise DataSetError(msg)
+    if grey.ndim == 3:  # of a drawing program, which saves grey as three equal channels
+        if (grey[..., :3] != grey[..., :1]).any():
+            msg = f"{path}: a label in colour; save it as grey values"
+            raise DataSetError(msg)
+        grey = np.ascontiguousarray(grey[..., 0])
+    values = np.flatnonzero(np.bincount(grey.reshape(-1)))
+    if values.size > 2:
+        if grey.dtype != np.uint16:
+            shown = ", ".join(map(str, values[:4]))
+            msg = (
+                f"{path}: {values.size} grey values ({shown}, ...); a label has two, background "
+                "and particle, or is a 16-bit PNG with a number for each particle"
+            )
+            raise DataSetError(msg)
+        return np.asarray(grey, np.int32)
+    particle = grey == values[-1] if values[-1] > 0 else np.zeros(grey.shape, np.bool_)
+    _, numbers = cv2.connectedComponents(particle.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
+    return np.asarray(numbers, np.int32)
+
+
+def read_pair(pair: Pair) -> tuple[Frame, NDArray[np.int32]]:
+    """One section with its particle numbers (H, W).
+
+    Raises
+    ------
+    DataSetError
+        If the label cannot be read, or is not of the micrograph's size.
+    MicrographError
+        If the micrograph cannot be read.
+    """
+    section = SectionId(pair.image.name, pair.z)
+    frame = read_section(pair.image, pair.z, section=section)
+    label = read_label(pair.label)
+    if label.shape != frame.pixels.shape:
+        sizes = [" x ".join(map(str, array.shape[::-1])) for array in (label, frame.pixels)]
+        msg = (
+            f"{pair.label} is {sizes[0]} px, its micrograph {pair.image}#{pair.z} {sizes[1]} px; "
+            "a label has the size of its micrograph"
+        )
+        raise DataSetError(msg)
+    return frame, label
