@@ -6,9 +6,9 @@
 
 What ``nanostream simulate-training`` and ``nanostream train`` do, with sets of one seed that both
 models share: the threshold is chosen on the validation set, the scores come from the test sets,
-all simulated. Finished scene files are skipped and a training goes on from its checkpoint, so the
-command can be stopped and started again. `default` is trained in three stages; with ``--from`` the
-folder of an earlier model stands for the first two. No real micrograph is read.
+all simulated. Finished scene files are skipped and a training is resumed from its checkpoint, so
+the command can be stopped and started again. `default` is trained in three stages; with ``--from``
+the folder of an earlier model stands for the first two. No real micrograph is read.
 
 The shipped `default` has its residual blocks since its second stage: a network without them grew
 into one with them (docs/decisions/0007; git keeps nanostream/training/growth.py). With residual
@@ -161,7 +161,7 @@ def base_model(arguments: argparse.Namespace) -> tuple[int, Base | None]:
     )
     msg = (
         f"--from {arguments.base}: {card.architecture} {card.features} with {card.normalization} "
-        f"normalization; {arguments.model} goes on from {wanted} with standardize"
+        f"normalization; {arguments.model} is trained further from {wanted} with standardize"
     )
     raise SystemExit(msg)
 

@@ -1,4 +1,4 @@
-"""What each particle of a label mask measures, and the numbers of its section."""
+"""Measures of each particle of a label mask, and the summary of its section."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def measure_particles(
         mean_intensity
             Mean of `image` over the particle's pixels, in its own units.
         touches_edge
-            A pixel of the particle lies in the first or last row or column: it may go on outside.
+            A pixel of the particle lies in the first or last row or column: it may extend outside.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Identities that last: which particle of this section is which of the sections before.
 
 The linker is causal (it looks at one section at a time, in order) and its whole memory can be
-written to bytes, so that a killed process goes on where it was.
+written to bytes, so that a killed process resumes where it was.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _SAME_PLACE_RADII, _SAME_PLACE_AT_EDGE_RADII, _SAME_PLACE_RATIO = 0.5, 1.0, 0.5
 
 @dataclass(frozen=True, eq=False)
 class TrackStep:
-    """What one section added to the tracks.
+    """Identities, drift and links that one section added to the tracks.
 
     Attributes
     ----------
@@ -155,8 +155,8 @@ class Tracker:
        from it, and it is left where of eight or more fewer than half were found by the gate, and no
        drift was.
     4. Memory: what is not found stays in its place for some sections. Where fewer than half of
-       the particles are found again (beam blanked, stage moved away) nothing is held against
-       the missing.
+       the particles are found again (beam blanked, stage moved away) the missing are not
+       counted as missed.
 
     Given the same memory and the same rows, in any order, the result is the same; nothing else
     enters. A section that comes late is put in its place by going back to the memory before it
@@ -194,7 +194,7 @@ class Tracker:
 
     @property
     def settings(self) -> TrackerSettings:
-        """What was set."""
+        """Settings that the tracks are made with."""
         return self._settings
 
     @property
@@ -245,7 +245,7 @@ class Tracker:
 
         self._frame = int(frame)
         if found.size == 0:
-            # Nothing is learnt from a blank section, and nothing is held against the tracks.
+            # Nothing is learnt from a blank section, and no track is counted as missed.
             none = np.empty(0, np.int64)
             return self._report(none, np.zeros(2), 0, np.nan, none, none)
 

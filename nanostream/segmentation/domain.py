@@ -1,4 +1,4 @@
-"""Whether a network knows such micrographs, and whether it is sure of what it says.
+"""How usual a micrograph is to a network, and how sure the network is of its answer.
 
 A network gives probabilities for anything: for a photograph, for a camera that was not inserted,
 for a sample of another kind. `describe` puts the look of a micrograph into a few numbers that cost
@@ -124,7 +124,7 @@ class DomainReference(Struct, frozen=True):
         float
             The part of the training images that look less usual than this one: 1 is right in their
             middle, 0.5 as usual as half of them, 0.01 rarer than 99 of 100. Below the last of
-            ``tails`` it goes on falling exponentially with the distance, so that 1e-30 is farther
+            ``tails`` it falls exponentially with the distance, so that 1e-30 is farther
             away than 1e-3. NaN if the descriptor is not finite or of another kind.
         """
         if self.descriptor != DESCRIPTOR or len(self.mean) != len(descriptor):
@@ -146,7 +146,7 @@ class DomainReference(Struct, frozen=True):
 
 
 class Verdict(NamedTuple):
-    """Domain score (NaN: not known) and what the operator should be warned of ("": nothing)."""
+    """Domain score (NaN: not known) and warning for the operator ("": none)."""
 
     domain_score: float
     warning: str
@@ -155,7 +155,7 @@ class Verdict(NamedTuple):
 def judge(
     reference: DomainReference | None, image: NDArray[np.float32], probability: NDArray[np.float32]
 ) -> Verdict:
-    """What there is to be said of a micrograph and of what a network made of it.
+    """Domain score of a micrograph, and a warning where its mask may be wrong.
 
     Parameters
     ----------
@@ -194,11 +194,11 @@ def describe(image: NDArray[np.float32]) -> NDArray[np.float64]:
     Returns
     -------
     (D,) float64
-        All NaN if a side is shorter than 256 px, or if a pixel looked at is not finite.
+        All NaN if a side is shorter than 256 px, or if a pixel of a tile is not finite.
 
     Notes
     -----
-    Up to 9 tiles of 256 px, spread evenly over the image, are looked at. Each tile's power
+    Up to 9 tiles of 256 px, spread evenly over the image, are described. Each tile's power
     spectrum under a Hann window is summed in ten rings, equal steps of log frequency from 1/64 to
     1/2 per pixel; their shares of the tile's power say how noisy, how blurred, how textured it is.
     Within a ring, the mean square of the power over the square of its mean is 2 for any noise and
@@ -248,7 +248,7 @@ def describe(image: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def unsure_fraction(probability: NDArray[np.floating]) -> float:
-    """Which part of the area that may be particle the network is unsure of.
+    """Part of the area that may be particle of which the network is unsure.
 
     Parameters
     ----------
@@ -276,7 +276,7 @@ def fit_reference(
     least_score: float = 0.01,
     sure_part: float = 0.99,
 ) -> DomainReference:
-    """What is usual, for the ``domain`` of a model's card.
+    """Reference of usual micrographs, for the ``domain`` of a model's card.
 
     Parameters
     ----------

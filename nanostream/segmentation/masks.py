@@ -59,7 +59,7 @@ def label_mask(
 
     Only small holes are filled. Inside a crystal the network leaves pinholes where fringes fade
     (bend contours, zone axes off), and they would make the area and the diameter too small. A
-    large hole says something: a hollow particle, or a ring of particles around bare support.
+    large hole means something: a hollow particle, or a ring of particles around bare support.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Named models: weights and a card that says how to use them.
+"""Named models: weights, and a card with how to use them.
 
 A model is a folder with ``card.json`` and its weights. The package ships ``default``; imported
 models live in the user's data folder (or ``$NANOSTREAM_MODELS``) and come first, except that the
@@ -119,7 +119,7 @@ class ModelCard(Struct, frozen=True):
             msg = f"threshold {self.threshold}: a probability between 0 and 1 is needed"
             raise ValueError(msg)
         if not 0 <= self.peak < 1:
-            msg = f"peak {self.peak}: a probability below 1 is needed, or 0"
+            msg = f"minimum peak probability (peak) {self.peak}: below 1, or 0 for none, is needed"
             raise ValueError(msg)
         maximum = self.normalization_maximum
         if maximum is not None and not 0 < maximum < math.inf:
@@ -206,7 +206,7 @@ def _no_model(name: str) -> ModelError:
 
 
 def check_tensorflow() -> None:
-    """Look whether TensorFlow is installed, without the seconds that its import takes.
+    """Refuse a machine without TensorFlow, before the seconds that its import takes.
 
     Raises
     ------
@@ -307,7 +307,7 @@ def model_of(folder: Path) -> tuple[ModelCard, Path]:
 
 
 def remove_model(name: str) -> Path:
-    """Delete a model of the user's, and say which folder that was.
+    """Folder of a model of the user's, deleted.
 
     A card that is damaged, or weights that are not the card's, do not keep it.
 
@@ -317,7 +317,7 @@ def remove_model(name: str) -> Path:
         If there is none of that name, it is a shipped one, or it cannot be deleted.
     """
     if is_name(name) and (_SHIPPED / name).exists():
-        msg = f"model {name!r} came with nanostream and stays; others can be removed"
+        msg = f"model {name!r} came with nanostream and is not removed; imported models can be"
         raise ModelError(msg)
     folder = user_models() / name
     if not (is_name(name) and (folder / "card.json").is_file()):
@@ -347,7 +347,10 @@ def read_card(path: Path) -> dict[str, Any]:
 
 def _check_name(name: str) -> None:
     if not is_name(name) or (_SHIPPED / name).exists():
-        msg = f"model name {name!r} is taken by a shipped model or no plain name; choose another"
+        msg = (
+            f"model name {name!r}: a shipped model has it, or it is not of letters, digits, dot, "
+            "dash and underscore; choose another"
+        )
         raise ModelError(msg)
 
 
@@ -410,7 +413,7 @@ def _calibrated(layers: list[Arrays], calibration: tuple[float, float] | None) -
 
 @contextmanager
 def _tensorflow() -> Iterator[None]:
-    """Import and first use of TensorFlow: a clear word if it is absent, and no noise.
+    """Import and first use of TensorFlow: a clear error if it is absent, and no noise.
 
     Its native code writes to standard error which drivers it did not find, before any log level
     is looked at (TensorFlow issue 100442); an operator who segments a file should not see that.

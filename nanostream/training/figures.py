@@ -78,7 +78,7 @@ def _draw_scores(axes: Any, groups: Sequence[Scores]) -> None:
 
 
 def _draw_confusion(axes: Any, groups: Sequence[Scores]) -> None:
-    """What background and particle of each group were taken for."""
+    """Confusion matrix of each group, as a column."""
     rows = np.array([one.confusion_rows for one in groups]).reshape(-1, 4).T
     axes.imshow(rows, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), part in np.ndenumerate(rows):

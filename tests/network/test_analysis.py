@@ -83,7 +83,7 @@ def test_any_pixel_type_and_size_and_a_blank_image_go(dtype, shape):
 def test_an_image_of_one_value_is_called_that_and_nothing_else(value):
     segmentation = ns.segment(np.full((300, 300), value, np.int16))
     assert segmentation.warning.startswith(f"all pixels are {value}: blanked")
-    assert "not sure" not in segmentation.warning
+    assert "uncertain" not in segmentation.warning
 
 
 def test_pixels_that_are_no_numbers_are_counted_and_cost_only_what_is_there(micrograph):

@@ -145,7 +145,7 @@ def read_hdf5(images: Path, maps: Path | None = None) -> Iterator[Tile]:
 
 @contextmanager
 def _damage_named(path: Path) -> Iterator[None]:
-    """Turn what h5py and NumPy say about an odd or a rotten file into one clear error."""
+    """One clear error instead of those of h5py and NumPy about an odd or a rotten file."""
     try:
         yield
     except (OSError, KeyError, RuntimeError, TypeError, AttributeError, IndexError) as error:

@@ -1,7 +1,7 @@
-"""The paper's numbers and findings, held against those of an experiment done again.
+"""The paper's numbers and findings, compared with those of an experiment done again.
 
 `score` takes the confusions of a method on a test set, `judge` those of all methods and materials.
-Every rule is fixed here, before there is a number to hold against it.
+Every rule is fixed here, before there is a number to judge by it.
 
 References
 ----------
@@ -146,7 +146,7 @@ def confusions(
 
 @dataclass(frozen=True)
 class Finding:
-    """One statement of the paper, held against our numbers by a rule fixed beforehand."""
+    """One statement of the paper, compared with our numbers by a rule fixed beforehand."""
 
     claim: str
     source: str
@@ -168,10 +168,10 @@ def judge(counts: Counts) -> list[Finding]:
     return [_fails(scores), _combined(counts), _unseen(scores), _bragg(counts)]
 
 
-def _verdict(held: Sequence[bool]) -> str:
-    if all(held):
+def _verdict(fulfilled: Sequence[bool]) -> str:
+    if all(fulfilled):
         return "confirmed"
-    return "partly confirmed" if any(held) else "not confirmed"
+    return "partly confirmed" if any(fulfilled) else "not confirmed"
 
 
 @dataclass(frozen=True)
@@ -218,19 +218,19 @@ def _fails(scores: Mapping[tuple[str, str], Score]) -> Finding:
 
 
 def _combined(counts: Counts) -> Finding:
-    held, said = [], []
+    fulfilled, gains = [], []
     for material in ("Au", "CdSe"):
         both = _gains(counts["combined", material], counts[f"{material} only", material])
         for measure, gain in zip(("pixel accuracy", "Dice"), both, strict=True):
-            held.append(gain.low > 0)
-            said.append(f"{material} {measure} {gain}")
+            fulfilled.append(gain.low > 0)
+            gains.append(f"{material} {measure} {gain}")
     return Finding(
         claim="The network trained on both is better on each material than the one of its own.",
         source="III C, Figure 4",
         rule="Pixel accuracy and Dice on Au and on CdSe are higher, the 95 % interval of the "
         "difference above 0.",
-        verdict=_verdict(held),
-        evidence="Combined less own: " + "; ".join(said) + ".",
+        verdict=_verdict(fulfilled),
+        evidence="Combined less own: " + "; ".join(gains) + ".",
     )
 
 
@@ -256,7 +256,7 @@ def _bragg(counts: Counts) -> Finding:
         material: _gains(counts["combined", material], counts[BRAGG, material])[0]
         for material in MATERIALS
     }
-    said = [f"{material} {gain}" for material, gain in gains.items()]
+    shown = [f"{material} {gain}" for material, gain in gains.items()]
     most = max(gains, key=lambda material: gains[material].difference)
     return Finding(
         claim="The network is better than Bragg filtering, most clearly on the weakly scattering "
@@ -265,7 +265,7 @@ def _bragg(counts: Counts) -> Finding:
         rule="The combined network's pixel accuracy is higher on each material, the 95 % interval "
         "of the difference above 0, and the difference is greatest on CdSe.",
         verdict=_verdict([*(gain.low > 0 for gain in gains.values()), most == "CdSe"]),
-        evidence="Network less Bragg filter, pixel accuracy: " + "; ".join(said) + ".",
+        evidence="Network less Bragg filter, pixel accuracy: " + "; ".join(shown) + ".",
     )
 
 

@@ -42,7 +42,7 @@ def score_table(scores: Mapping[tuple[str, str], Score]) -> list[str]:
 
 
 def _agreement(scores: Mapping[tuple[str, str], Score]) -> list[str]:
-    """Lines that say of each of the paper's numbers whether ours agrees."""
+    """Lines with the paper's numbers that agree with ours, and those that are higher or lower."""
     by_stand: dict[str, list[str]] = {}
     for (method, material), published in PUBLISHED.items():
         for measure, name in (("accuracy", "pixel accuracy"), ("dice", "Dice")):
