@@ -38,8 +38,8 @@ from nanostream_services.processes.lifecycle import Stop, stopping
 
 if TYPE_CHECKING:
     from nanostream.segmentation.models import ModelCard
-    from nanostream.training.sources import Source
     from nanostream.training.plans import Plan
+    from nanostream.training.sources import Source
 
 __all__ = ["simulate_training", "train"]
 

@@ -201,13 +201,12 @@ def test_ctrl_c_ends_reading_and_scoring_at_once(labelled, models, monkeypatch, 
 
 def test_ctrl_c_while_it_trains_loses_no_step(labelled, models, monkeypatch):
     from nanostream.training import fit
-
-    draw = fit.draw_batch
+    from nanostream.training.views import draw_batch
 
     def interrupt(examples, recipe, step):
         if step == 2:
             signal.raise_signal(signal.SIGINT)
-        return draw(examples, recipe, step)
+        return draw_batch(examples, recipe, step)
 
     arguments = ("train", labelled, "--name", "x", "--from", "default", "--steps", 5)
     with monkeypatch.context() as context:

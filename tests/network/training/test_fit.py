@@ -26,7 +26,7 @@ def discs(count: int = 6, size: int = 96) -> Examples:
     centres = rng.uniform(0.3 * size, 0.7 * size, (count, 2))
     labels = np.stack([(y - cy) ** 2 + (x - cx) ** 2 < (0.25 * size) ** 2 for cy, cx in centres])
     images = (1000 + 60 * rng.standard_normal(labels.shape) - 400 * labels).astype(np.int16)
-    return Examples(images, labels, np.arange(count), ("Au",) * count)
+    return Examples(list(images), list(labels), np.arange(count), ("Au",) * count)
 
 
 @pytest.fixture(autouse=True)

@@ -64,4 +64,5 @@ def test_momenta_come_back_from_a_checkpoint(tmp_path: Path) -> None:
     again, empty = made()
     empty.restore(checkpoint.save(str(tmp_path / "state")))
 
-    np.testing.assert_allclose(again.kernel_momenta[0].numpy(), gradient)
+    restored: np.ndarray = again.kernel_momenta[0].numpy()
+    np.testing.assert_allclose(restored, gradient)

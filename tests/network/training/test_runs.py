@@ -30,6 +30,7 @@ from nanostream.training.plans import Base, Plan
 from nanostream.training.recipe import Cycle, Recipe, tuning_recipe
 from nanostream.training.runs import train_model
 from nanostream.training.sources import find_sources, read_frames
+from nanostream.training.views import draw_batch
 
 RECIPE = Recipe((Cycle(30),), batch=2, crop_px=64, learning_rate=1e-2, averaging=0.8, seed=1)
 
@@ -48,7 +49,7 @@ def make_discs(folder: Path, count: int, size_px: int) -> None:
         disc = (y - cy) ** 2 + (x - cx) ** 2 < (size_px / 4) ** 2
         pixels = (1000 + 60 * rng.standard_normal(disc.shape) - 400 * disc).astype(np.int16)
         np.save(folder / f"{number:02d}.npy", pixels)
-        png = cv2.imencode(".png", np.uint8(255 * disc))[1]
+        png = cv2.imencode(".png", (255 * disc).astype(np.uint8))[1]
         (folder / f"{number:02d}_label.png").write_bytes(png.tobytes())
 
 
@@ -136,11 +137,10 @@ def test_a_model_that_divides_by_a_maximum_is_fine_tuned_as_it_is_live(plan: Pla
     shown: list[NDArray[np.float32]] = []
 
     def keep(examples: Examples, recipe: Recipe, step: int) -> Any:
-        batch = draw(examples, recipe, step)
+        batch = draw_batch(examples, recipe, step)
         shown.append(batch[0])
         return batch
 
-    draw = fit.draw_batch
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit, "draw_batch", keep)
         train_model(replace(plan, base=base), recipe)

@@ -10,7 +10,7 @@ from nanostream.training.supports import Support, amorphous_block, support_atoms
 def test_carbon_has_bonds_and_not_random_distances() -> None:
     block = amorphous_block().astype(float)
     side = 56.0
-    tree = cKDTree(block % side, boxsize=[side] * 3)
+    tree = cKDTree(block % side, boxsize=np.full(3, side))
 
     def density(low: float, high: float) -> float:
         """Pairs at a distance, relative to random points."""
