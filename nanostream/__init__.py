@@ -26,14 +26,14 @@ Lengths in nm carry ``_nm``, times ``_s``.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from nanostream.records import Frame, SectionId, Segmentation
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike
 
     from nanostream.results.session import Session
 
@@ -68,7 +68,7 @@ def read_section(path: str | Path, z: int = 0, *, pixel_size_nm: float | None = 
 
 
 def segment(
-    image: Frame | NDArray[Any] | str | Path,
+    image: Frame | ArrayLike | str | Path,
     z: int = 0,
     *,
     model: str = "default",
@@ -79,7 +79,7 @@ def segment(
 
     Parameters
     ----------
-    image : Frame, (H, W) array or path
+    image : Frame, (H, W) array or list, or path
         A micrograph, or the file of one.
     z : int
         0-based section of the file.
@@ -96,14 +96,23 @@ def segment(
     ModelError
         If there is no such model, or TensorFlow is not installed (the extra ``worker``).
     MicrographError
-        As `read_section`, of a path.
+        As `read_section`, of a path; of an array, if it is no image of real numbers.
     """
+    import numpy as np
+
+    from nanostream.acquisition.formats import wire_pixels
     from nanostream.analysis import cached_analyzer
+    from nanostream.errors import MicrographError
 
     if isinstance(image, str | Path):
         image = read_section(image, z, pixel_size_nm=pixel_size_nm)
     elif not isinstance(image, Frame):
-        image = Frame(SectionId("array", 0), image, pixel_size_nm=pixel_size_nm)
+        try:
+            pixels = wire_pixels(np.asarray(image), "array")
+        except ValueError as error:  # of a list
+            msg = "array: its rows are not all of one length"
+            raise MicrographError(msg) from error
+        image = Frame(SectionId("array", 0), pixels, pixel_size_nm=pixel_size_nm)
     elif image.pixel_size_nm is None and pixel_size_nm is not None:
         metadata = structs.replace(image.metadata, pixel_size_source="user")
         image = structs.replace(image, pixel_size_nm=pixel_size_nm, metadata=metadata)

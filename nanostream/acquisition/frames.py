@@ -161,7 +161,7 @@ def inspect(path: Path, *, at_rest: bool = False) -> tuple[Contents, os.stat_res
         The file cannot be opened or read.
     """
     if _kind(path) == "mrc":
-        return mrc.read_header(path)
+        return mrc.read_header(path, at_rest=at_rest)
     # Before it is read: a file that changes meanwhile has another state, and is inspected again.
     status = path.stat()
     with _opened(path, at_rest=at_rest) as (contents, _):
@@ -347,7 +347,7 @@ def _from_zero(numbers: Container[int]) -> int:
 
 def _read(path: Path, z: int, *, at_rest: bool) -> _Stored:
     if _kind(path) == "mrc":
-        header, pixels = mrc.read_section(path, z)
+        header, pixels = mrc.read_section(path, z, at_rest=at_rest)
         return _Stored(header, pixels, mrc.read_pixel_size_nm(path, header, z))
     with _opened(path, at_rest=at_rest) as (contents, read):
         if z >= contents.complete and not at_rest:

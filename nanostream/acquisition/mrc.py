@@ -233,7 +233,7 @@ class MrcHeader:
         return file_size < self.data_end
 
 
-def parse_header(data: bytes, *, name: str) -> MrcHeader:
+def parse_header(data: bytes, *, name: str, rest_bytes: int | None = None) -> MrcHeader:
     """Header from the first 1024 bytes of a file.
 
     Parameters
@@ -242,6 +242,9 @@ def parse_header(data: bytes, *, name: str) -> MrcHeader:
         At least 1024 bytes; more are ignored.
     name : str
         For messages.
+    rest_bytes : int or None
+        Size of a file that nobody writes any more. A header without map string, stamp and labels
+        may then be taken as it is, if it describes a file of exactly this size.
 
     Returns
     -------
@@ -262,11 +265,11 @@ def parse_header(data: bytes, *, name: str) -> MrcHeader:
         msg = f"{name}: {len(data)} bytes, an MRC header has {HEADER_BYTES}; not written yet?"
         raise NotReadyError(msg)
     order, raw = _in_byte_order(data[:HEADER_BYTES])
-    _check_begun(raw, name)
+    bare = _check_begun(raw, name, at_rest=rest_bytes is not None)
     dtype = _pixel_dtype(raw, order, name)
     _check_sizes(raw, dtype, name)
     record = _section_record(raw)
-    return MrcHeader(
+    header = MrcHeader(
         nx=int(raw["nx"]),
         ny=int(raw["ny"]),
         nz=int(raw["nz"]),
@@ -284,6 +287,13 @@ def parse_header(data: bytes, *, name: str) -> MrcHeader:
         piece_offset=record.piece_offset,
         pixel_offset=record.pixel_offset,
     )
+    if bare and header.data_end != rest_bytes:
+        msg = (
+            f"{name}: its header is half written, or another program's and the file of "
+            f"{rest_bytes} bytes is not whole ({header.data_end} are described)"
+        )
+        raise NotReadyError(msg)
+    return header
 
 
 class _Record(NamedTuple):
@@ -294,15 +304,18 @@ class _Record(NamedTuple):
     pixel_offset: int = -1
 
 
-def _check_begun(raw: np.void, name: str) -> None:
+def _check_begun(raw: np.void, name: str, *, at_rest: bool) -> bool:
+    """Whether the header has sizes only; an error if that may change."""
     sizes = [int(raw[key]) for key in ("nx", "ny", "nz")]
     if min(sizes) == 0 and int(raw["mode"]) >= 0:
         shown = " x ".join(map(str, sizes))
         msg = f"{name}: no section saved yet (the header says {shown})"
         raise NotReadyError(msg)
-    if _half_written(raw):
+    half_written = _half_written(raw)
+    if half_written and not at_rest:
         msg = f"{name}: its header is half written; try again"
         raise NotReadyError(msg)
+    return half_written
 
 
 def _pixel_dtype(raw: np.void, order: Literal["<", ">"], name: str) -> np.dtype[Any]:
@@ -406,13 +419,15 @@ def _signed_bytes(flags: int | None, minimum: float, maximum: float) -> bool:
     return minimum < 0 and (maximum < 128 or -minimum > maximum - 128)
 
 
-def read_header(path: Path) -> tuple[MrcHeader, os.stat_result]:
+def read_header(path: Path, *, at_rest: bool = False) -> tuple[MrcHeader, os.stat_result]:
     """Header of a file and the file's state that goes with it.
 
     Parameters
     ----------
     path : Path
         The file; it is closed again on return.
+    at_rest : bool
+        Nobody writes it any more, see `parse_header`.
 
     Returns
     -------
@@ -428,10 +443,10 @@ def read_header(path: Path) -> tuple[MrcHeader, os.stat_result]:
         The file cannot be opened or read.
     """
     with path.open("rb", buffering=0) as file:
-        return _stable_header(file, path.name)
+        return _stable_header(file, path.name, at_rest=at_rest)
 
 
-def _stable_header(file: FileIO, name: str) -> tuple[MrcHeader, os.stat_result]:
+def _stable_header(file: FileIO, name: str, *, at_rest: bool) -> tuple[MrcHeader, os.stat_result]:
     # SerialEM rewrites the header in one call, which is not atomic for a reader: the stat is taken
     # between two reads that must agree.
     data = file.read(HEADER_BYTES)
@@ -440,12 +455,13 @@ def _stable_header(file: FileIO, name: str) -> tuple[MrcHeader, os.stat_result]:
         file.seek(0)
         before, data = data, file.read(HEADER_BYTES)
         if data == before:
-            return parse_header(data, name=name), stat
+            size = stat.st_size if at_rest else None
+            return parse_header(data, name=name, rest_bytes=size), stat
     msg = f"{name}: its header is being rewritten; try again"
     raise NotReadyError(msg)
 
 
-def read_section(path: Path, z: int) -> tuple[MrcHeader, NDArray[Any]]:
+def read_section(path: Path, z: int, *, at_rest: bool = False) -> tuple[MrcHeader, NDArray[Any]]:
     """Pixels of one section.
 
     Parameters
@@ -454,6 +470,8 @@ def read_section(path: Path, z: int) -> tuple[MrcHeader, NDArray[Any]]:
         The file; it is closed again on return.
     z : int
         0-based index.
+    at_rest : bool
+        As `read_header`.
 
     Returns
     -------
@@ -471,7 +489,7 @@ def read_section(path: Path, z: int) -> tuple[MrcHeader, NDArray[Any]]:
         The file cannot be opened or read.
     """
     with path.open("rb", buffering=0) as file:
-        header, stat = _stable_header(file, path.name)
+        header, stat = _stable_header(file, path.name, at_rest=at_rest)
         complete = header.complete_sections(stat.st_size)
         if z < 0:
             msg = f"{path.name}: section {z} asked for; the first is 0"

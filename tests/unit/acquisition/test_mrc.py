@@ -268,6 +268,26 @@ def test_impossible_sizes_are_refused_by_name(fields, error):
         mrc.parse_header(header_bytes(**fields), name="a.mrc")
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_a_bare_header_is_read_at_rest_if_it_describes_the_file_to_the_byte(tmp_path, order):
+    """No map string, no stamp and no labels: ../shared/cases/13."""
+    path = tmp_path / "bare.mrc"
+    header = bytearray(header_bytes(order, map=b"", labels=b"", stamp=np.void(bytes(4))))
+    header[212:216] = bytes(4)
+    pixels = np.arange(48, dtype=f"{order}i2").reshape(2, 4, 6)
+    whole = bytes(header) + pixels.tobytes()
+    path.write_bytes(whole)
+    with pytest.raises(NotReadyError, match="half written; try again"):
+        mrc.read_header(path)
+    parsed, _ = mrc.read_header(path, at_rest=True)
+    assert parsed.dtype == np.dtype(f"{order}i2")
+    assert (mrc.read_section(path, 1, at_rest=True)[1] == pixels[1]).all()
+    for wrong in (whole[:-1], whole + b"\0"):
+        path.write_bytes(wrong)
+        with pytest.raises(NotReadyError, match="is not whole"):
+            mrc.read_header(path, at_rest=True)
+
+
 def test_sizes_beyond_the_file_allocate_nothing(tmp_path):
     path = tmp_path / "a.mrc"
     path.write_bytes(header_bytes(nx=30_000, ny=30_000, nz=4) + bytes(100))
