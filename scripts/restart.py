@@ -6,19 +6,17 @@
 
 Small sections go through the pipeline until all are stored, then everything is stopped as by Ctrl-C
 and started again as an operator does it, with ``nanostream run``. At the moment of the start a
-stand-in for SerialEM saves one more section. Measured are, from that moment: when each process says
-in its log that it is ready, and when the new section is committed to the session's database, which
-counts most: an operator waits for nothing else. The first start is not counted (the files may have
-to come from the disk). The processor time of all processes from start to end says what others on
-the machine cannot change. Exit code 0 only if the median of the new section's time is below 3 s.
+stand-in for SerialEM saves one more section. Measured are, from that moment: when each process is
+ready, as it reports to the sink, and when the new section is committed to the session's database,
+which counts most: an operator waits for nothing else. The first start is not counted (the files may
+have to come from the disk). The processor time of all processes from start to end says what others
+on the machine cannot change. Exit code 0 only if the median of the new section's time is below 3 s.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
-import re
 import resource
 import signal
 import sqlite3
@@ -37,7 +35,9 @@ from rich.console import Console
 from rich.table import Table
 
 from nanostream.acquisition.simulator import StackWriter
+from nanostream.config import load_config
 from nanostream.results.folders import DATABASE
+from nanostream.transport.sockets import Subscriber, wait
 
 LIMIT_S = 3.0
 ROLES = ("agent", "sink", "worker")
@@ -100,7 +100,6 @@ def fill(folder: Path, sections: int) -> None:
 def restart(folder: Path) -> dict[str, float]:
     """Start everything, with one new section, and stop it: seconds until what was there."""
     watch, session = folder / "microscope", folder / "session"
-    marks = {role: log(session, role).stat().st_size for role in ROLES}
     name = f"new_{time.time_ns()}.mrc"
     pixels = small_section(np.random.default_rng())
     start_s, spent_s = time.time(), processor_s()
@@ -108,6 +107,7 @@ def restart(folder: Path) -> dict[str, float]:
     with StackWriter(watch / name, pixel_size_nm=0.05) as stack:
         stack.append(pixels)
     times: dict[str, float] = {}
+    news = Subscriber(load_config(folder / "config.json").network)
     while len(times) <= len(ROLES):
         if process.poll() is not None or time.time() - start_s > PATIENCE_S:
             stop(process)
@@ -116,11 +116,13 @@ def restart(folder: Path) -> dict[str, float]:
             if stored(session, f"{name}#0"):
                 times[STORED] = time.time() - start_s
             time.sleep(0.01)
-            continue  # the logs can be read when nothing is measured any more
-        for role in ROLES:
-            if (ready_s := ready(log(session, role), marks[role])) is not None:
-                times[f"{role} ready"] = ready_s - start_s
-        time.sleep(0.05)
+            continue  # snapshots can be read when nothing is measured any more
+        wait([news], 0.05)
+        if (snapshot := news.receive()) is not None:
+            for known in snapshot.health:
+                if known.ready_s is not None and known.ready_s >= start_s:
+                    times[f"{known.role} ready"] = known.ready_s - start_s
+    news.close()
     stop_s = time.time()
     stop(process)
     return times | {STOPPED: time.time() - stop_s, PROCESSOR: processor_s() - spent_s}
@@ -152,20 +154,6 @@ def stored(session: Path, section: str = "%") -> int:
             return int(db.execute(query, (section,)).fetchone()[0])
     except sqlite3.OperationalError:  # not made yet
         return 0
-
-
-def log(session: Path, role: str) -> Path:
-    return session / "logs" / f"{role}.log"
-
-
-def ready(file: Path, mark: int) -> float | None:
-    """POSIX time at which a process said that it is ready, in what it said after a mark."""
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        lines.seek(mark)
-        found = re.search(r"^(\S+ \S+),(\d+) \S+ +ready: ", lines.read(), re.MULTILINE)
-    if found is None:
-        return None
-    return datetime.datetime.fromisoformat(found[1]).timestamp() + int(found[2]) / 1000
 
 
 if __name__ == "__main__":

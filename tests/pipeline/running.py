@@ -12,9 +12,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import nanostream as ns
+from nanostream.config import load_config
 from nanostream.errors import SessionError
+from nanostream.records import Role
 from nanostream.results.session import Session
-from nanostream.transport.sockets import free_network
+from nanostream.transport.sockets import Subscriber, free_network
 from tests.waiting import LONGEST_S, pause, until
 
 
@@ -83,6 +85,19 @@ class RunningSession:
         """What has been stored, given up, found and logged until now."""
         counts = f"stored {self.stored()}, quarantined {self.quarantined()}, found {self.found()}"
         return f"{counts}\n{self.logs()}"
+
+    def wait_for_ready(self, role: Role, count: int = 1) -> None:
+        """Wait until so many processes of a role have reported themselves ready."""
+        self.wait_until((self.out / "config.json").exists, "the configuration")
+        with closing(Subscriber(load_config(self.out / "config.json").network)) as news:
+
+            def ready() -> bool:
+                snapshot = news.receive()
+                health = snapshot.health if snapshot is not None else ()
+                found = [one for one in health if one.role == role and one.ready_s is not None]
+                return len(found) >= count
+
+            self.wait_until(ready, f"{count} {role} to be ready")
 
     def wait_for_stored(self, sections: int) -> None:
         self.wait_until(lambda: self.stored() >= sections, f"{sections} stored sections")

@@ -175,7 +175,7 @@ def test_two_workers_one_killed_again_and_again_one_stopped_for_a_while(tmp_path
     config = QUICK + "attempts = 10\nretry_s = 0.2\n"
     with RunningSession(tmp_path, config=config) as running:
         other = second_worker(running)
-        wait_for_words(running, "agent", "is here", count=2)
+        running.wait_for_ready("worker", 2)
         save(running, 12, "first", side=1024)
         running.wait_for_stored(2)
         for _ in range(2):  # at work, then while it loads the network

@@ -210,7 +210,7 @@ def queries_port(running):
 
 def test_serialems_python_is_told_over_the_query_port(tmp_path):
     with RunningSession(tmp_path) as running:
-        running.wait_until(lambda: (running.out / "session.db").exists(), "the sink")
+        running.wait_for_ready("sink")
         address = f'"tcp://127.0.0.1:{queries_port(running)}"'
         scope = Scope(tmp_path, running.watch)
         text = script("nanostream_wait.py", ADDRESS=address, NAVIGATOR_POINTS=2)
@@ -255,7 +255,7 @@ def test_serialems_python_gives_up_when_nobody_answers(tmp_path):
 
 def test_serialems_python_is_told_although_the_sink_is_killed_while_it_waits(tmp_path):
     with RunningSession(tmp_path) as running:
-        running.wait_until(lambda: (running.out / "session.db").exists(), "the sink")
+        running.wait_for_ready("sink")
         address = f'"tcp://127.0.0.1:{queries_port(running)}"'
         scope = Scope(tmp_path, running.watch)
         timer = threading.Timer(2.5, running.kill, ["sink"])

@@ -210,7 +210,7 @@ def test_a_users_mistake_is_one_line_and_no_traceback(tmp_path, monkeypatch, arg
 def test_a_busy_port_is_said_and_ends_the_session(tmp_path):
     with RunningSession(tmp_path / "one") as first:
         first.wait_until(lambda: first.pid("worker") is not None, "the first session")
-        first.wait_until(lambda: (first.out / "session.db").exists(), "its sink")
+        first.wait_for_ready("sink")
         (tmp_path / "two").mkdir()
         text = (tmp_path / "one" / "test.toml").read_text()
         (tmp_path / "two" / "same.toml").write_text(text)
