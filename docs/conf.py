@@ -4,7 +4,12 @@ import re
 from pathlib import Path
 from types import GenericAlias
 
+import pandas as pd
+
 import nanostream
+import nanostream.records
+
+nanostream.records.pd = pd  # imported there for type checkers only: a start need not wait for it
 
 ROOT = Path(__file__).parents[1]
 REPOSITORY = "https://github.com/nanostream/nanostream"
