@@ -154,7 +154,10 @@ def _section_labels(
             raise DataSetError(msg)
         number = z or 0
         if number >= count:
-            msg = f"{label.name}: {image} has {count} sections, counted from 0"
+            msg = (
+                f"{label.name}: {image} has {count} sections, counted from 0; name the label by "
+                "one of them"
+            )
             raise DataSetError(msg)
         if number in found:
             msg = (
@@ -192,7 +195,7 @@ def read_label(path: Path) -> NDArray[np.int32]:
     data = np.frombuffer(path.read_bytes(), np.uint8)
     grey: Any = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if grey is None:
-        msg = f"{path}: not a readable PNG file"
+        msg = f"{path}: not a readable PNG file; save it again"
         raise DataSetError(msg)
     if grey.ndim == 3:  # of a drawing program, which saves grey as three equal channels
         if (grey[..., :3] != grey[..., :1]).any():

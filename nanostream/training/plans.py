@@ -81,7 +81,10 @@ def check_new_name(name: str, folder: Path) -> None:
         If it is no plain name, or a shipped or another model has it.
     """
     if not is_name(name):
-        msg = f"model name {name!r}: letters, digits, dot, dash and underscore, 64 at most"
+        msg = (
+            f"model name {name!r} cannot be used; give one of letters, digits, dot, dash and "
+            "underscore, 64 at most"
+        )
         raise ModelError(msg)
     if any(card.name == name for card in list_models()) or (folder / name / "card.json").exists():
         msg = (

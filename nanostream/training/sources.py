@@ -112,8 +112,8 @@ def find_sources(folders: Sequence[Path]) -> Found:
     if not sources:
         where = ", ".join(map(str, folders))
         msg = (
-            f"{where}: neither a micrograph with its label nor a scene of nanostream "
-            "simulate-training; the label of gold.mrc is gold.png, gold_label.png or "
+            f"{where}: nothing to learn from, neither a micrograph with its label nor a scene of "
+            "nanostream simulate-training; the label of gold.mrc is gold.png, gold_label.png or "
             "label_gold.png beside it, of its section 3 gold.z3.png"
         )
         raise DataSetError(msg)
@@ -208,7 +208,10 @@ def read_frames(
         # What NumPy cannot read it takes for a pickle.
         no_zip = isinstance(error, ValueError) and not zipfile.is_zipfile(source.file)
         why = "no zip archive" if no_zip else error
-        msg = f"{source.file}: not a scene of nanostream simulate-training ({why}); delete it"
+        msg = (
+            f"{source.file}: not a scene of nanostream simulate-training ({why}); delete it, or "
+            "have it simulated again"
+        )
         raise DataSetError(msg) from error
     for z, image in enumerate(pixels):
         if electrons_per_px[z] < LEAST_ELECTRONS_PER_PX:
