@@ -466,7 +466,7 @@ class Intake:
         by_scan = event.path == self._inspecting
         if by_scan:
             self._inspecting = None
-        orders = [] if self._draining else self._inspected(event, now_s, by_scan=by_scan)
+        orders = self._inspected(event, now_s, by_scan=by_scan)
         return orders + self._next_inspection(now_s) + self._end_first_scan()
 
     # --- turns
@@ -718,7 +718,7 @@ class Intake:
         if self._first_start:
             orders.append(EndFirstScan(dict(self._passed_over)))
         changed, setting_apart = frozenset(self._changed), self._setting_apart
-        self._first_scan = self._first_start = False
+        self._first_scan = False
         if self._passed_over:
             sections = sum(file.published for file in self._passed_over.values())
             orders.append(
