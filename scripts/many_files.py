@@ -1,4 +1,4 @@
-"""What a watched folder with many files costs the agent: start-up, looks, memory, idle time.
+"""What a watched folder with many files costs the agent: start-up, scans, memory, idle time.
 
 ::
 
@@ -59,7 +59,7 @@ def run(folder: Path, options: argparse.Namespace) -> bool:
     )
     with agent(folder, options) as first:
         first.wait("SELECT count(*) FROM first_look", 1)
-        table.add_row("first start: all looked at", f"{first.age_s():.1f} s")
+        table.add_row("first start: all scanned, headers read", f"{first.age_s():.1f} s")
         table.add_row("  memory, largest", " / ".join(first.memory()))
         first.wait("SELECT count(*) FROM files WHERE size IS NOT NULL", options.files)
         table.add_row("  all settled in the ledger", f"{first.age_s():.1f} s")
@@ -69,7 +69,7 @@ def run(folder: Path, options: argparse.Namespace) -> bool:
     with agent(folder, options) as again:
         again.wait("SELECT count(*) FROM files WHERE path = 'new.mrc'", 1)
         table.add_row("start with the ledger: a new file found", f"{again.age_s():.1f} s")
-        look(watch, folder, table)
+        scan(watch, folder, table)
         time.sleep(10.0)
         idle, seconds = again.idle(options.idle_s)
         table.add_row("idle", f"{100 * idle:.2f} % of a core, over {seconds:.0f} s")
@@ -98,8 +98,8 @@ def one_file(path: Path) -> None:
         stack.append(np.ones((16, 16), np.int16))
 
 
-def look(watch: Path, folder: Path, table: Table) -> None:
-    """Time the agent's looks, done here with its ledger."""
+def scan(watch: Path, folder: Path, table: Table) -> None:
+    """Time the agent's scans, made here with its ledger."""
     settings = Watch()
     watched = WatchedFolder(watch, settings)
     with Ledger(folder / "ledger.db") as ledger:
@@ -111,13 +111,13 @@ def look(watch: Path, folder: Path, table: Table) -> None:
     listing = watched.files()
     due = readiness.to_inspect(listing, begun_s)
     wall_s, cpu_s = time.monotonic() - begun_s, time.thread_time() - begun_cpu_s
-    table.add_row("look at all files", f"{wall_s:.2f} s, {cpu_s:.2f} s of a core")
+    table.add_row("scan of all files", f"{wall_s:.2f} s, {cpu_s:.2f} s of a core")
     table.add_row("  headers read", str(len(due)))
     table.add_row("  pause after it", f"{pause_s(cpu_s, wall_s, settings.poll_s):.0f} s")
     begun_s, begun_cpu_s = time.monotonic(), time.thread_time()
     newest = len(watched.newest_files())
     wall_s, cpu_s = time.monotonic() - begun_s, time.thread_time() - begun_cpu_s
-    table.add_row("look at the newest", f"{1000 * wall_s:.1f} ms, {newest} files")
+    table.add_row("scan of the newest", f"{1000 * wall_s:.1f} ms, {newest} files")
     table.add_row("  pause after it", f"{pause_s(cpu_s, wall_s, settings.poll_s):.1f} s")
 
 

@@ -1,4 +1,4 @@
-"""What the disk answers to the orders of `intake.Intake`: headers, sidecars and frames.
+"""Answers of the disk to the orders of `intake.Intake`: headers, sidecars and frames.
 
 The agent and the tests that play it run these functions.
 """
@@ -29,7 +29,7 @@ def inspect(
     order: i.Inspect,
     read: Callable[[Path], tuple[Contents, os.stat_result]] = frames.inspect,
 ) -> i.HeaderRead | i.HeaderNotReady | i.HeaderRefused | i.HeaderUnreadable:
-    """What a file in the watched folder says of itself, or why that cannot be known.
+    """The header of a file in the watched folder, or why there is none.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def compare(root: Path, order: i.Compare, fingerprints: Mapping[int, int]) -> i.
     root : Path
         The watched folder.
     order : Compare
-        Which file, and what it says of itself.
+        Which file, and its header.
     fingerprints : mapping of int to int
         Of what was read, by section; from `Ledger.fingerprints`.
     """
@@ -101,7 +101,7 @@ def read_frame(
     root : Path
         The watched folder.
     release : Release
-        The section, and what its sidecar said.
+        The section, and its entry in the sidecar.
     file : KnownFile
         What is known of its file now.
     pixel_size_nm : float or None

@@ -34,7 +34,7 @@ NEWEST_FILES = 200
 
 
 class Disk(Protocol):
-    """What of the module ``os`` a scan needs."""
+    """The functions of the module ``os`` that a scan needs."""
 
     def stat(self, path: str) -> os.stat_result:
         """Size, times and inode of a file."""

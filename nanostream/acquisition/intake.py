@@ -129,7 +129,7 @@ class Scanned:
 
 @dataclass(frozen=True)
 class HeaderRead:
-    """What a file says of itself, and its state at that moment."""
+    """The header of a file was read, with the state of the file at that moment."""
 
     path: str
     stat: FileStat
@@ -176,7 +176,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class SidecarRead:
-    """What a sidecar says of sections (None: nothing yet), and whether there is an mdoc at all."""
+    """Entries of sections in their sidecar (None: not there yet), and whether there is an mdoc."""
 
     order: ReadSidecar
     entries: Mapping[SectionId, SidecarEntry | None]
@@ -212,7 +212,7 @@ class List:
 
 @dataclass(frozen=True)
 class Inspect:
-    """Read what a file says of itself; answered by one of the ``Header`` events."""
+    """Read the header of a file; answered by one of the ``Header`` events."""
 
     path: str
     listed: FileStat
@@ -263,8 +263,9 @@ class EndFirstScan:
 class Release:
     """Let a section go to the workers.
 
-    ``described``: its sidecar was read, and ``sidecar`` is what it said; otherwise it is still to
-    be read. ``written_s`` is the POSIX time of its file where that says how quick the agent is.
+    ``described``: its sidecar was read, and ``sidecar`` is its entry there, if any; otherwise the
+    sidecar is still to be read. ``written_s`` is the POSIX time of its file if it was not there
+    before the start.
     """
 
     section: SectionId
@@ -354,7 +355,7 @@ class _Since:
         return [path for path, (_, since_s) in self._since.items() if now_s - since_s > PATIENCE_S]
 
     def reported(self, path: str) -> None:
-        """It was told while it is so: not again."""
+        """It was reported: not again while it is so."""
         self._since[path] = self._since[path][0], math.inf
 
 
@@ -406,7 +407,7 @@ class Intake:
         self._backlog: list[SectionId] = []
         self._passed_over: dict[str, KnownFile] = {}
         self._changed: set[str] = set()
-        #: TIFFs that no mdoc or idoc lists, and of how many was told.
+        #: TIFFs that no mdoc or idoc lists, and how many were reported.
         self._unlisted = _Since()
         self._unlisted_reported = 0
         #: Files that lack sections that they count, by their size.
@@ -426,11 +427,11 @@ class Intake:
         return min(until_s, METADATA_S) if self._held else until_s
 
     def known_file(self, path: str) -> KnownFile:
-        """What is known of a file."""
+        """A file as it is known."""
         return self._readiness.known_file(path)
 
     def why_lost(self, section: SectionId) -> str:
-        """What became of a section whose file is not there."""
+        """Reason why the file of a section is not there, as far as it is known."""
         other = self._readiness.renamed_to(section.path)
         if other is None:
             return f"{section.path} was deleted or renamed before it was read"
@@ -472,7 +473,7 @@ class Intake:
     # --- turns
 
     def _resume(self) -> list[Order]:
-        """Go on with what was remembered: at once, or after what is new."""
+        """Release what was remembered: at once, or after what is new."""
         again, self._unfinished = self._unfinished, []
         if not again:
             return []
@@ -674,7 +675,7 @@ class Intake:
                 until_s=now_s + self._watch.mdoc_wait_s,
                 # No mdoc beside the first section of the last file: SerialEM writes none.
                 expects_mdoc=section.z == 0 and self._expects_mdocs,
-                # What was there before says nothing of how quick the agent is.
+                # Of what was there before it would not be the agent's delay.
                 written_s=None if self._first_scan else written_s,
             )
             for section in sections

@@ -12,7 +12,7 @@ their file, and are never found.
 What is found and neither stored nor quarantined is sent again after a restart; its pixels are
 read again from the file. Losing the last few entries in a power cut costs a repeated computation,
 never a section, so the database need not wait for the disk at each (synchronous NORMAL). A change
-that cannot be written, because the disk is full, is waited for: without it nothing may go on.
+that cannot be written, because the disk is full, is waited for: nothing else happens meanwhile.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._go_on: Callable[[SessionError], bool] = lambda _: False
+        self._try_again: Callable[[SessionError], bool] = lambda _: False
         self._db = open_database(path, schema=_SCHEMA, version=_VERSION, synchronous="NORMAL")
         rows = self._db.execute("SELECT state, count(*) FROM sections GROUP BY state")
         self._counts: dict[str, int] = dict(rows.fetchall())
@@ -102,19 +102,19 @@ class Ledger:
     ) -> None:
         self._db.close()
 
-    def when_stuck(self, go_on: Callable[[SessionError], bool]) -> None:
-        """Have somebody wait where a change cannot be written now: the disk is full, say.
+    def when_stuck(self, try_again: Callable[[SessionError], bool]) -> None:
+        """Have somebody wait where a change cannot be written now, as when the disk is full.
 
         Parameters
         ----------
-        go_on : callable
-            Asked with the error, again and again, until the change can be written; if it says
+        try_again : callable
+            Asked with the error, again and again, until the change can be written; if it answers
             False the error is raised. Whoever made the change notices nothing else of it.
         """
-        self._go_on = go_on
+        self._try_again = try_again
 
     def known_files(self) -> dict[str, KnownFile]:
-        """What `Readiness` needs to go on where it stopped."""
+        """Files as `Readiness` needs them to resume where it stopped."""
         rows = self._db.execute(
             "SELECT path, generation, published, size, mtime_ns, inode, title, overwritten, state"
             " FROM files"
@@ -245,7 +245,7 @@ class Ledger:
             row = self._db.execute("SELECT state FROM sections WHERE section = ?", (name,))
             before: str | None = next((known for (known,) in row), None)
             if before is None or before in (state, "stored"):
-                return None  # a stored section stays stored, whoever says something else later
+                return None  # a stored section stays stored, whatever comes later
             self._db.execute(
                 "UPDATE sections SET state = ?, reason = ?, attempts = ?, settled_s = ?"
                 " WHERE section = ?",
@@ -259,7 +259,7 @@ class Ledger:
             self._count(state, 1)
 
     def _change(self, write: Callable[[], T]) -> T:
-        """What ``write`` returns, when its changes are in the database; all of them or none."""
+        """Result of ``write``, when its changes are in the database; all of them or none."""
         while True:
             try:
                 with transaction(self._db, f"ledger {self._path}"):
@@ -267,7 +267,7 @@ class Ledger:
             except SessionError as error:
                 # A damaged database, or one of another make, gets no better by waiting.
                 passing = getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF in _PASSING
-                if not (passing and self._go_on(error)):
+                if not (passing and self._try_again(error)):
                     raise
 
     def _count(self, state: str, by: int) -> None:

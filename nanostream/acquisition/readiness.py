@@ -1,6 +1,6 @@
 """Which sections are complete: (listing, now) in, section ids out.
 
-No clock, no disk. A look goes::
+No clock, no disk. After each scan::
 
     for path in readiness.to_inspect(listing, now_s):
         try:
@@ -16,15 +16,15 @@ No clock, no disk. A look goes::
                 sections += readiness.compared(path, changed)
 
 The listing says *which* headers to read; only the header and the size taken with it say what is
-complete. Times are differences between our own looks: the clock of the camera PC is never compared
+complete. Times are differences between our own scans: the clock of the camera PC is never compared
 with ours.
 
 A file whose listing entry stays the same costs one dict look-up, once it is **settled**: its header
-was read at least `SETTLE_S` after we first saw that entry, and told the whole story. Until then it
-is read at every look, because a header can be rewritten without a trace in size and time: SerialEM
+was read at least `SETTLE_S` after we first saw that entry, and was complete. Until then it is read
+after every scan, because a header can be rewritten without a trace in size and time: SerialEM
 changes it after the pixels, and FAT counts time in 2 s. A header that lags behind the file (empty,
 or the file is longer than it says) may be waiting for a save that comes in a second or tomorrow: it
-is read at every look for `SETTLE_S`, then after each further tenth of the time it has waited, at
+is read after every scan for `SETTLE_S`, then after each further tenth of the time it has waited, at
 the latest every `RECHECK_S`; a change of size or time brings it back at once.
 
 A section overwritten in place leaves number and size as they were. So a file that changed after
@@ -69,7 +69,7 @@ _STILL_S_PER_SECTION = 0.02
 
 
 class Contents(Protocol):
-    """What a file says of itself: an MRC header, or the sidecar of a TIFF."""
+    """A file by its own account: an MRC header, or the sidecar of a TIFF."""
 
     @property
     def title(self) -> str:
@@ -113,7 +113,7 @@ class FileStat:
 
 @dataclass(frozen=True)
 class KnownFile:
-    """What a ledger keeps of a file.
+    """A file as a ledger keeps it.
 
     Attributes
     ----------
@@ -143,7 +143,7 @@ class KnownFile:
         return dict(self.overwritten).get(z, self.generation)
 
     def next_file(self) -> KnownFile:
-        """What is known of a new file of this name: nothing but its generation."""
+        """A new file of this name: nothing is known of it but its generation."""
         return KnownFile(max(self.generation, *(g for _, g in self.overwritten), 0) + 1)
 
 
@@ -153,8 +153,8 @@ def is_same_title(before: str, now: str) -> bool:
 
 
 @dataclass(slots=True)
-class _Look:
-    """What our looks at the listing, and the inspections they led to, say of a file."""
+class _Entry:
+    """State of a file by our scans and the inspections that they led to."""
 
     stat: FileStat
     changed_s: float  # when we first saw this stat
@@ -187,7 +187,7 @@ class _Look:
 
 
 class Readiness:
-    """Which headers to read and which sections are complete; outlives a look.
+    """Which headers to read and which sections are complete; outlives a scan.
 
     Parameters
     ----------
@@ -197,8 +197,8 @@ class Readiness:
 
     def __init__(self, known: Mapping[str, KnownFile] | None = None) -> None:
         self._files = dict(known or {})
-        self._looks = {
-            path: _Look(file.stat, -SETTLE_S, 0.0, answered=True, inspected=file.stat)
+        self._entries = {
+            path: _Entry(file.stat, -SETTLE_S, 0.0, answered=True, inspected=file.stat)
             for path, file in self._files.items()
             if file.stat is not None
         }
@@ -212,24 +212,24 @@ class Readiness:
             Every MRC file in the watched folder. A file that is missing is not forgotten: a mount
             may be away.
         now_s : float
-            Monotonic time of the look.
+            Monotonic time of the scan.
 
         Returns
         -------
         list of str
             For each, call `inspected`, `not_ready` or `refused`; if none is called (the file
-            could not be opened) it comes again at the next look.
+            could not be opened) it comes again at the next scan.
         """
         due = []
         for path, stat in listing.items():
-            look = self._looks.get(path)
-            if look is None:
-                look = self._looks[path] = _Look(stat, now_s, now_s)
-            elif look.stat != stat:
-                look.stat, look.changed_s, look.at_rest = stat, now_s, False
-            elif look.at_rest or not look.due(now_s):
+            entry = self._entries.get(path)
+            if entry is None:
+                entry = self._entries[path] = _Entry(stat, now_s, now_s)
+            elif entry.stat != stat:
+                entry.stat, entry.changed_s, entry.at_rest = stat, now_s, False
+            elif entry.at_rest or not entry.due(now_s):
                 continue
-            look.asked_s, look.answered = now_s, False
+            entry.asked_s, entry.answered = now_s, False
             due.append(path)
         return sorted(due)
 
@@ -255,8 +255,8 @@ class Readiness:
             With a new generation where the file name was used again: it has fewer sections than
             were handed out, or another title, or is another and smaller file.
         """
-        file, look = self._files.get(path, KnownFile()), self._looks[path]
-        before, title = look.inspected, contents.title
+        file, entry = self._files.get(path, KnownFile()), self._entries[path]
+        before, title = entry.inspected, contents.title
         whole = contents.complete_sections(stat.size)
         if file.published and (
             whole < file.published
@@ -266,13 +266,13 @@ class Readiness:
             file = file.next_file()
         rewritten = file.state not in ("", contents.state)
         if rewritten:  # perhaps without a trace in size and time
-            look.changed_s = look.asked_s
-        look.in_doubt = bool(file.published) and (look.in_doubt or rewritten or before != stat)
-        look.rewritten = look.in_doubt and (
-            look.rewritten or (rewritten and whole == file.published)
+            entry.changed_s = entry.asked_s
+        entry.in_doubt = bool(file.published) and (entry.in_doubt or rewritten or before != stat)
+        entry.rewritten = entry.in_doubt and (
+            entry.rewritten or (rewritten and whole == file.published)
         )
         awaited = contents.frames and not (
-            look.still_s >= FRAMES_S or (finished and not contents.lacks(stat.size))
+            entry.still_s >= FRAMES_S or (finished and not contents.lacks(stat.size))
         )
         complete = file.published if awaited else whole
         self._files[path] = replace(
@@ -283,9 +283,9 @@ class Readiness:
 
     def in_doubt(self, path: str) -> bool:
         """Whether to compare the sections of a file, just inspected, with what was read of them."""
-        look = self._looks[path]
+        entry = self._entries[path]
         still_s = max(SETTLE_S, self._files[path].published * _STILL_S_PER_SECTION)
-        return look.in_doubt and look.still_s >= still_s
+        return entry.in_doubt and entry.still_s >= still_s
 
     def compared(self, path: str, changed: Iterable[int]) -> list[SectionId]:
         """Sections that were overwritten, each once, with their new generation.
@@ -296,21 +296,21 @@ class Readiness:
             For which `in_doubt` holds.
         changed : iterable of int
             Sections that differ from what was read of them. If SerialEM has not rewritten the
-            header it is still writing their pixels: they are looked at again, and taken as they
+            header it is still writing their pixels: they are read again, and taken as they
             are after `RECHECK_S` of stillness.
         """
-        file, look = self._files[path], self._looks[path]
+        file, entry = self._files[path], self._entries[path]
         changed = sorted(changed)
-        if changed and not look.rewritten and look.still_s < RECHECK_S:
+        if changed and not entry.rewritten and entry.still_s < RECHECK_S:
             return []
-        look.in_doubt = look.rewritten = False
+        entry.in_doubt = entry.rewritten = False
         new = {z: file.generation_of(z) + 1 for z in changed}
         overwritten = tuple(sorted((dict(file.overwritten) | new).items()))
         self._files[path] = replace(file, overwritten=overwritten)
         return [SectionId(path, z, generation) for z, generation in new.items()]
 
     def not_ready(self, path: str, stat: FileStat, *, patient: bool = True) -> None:
-        """The header is empty or torn: look again, see the module's text for when.
+        """The header is empty or torn: read it again, see the module's text for when.
 
         A file that is shorter than before, or that has no title to tell it by, is a new one under
         the old name: its sections will be of a new generation.
@@ -318,36 +318,36 @@ class Readiness:
         Parameters
         ----------
         patient : bool
-            If not, the file is probably none of ours, and is looked at when it has waited twice as
+            If not, the file is probably none of ours, and is read when it has waited twice as
             long: 17 times in a day.
         """
-        file, look = self._files.get(path), self._looks[path]
-        before = look.inspected
+        file, entry = self._files.get(path), self._entries[path]
+        before = entry.inspected
         shorter = before is not None and stat.size < before.size
         if file is not None and file.published and (shorter or not file.title):
             self._files[path] = file.next_file()
         self._answer(path, stat, lagging=True, patient=patient)
 
     def refused(self, path: str, stat: FileStat) -> None:
-        """The file is no micrograph we read: not looked at again until it changes."""
+        """The file is no micrograph we read: not read again until it changes."""
         self._answer(path, stat, lagging=False)
-        self._looks[path].changed_s = -math.inf
+        self._entries[path].changed_s = -math.inf
 
     def known_file(self, path: str) -> KnownFile:
-        """What a ledger should keep of a file."""
-        file, look = self._files.get(path, KnownFile()), self._looks.get(path)
-        return replace(file, stat=look.stat if look and look.settled else None)
+        """A file as a ledger should keep it."""
+        file, entry = self._files.get(path, KnownFile()), self._entries.get(path)
+        return replace(file, stat=entry.stat if entry and entry.settled else None)
 
     def renamed_to(self, path: str) -> str | None:
         """Another name under which we have seen the same file (inode and title), if any."""
-        file, look = self._files.get(path), self._looks.get(path)
-        if file is None or look is None or not (look.stat.inode and file.title):
+        file, entry = self._files.get(path), self._entries.get(path)
+        if file is None or entry is None or not (entry.stat.inode and file.title):
             return None
         return next(
             (
                 other
-                for other, seen in self._looks.items()
-                if seen.stat.inode == look.stat.inode
+                for other, seen in self._entries.items()
+                if seen.stat.inode == entry.stat.inode
                 and other != path
                 and other in self._files
                 and self._files[other].title == file.title
@@ -356,9 +356,9 @@ class Readiness:
         )
 
     def _answer(self, path: str, stat: FileStat, *, lagging: bool, patient: bool = True) -> None:
-        look = self._looks[path]
-        look.inspected, look.answered = stat, True
-        look.lagging, look.patient = lagging, patient
+        entry = self._entries[path]
+        entry.inspected, entry.answered = stat, True
+        entry.lagging, entry.patient = lagging, patient
 
 
 def _is_smaller_other(stat: FileStat, before: FileStat) -> bool:

@@ -14,7 +14,7 @@ POLL_S = 2.0
 
 
 @pytest.mark.parametrize("mdoc", [True, False])
-def test_a_notice_is_far_quicker_than_a_look(tmp_path, mdoc):
+def test_a_file_event_is_far_quicker_than_a_scan(tmp_path, mdoc):
     late_s = {}
     for file_events, sections in (("on", 25), ("off", 5)):
         folder = tmp_path / file_events

@@ -196,7 +196,7 @@ class Agent:
     # --- from files to sections
 
     def _take_in(self, event: i.Event) -> bool:
-        """Whether anything was to be done about what was seen; it is done."""
+        """Perform all that follows from an event; False if nothing does."""
         orders = deque(self._intake.handle(event, self._clock()))
         some = bool(orders)
         while orders:
@@ -206,7 +206,7 @@ class Agent:
         return some
 
     def _perform(self, order: i.Order) -> i.Event | None:
-        """What an order brought to be seen."""
+        """Perform an order; the event that answers it, if any."""
         match order:
             case i.Scan(everything):
                 return self._scan(everything=everything)

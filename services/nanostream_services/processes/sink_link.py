@@ -17,7 +17,7 @@ _LARGEST_BYTES = 2**20
 
 
 class SinkLink:
-    """What the sink is to hear of the agent, and what it answers.
+    """Messages to the sink until it has them, and its answers.
 
     Parameters
     ----------
