@@ -109,7 +109,7 @@ class Ledger:
         ----------
         try_again : callable
             Asked with the error, again and again, until the change can be written; if it answers
-            False the error is raised. Whoever made the change notices nothing else of it.
+            False the error is raised. Who made the change need not know of it.
         """
         self._try_again = try_again
 

@@ -463,9 +463,9 @@ def test_workers_are_answered_during_a_long_first_scan(desk, tmp_path):
     assert sorted(sent(slow)) == [f"{number:03}.mrc#0" for number in range(100)]
 
 
-@pytest.mark.parametrize("notices", ["on", "off"])
-def test_a_section_that_no_file_event_tells_of_is_found_by_a_scan(desk, notices):
-    desk = desk(watch={"file_events": notices})
+@pytest.mark.parametrize("file_events", ["on", "off"])
+def test_a_section_that_no_file_event_tells_of_is_found_by_a_scan(desk, file_events):
+    desk = desk(watch={"file_events": file_events})
     desk.turn()
     desk.agent._file_events.take = set  # as of a full queue
     write(desk.root / "a.mrc")
@@ -473,7 +473,7 @@ def test_a_section_that_no_file_event_tells_of_is_found_by_a_scan(desk, notices)
     desk.ahead_s += 2.0
     desk.turn()
     missed = desk.was_reported("no file event came of 1 changed files, such as a.mrc")
-    assert missed == (notices == "on")
+    assert missed == (file_events == "on")
 
 
 # --- odd things in the folder --------------------------------------------------------------------
