@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from nanostream.acquisition.frames import first_row_of
 from nanostream.records import FirstRow, Measured, Metadata, SectionId, Summary
 from nanostream.results.columns import measured_of
 from nanostream.results.folders import connect
@@ -89,6 +88,8 @@ class Outcome:
     @property
     def first_row(self) -> FirstRow:
         """Where SerialEM shows row 0; a session of before it was kept tells it by the file."""
+        from nanostream.acquisition.frames import first_row_of  # a sink's start need not wait
+
         return self.metadata.first_row or first_row_of(self.section.path)
 
     def in_script(self, x_px: float, y_px: float) -> tuple[float, float]:
