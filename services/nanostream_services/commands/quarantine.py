@@ -16,7 +16,7 @@ from nanostream.config import load_config
 from nanostream.errors import ConfigError
 from nanostream.records import SectionId
 from nanostream_services.commands.options import Json, SessionFolder
-from nanostream_services.commands.printing import add_row, local_time, write_json
+from nanostream_services.commands.printing import add_row, local_time, print_line, write_json
 from nanostream_services.panels.values import counted
 
 __all__ = ["app"]
@@ -32,6 +32,9 @@ def list_(session: SessionFolder, as_json: Json = False) -> None:
     rows = Session(session).quarantine.to_dict("records")
     if as_json:
         write_json(rows)
+        return
+    if not rows:
+        print_line(f"nothing is in quarantine in {session}")
         return
     shown = Table("section", "attempts", "since", "reason")
     for row in rows:
@@ -72,6 +75,9 @@ def retry(
     from nanostream.results.store import ask_retry
 
     chosen = sections or list(Session(session).quarantine["section"])
+    if not chosen:
+        print_line(f"nothing is in quarantine in {session}")
+        return
     ask_retry(session, chosen)
     here = (session / "config.json").is_file()  # not of nanostream segment, or of a sink alone
     when = "" if here else " when the session runs, or nanostream segment is called with them"

@@ -93,7 +93,9 @@ def screen(
     return whole
 
 
-def waiting_screen(address: str, *, waited_s: float, note: str = "") -> RenderableType:
+def waiting_screen(
+    address: str, *, waited_s: float, height: int | None = None, note: str = ""
+) -> RenderableType:
     """The dashboard before the first snapshot: where it listens and for how long already."""
     return Align.center(
         Group(
@@ -106,6 +108,7 @@ def waiting_screen(address: str, *, waited_s: float, note: str = "") -> Renderab
             Text(clean(note) or duration_text(waited_s), style="yellow", justify="center"),
         ),
         vertical="middle",
+        height=height,
     )
 
 

@@ -99,7 +99,9 @@ def _draw(console: Console, subscriber: Subscriber, stop: Stop, address: str) ->
                 drawn = looks
                 if newest is None:
                     live.update(
-                        waiting_screen(address, waited_s=now_s - started_s, note=note),
+                        waiting_screen(
+                            address, waited_s=now_s - started_s, height=height, note=note
+                        ),
                         refresh=True,
                     )
                 else:

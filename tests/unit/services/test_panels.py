@@ -258,6 +258,12 @@ def test_waiting_names_the_address_and_the_time() -> None:
     assert "1 min" in text
 
 
+def test_waiting_stands_in_the_middle_of_the_screen() -> None:
+    lines = drawn(waiting_screen("host:1", waited_s=5, height=20), 80, 20).splitlines()
+    (row,) = (number for number, line in enumerate(lines) if "waiting" in line)
+    assert row == 8
+
+
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=str)
 def test_messages_read_downwards(size: tuple[int, int]) -> None:
     text = look(session(messages=("the first", "the second", "the third")), *size)
