@@ -26,6 +26,8 @@ from pathlib import Path
 from kill_matrix import Process, prepare, print_waits, settled, verified
 
 from nanostream.acquisition.simulator import DemoMicrograph, demo_movie, play
+from nanostream.config import load_config
+from nanostream.transport.sockets import Subscriber
 
 #: Loading the network takes 5 to 10 s of it.
 LIVES_FOR_S = (6.0, 30.0)
@@ -62,13 +64,16 @@ def run(folder: Path, options: argparse.Namespace) -> bool:
         },
         daemon=True,
     )
+    news = Subscriber(load_config(config).network)
     stops, stands, turn_at_s = 0, False, float("inf")
     while settled(session) < options.sections or writer.is_alive():
         for process in processes.values():
             process.keep_up(0.0, 0.0)
         now_s = time.monotonic()
         if writer.ident is None:
-            if processes["agent"].log.read_text().count("is here") == 2:
+            snapshot = news.receive()
+            workers = [one for one in snapshot.health if one.role == "worker"] if snapshot else []
+            if len(workers) == 2 and all(one.ready_s is not None for one in workers):
                 writer.start()
                 turn_at_s = now_s
         elif killed.dies_at_s == float("inf"):  # just started
@@ -79,6 +84,7 @@ def run(folder: Path, options: argparse.Namespace) -> bool:
             stopped.send(signal.SIGSTOP if stands else signal.SIGCONT)
             turn_at_s = now_s + random.uniform(*(STOPPED_FOR_S if stands else RUNS_FOR_S))
         time.sleep(0.1)
+    news.close()
     stopped.send(signal.SIGCONT)
     for process in reversed(processes.values()):
         process.stop()
