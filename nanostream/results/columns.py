@@ -48,8 +48,8 @@ class Column:
         Of `Result`; ``summary.count`` is a field of its summary.
     sql : str
         Type in SQL, with NOT NULL where it holds.
-    is_json : bool
-        A mapping, kept as JSON.
+    json_type : type or None
+        Of a mapping, which is kept as JSON; None for all others.
     default : object
         Where a session from before this column is read; `msgspec.NODEFAULT` for the first columns.
     """
@@ -57,8 +57,13 @@ class Column:
     name: str
     field: str
     sql: str
-    is_json: bool
+    json_type: type | None
     default: Any
+
+    @property
+    def is_json(self) -> bool:
+        """Whether it is a mapping, kept as JSON."""
+        return self.json_type is not None
 
     @property
     def declaration(self) -> str:
@@ -78,8 +83,8 @@ class Column:
         if self.name not in row.keys():  # noqa: SIM118 (a sqlite3.Row has no other way)
             return self.default
         value = row[self.name]
-        if self.is_json:
-            return msgspec.json.decode(value)
+        if self.json_type is not None:
+            return msgspec.json.decode(value, type=self.json_type)
         return math.nan if value is None and self.default is not None else value
 
 
@@ -93,16 +98,16 @@ def _columns(record: type[Struct], prefix: str = "") -> Iterator[Column]:
             continue
         if isinstance(kind, inspect.UnionType):
             kind = next(one for one in kind.types if not isinstance(one, inspect.NoneType))
-        is_json = isinstance(kind, inspect.DictType | inspect.StructType)
+        json_type = dict if isinstance(kind, inspect.DictType) else getattr(kind, "cls", None)
         default = field.default
         if field.default_factory is not NODEFAULT:
             default = field.default_factory()
         yield Column(
             # The keys of a mapping have their units themselves.
-            name=field.name.removesuffix("_s") if is_json else field.name,
+            name=field.name.removesuffix("_s") if json_type else field.name,
             field=prefix + field.name,
             sql=_SQL_TYPES[type(kind)],
-            is_json=is_json,
+            json_type=json_type,
             default=default,
         )
 
@@ -123,8 +128,8 @@ def measured_of(row: sqlite3.Row) -> Measured:
     for column in COLUMNS:
         outer, _, inner = column.field.partition(".")
         (summary if inner else fields)[inner or outer] = column.from_sql(row)
-    fields = {name: fields[name] for name in Measured.__struct_fields__ if name in fields}
-    return msgspec.convert(fields | {"summary": summary}, Measured)
+    fields["summary"] = Summary(**summary)
+    return Measured(**{name: fields[name] for name in Measured.__struct_fields__ if name in fields})
 
 
 def attributes_of(result: Result) -> dict[str, Any]:
