@@ -262,8 +262,8 @@ def carried_probability(
 
     Examples
     --------
-    >>> carried_probability(0.5, None, (2.0, 1.0)) == expit(1.0)
-    True
+    >>> round(float(carried_probability(0.5, None, (2.0, 1.0))), 3)  # expit(1)
+    0.731
     """
     scale, shift = old or _UNCHANGED
     uncalibrated = (float(logit(probability)) - shift) / scale

@@ -1,6 +1,7 @@
 """The rules of the house: what a unit test may do, who imports whom, that examples are right."""
 
 import doctest
+import graphlib
 import importlib
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 import zmq
 
@@ -47,6 +49,19 @@ def test_what_does_not_belong_in_this_folder_fails_with_the_folder_where_it_does
     monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
     with pytest.raises(pytest.fail.Exception, match=f"belongs in {folder}"):
         act()
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    """Imports inside of functions count as well; those for types alone do not."""
+    graph = grimp.build_graph(
+        "nanostream", "nanostream_services", exclude_type_checking_imports=True, cache_dir=None
+    )
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    assert len(imports) > 100
+    try:
+        graphlib.TopologicalSorter(imports).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail("a cycle of imports: " + " -> ".join(reversed(error.args[1])))
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)

@@ -77,6 +77,13 @@ def write_ser(path, stack, *, pixel_m, data_type):
     path.write_bytes(header + tables + b"".join(elements))
 
 
+def write_spectra(path):
+    write_ser(path, PIXELS, pixel_m=1.0, data_type=5)
+    data = bytearray(path.read_bytes())
+    data[6:10] = struct.pack("<i", 0x4120)
+    path.write_bytes(data)
+
+
 def write_berkeley(path, stack, *, step, unit):
     with h5py.File(path, "w") as file:
         group = file.create_group("data/image")
@@ -259,6 +266,11 @@ WRONG = {
     "absent.mrc": (lambda _: None, "No such file"),
     "absent.dm4": (lambda _: None, "No such file"),
     "folder.npy": (lambda p: p.mkdir(), "cannot be read"),
+    "cube.dm4": (
+        lambda p: write_dm(p, np.zeros((2, 2, 5, 7), np.int16), version=4, scale=1.0, unit="nm"),
+        "4-D data; an image or a stack is expected",
+    ),
+    "spectra.ser": (write_spectra, "a series of spectra"),
 } | {
     f"junk{suffix}": (lambda p: p.write_bytes(b"junk" * 500), "junk")
     for suffix in (".mrc", ".dm3", ".dm4", ".ser", ".emd", ".tif", ".png", ".npy")

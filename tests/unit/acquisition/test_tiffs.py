@@ -1,5 +1,7 @@
 """TIFF pages: one at a time, and never beyond what is written."""
 
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -88,3 +90,23 @@ def test_a_chain_of_more_pages_than_anybody_saves_is_refused(tmp_path):
     path.write_bytes(b"II*\0\x08\0\0\0" + b"".join(chain))
     with path.open("rb", buffering=0) as file, pytest.raises(MicrographError, match="10000 pages"):
         tiffs.page_offsets(file)
+
+
+def page_of(*tags):
+    """A TIFF whose only page has these (tag, type, count, value)."""
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags))
+    return head + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ([(256, 3, 1, 5), (257, 3, 1, 5)], "without strips or tiles"),
+        ([(256, 3, 1, 5), (273, 4, 1, 8), (279, 4, 1, 900)], "900 bytes in a file of"),
+    ],
+)
+def test_a_page_whose_pixels_are_not_there_is_none(tmp_path, tags, expected):
+    path = tmp_path / "a.tif"
+    path.write_bytes(page_of(*tags))
+    with path.open("rb", buffering=0) as file, pytest.raises(ValueError, match=expected):
+        tiffs.read_page(file, tiffs.page_offsets(file)[0])

@@ -51,3 +51,32 @@ def test_a_secret_key_is_not_taken_for_a_public_one(tmp_path):
         with pytest.raises(ConfigError, match="is a secret key"):
             trust(here.folder, "there", secret)
     assert not any((here.folder / "trusted").iterdir())
+
+
+def test_one_damaged_key_does_not_shut_the_others_out(tmp_path, caplog):
+    scope, gpu = (create_keys(tmp_path / name, new_key_pair()) for name in ("scope", "gpu"))
+    trust(scope.folder, "gpu", gpu.folder / "own.public")
+    (scope.folder / "trusted" / "torn.public").write_text("half a k")
+    assert set(scope.trusted().values()) == {"own", "gpu"}
+    assert "torn.public" in caplog.text
+
+
+def test_a_machine_that_nobody_allowed_is_named_with_the_command(tmp_path):
+    scope = create_keys(tmp_path, new_key_pair())
+    with pytest.raises(ConfigError, match=r"no key of 'gpu' .* nanostream keys allow"):
+        scope.of_server("gpu")
+
+
+@pytest.mark.parametrize(
+    ("use", "expected"),
+    [
+        (lambda folder: load_keys(folder / "absent"), "nanostream keys create"),
+        (lambda folder: create_keys(folder / "file" / "keys", new_key_pair()), "cannot be written"),
+        (lambda folder: trust(folder, "gpu", folder / "absent.public"), "cannot be read"),
+    ],
+    ids=["no keys", "no folder", "no public key"],
+)
+def test_a_file_that_cannot_be_used_is_named_with_what_to_do(tmp_path, use, expected):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=expected):
+        use(tmp_path)
