@@ -47,11 +47,10 @@ def test_help_lists_every_command_those_for_the_microscope_first():
     ids=" ".join,
 )
 def test_every_command_explains_itself_in_80_columns(command):
-    short, long = ask(*command, "-h"), ask(*command, "--help")
-    assert short.exit_code == 0
-    assert short.output == long.output
-    assert f"Usage: nanostream {' '.join(command)}" in short.output
-    assert max(map(len, short.output.splitlines())) <= 80
+    done = ask(*command, "-h")
+    assert done.exit_code == 0
+    assert f"Usage: nanostream {' '.join(command)}" in done.output
+    assert max(map(len, done.output.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(
