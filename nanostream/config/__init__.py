@@ -6,7 +6,7 @@ values made in Python; `files` reads and writes TOML, `diagnostics` names every 
 with its line, `examples` has files to begin with.
 """
 
-from nanostream.config.files import as_toml, check_config, load_config, override
+from nanostream.config.files import as_toml, check_config, check_together, load_config, override
 from nanostream.config.patterns import matches
 from nanostream.config.sections import (
     Config,
@@ -32,6 +32,7 @@ __all__ = [
     "Worker",
     "as_toml",
     "check_config",
+    "check_together",
     "is_loopback",
     "load_config",
     "matches",

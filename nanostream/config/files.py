@@ -21,7 +21,7 @@ from nanostream.config.diagnostics import (
 from nanostream.config.sections import PATHS, RENAMED, Config, Stream, contradictions
 from nanostream.errors import ConfigError
 
-__all__ = ["as_toml", "check_config", "load_config", "override"]
+__all__ = ["as_toml", "check_config", "check_together", "load_config", "override"]
 
 
 def load_config(path: Path) -> Config:
@@ -127,6 +127,18 @@ def override(config: Config, **sections: dict[str, Any]) -> Config:
     if found := mismatches(tree, Config):
         raise ConfigError("\n".join(f"{named(one.keys[0])}: {one.text}" for one in found))
     return msgspec.convert(tree, Config)
+
+
+def check_together(config: Config) -> None:
+    """Refuse a configuration whose keys contradict one another, as `load_config` does of a file.
+
+    Raises
+    ------
+    ConfigError
+        With every contradiction.
+    """
+    if found := [one for one in contradictions(config) if one.wrong]:
+        raise ConfigError("\n".join(f"{named(one.keys[0])}: {one.text}" for one in found))
 
 
 def as_toml(config: Config) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nanostream.config import Config, load_config, override
+from nanostream.config import Config, check_together, load_config, override
 from nanostream.errors import ConfigError
 from nanostream.records import Snapshot
 from nanostream_services.commands.options import (
@@ -57,6 +57,7 @@ def run(
         watch={"directory": str(watch_dir.resolve())},
     )
     _check_folders(watch_dir, out)
+    check_together(settings)
     check_model(settings.worker.model)
     log_beside(out)
     done = None if stop_when_idle is None else idle_for(stop_when_idle)

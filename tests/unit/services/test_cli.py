@@ -122,3 +122,12 @@ def test_ctrl_c_is_exit_code_130(monkeypatch):
 
     monkeypatch.setattr("nanostream.segmentation.models.list_models", interrupt)
     assert ask("models", "list").exit_code == 130
+
+
+def test_a_stream_that_no_file_can_be_is_refused_before_a_session_begins(tmp_path):
+    (tmp_path / "data").mkdir()
+    out = tmp_path / "session"
+    done = ask("run", tmp_path / "data", "--out", out, "--stream", "*.dm3")
+    assert isinstance(done.exception, ConfigError)
+    assert str(done.exception).startswith("[[streams]] pattern: '*.dm3' can match no file")
+    assert not out.exists()
