@@ -26,6 +26,7 @@ from nanostream_services.commands import (
     training,
 )
 from nanostream_services.commands.evaluate import evaluate
+from nanostream_services.commands.simulate_training import simulate_training
 from nanostream_services.commands.verify import verify
 
 __all__ = ["app"]
@@ -52,7 +53,7 @@ _PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "models": models.app,
         "evaluate": evaluate,
         "train": training.train,
-        "simulate-training": training.simulate_training,
+        "simulate-training": simulate_training,
     },
     "One process each, for several machines": {
         "agent": processes.agent,

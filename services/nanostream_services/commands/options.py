@@ -19,6 +19,7 @@ __all__ = [
     "Threshold",
     "check_probability",
     "model_names",
+    "split_names",
 ]
 
 
@@ -42,6 +43,17 @@ def model_names(incomplete: str) -> list[str]:
 
     names = (card.name for card in list_models(on_damaged=lambda _: None))
     return [name for name in names if name.startswith(incomplete)]
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Names that were given with commas between them.
+
+    Examples
+    --------
+    >>> split_names("Au, CdSe")
+    ('Au', 'CdSe')
+    """
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 ConfigFile = Annotated[

@@ -1,49 +1,32 @@
-"""Commands that make models: simulate-training and train."""
+"""``nanostream train``: a model trained or fine-tuned on labelled images."""
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import sys
-from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, Self
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Column, Table
 
 from nanostream.errors import ConfigError
 from nanostream_services.commands.labelled import find_labelled
-from nanostream_services.commands.options import PixelSize
-from nanostream_services.commands.printing import (
-    INTERRUPTED,
-    add_row,
-    print_error,
-    print_line,
-)
+from nanostream_services.commands.options import PixelSize, model_names, split_names
+from nanostream_services.commands.printing import add_row, print_line
+from nanostream_services.commands.progress import TrainingProgress, long_progress
 from nanostream_services.commands.scores import score
 from nanostream_services.panels.values import counted
-from nanostream_services.processes.lifecycle import Stop, stopping
 
 if TYPE_CHECKING:
     from nanostream.segmentation.models import ModelCard
     from nanostream.training.plans import Plan
     from nanostream.training.sources import Source
 
-__all__ = ["simulate_training", "train"]
-
-_SMOOTHING = 0.05  # of the loss that is shown
+__all__ = ["train"]
 
 
 class RecipeName(StrEnum):
@@ -53,99 +36,64 @@ class RecipeName(StrEnum):
     paper = "paper"
 
 
-def simulate_training(
-    dest: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Folder of the set; made if absent.")
-    ],
-    scenes: Annotated[
-        int, typer.Option(metavar="NUMBER", help="Scenes, of 4 micrographs each.", min=1)
-    ],
-    seed: Annotated[
-        int,
-        typer.Option(metavar="NUMBER", help="Seed of the set: another one, other scenes.", min=0),
-    ],
-    materials: Annotated[
-        str, typer.Option(metavar="NAMES", help="Such as Au,CdSe; all there are if not given.")
-    ] = "",
-    size_px: Annotated[
-        int, typer.Option(metavar="PX", help="Height and width.", min=256, max=4096)
-    ] = 512,
-    jobs: Annotated[
-        int | None,
-        typer.Option(metavar="NUMBER", help="Processes; as many as cores if not given.", min=1),
-    ] = None,
-) -> None:
-    """Simulate micrographs with their truth, to train on; resumes where it was stopped."""
-    from nanostream.training.sets import SetPlan, simulate_set
-
-    plan = SetPlan(seed=seed, size_px=size_px, materials=_listed(materials))
-    with stopping() as stop, _progress() as bar:
-        task = bar.add_task("simulating", total=scenes)
-        found = simulate_set(
-            dest,
-            plan,
-            scenes=scenes,
-            jobs=(os.cpu_count() or 1) if jobs is None else jobs,
-            stop=stop,
-            on_scene=lambda done: bar.update(task, completed=done),
-        )
-    if len(found) < scenes:
-        print_error(f"{len(found)} of {scenes} scenes are in {dest}; the same command resumes")
-        raise typer.Exit(INTERRUPTED)
-    sys.stdout.write(f"{counted(scenes, 'scene is', 'scenes are')} in {dest}\n")
+Folders = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FOLDERS", help="Micrographs with label PNGs, or sets of simulate-training."
+    ),
+]
+Name = Annotated[str, typer.Option(metavar="NAME", help="Name of the model.")]
+Recipe = Annotated[RecipeName, typer.Option(help="paper is the one of Groschner et al. 2020.")]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="NAME",
+        help="Fine-tune this model: default, or another.",
+        autocompletion=model_names,
+    ),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(metavar="NUMBER", help="Batches of 4; the recipe's if not given.", min=1),
+]
+Validation = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FOLDER", help="To choose calibration and threshold on, and for scores."),
+]
+Holdout = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PART", help="Without --validation: part of the files kept for that (0.2).", min=0
+    ),
+]
+Materials = Annotated[str, typer.Option(metavar="NAMES", help="For the card, such as Au,CdSe.")]
+Models = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="For the model's folder, instead of the user's models."),
+]
+Seed = Annotated[
+    int,
+    typer.Option(metavar="NUMBER", help="Of batches, new weights and what is held out.", min=0),
+]
+Work = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="For checkpoints; the model's if not given.")
+]
 
 
 def train(
-    folders: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="FOLDERS", help="Micrographs with label PNGs, or sets of simulate-training."
-        ),
-    ],
-    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the model.")],
-    recipe: Annotated[
-        RecipeName, typer.Option(help="paper is the one of Groschner et al. 2020.")
-    ] = RecipeName.default,
-    base: Annotated[
-        str | None,
-        typer.Option("--from", metavar="NAME", help="Fine-tune this model: default, or another."),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(metavar="NUMBER", help="Batches of 4; the recipe's if not given.", min=1),
-    ] = None,
-    validation: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FOLDER", help="To choose calibration and threshold on, and for scores."
-        ),
-    ] = None,
-    holdout: Annotated[
-        float | None,
-        typer.Option(
-            metavar="PART",
-            help="Without --validation: part of the files kept for that (0.2).",
-            min=0,
-        ),
-    ] = None,
+    folders: Folders,
+    name: Name,
+    recipe: Recipe = RecipeName.default,
+    base: From = None,
+    steps: Steps = None,
+    validation: Validation = None,
+    holdout: Holdout = None,
     pixel_size: PixelSize = None,
-    materials: Annotated[
-        str, typer.Option(metavar="NAMES", help="For the card, such as Au,CdSe.")
-    ] = "",
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="For the model's folder, instead of the user's models."
-        ),
-    ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(metavar="NUMBER", help="Of batches, new weights and what is held out.", min=0),
-    ] = 0,
-    work: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="For checkpoints; the model's if not given."),
-    ] = None,
+    materials: Materials = "",
+    out: Models = None,
+    seed: Seed = 0,
+    work: Work = None,
 ) -> None:
     """Train a model on labelled images, or fine-tune one; resumes where it was stopped.
 
@@ -177,7 +125,7 @@ def train(
         architecture="unet" if paper else "unet-quarter",
         features=PAPER_FEATURES if paper else QUARTER_FEATURES,
         pixel_size_nm=pixel_size,
-        materials=_listed(materials),
+        materials=split_names(materials),
         command=_command(
             "train",
             *folders,
@@ -224,7 +172,10 @@ def _train(plan: Plan, steps: int | None, seed: int) -> ModelCard:
         recipe = default_recipe(steps=steps, seed=seed)
     else:
         recipe = tuning_recipe(plan.base.card.normalization, steps=steps, seed=seed)
-    with _progress() as bar, _Shown(bar, recipe.steps, "the same command resumes") as shown:
+    with (
+        long_progress() as bar,
+        TrainingProgress(bar, recipe.steps, "the same command resumes") as shown,
+    ):
         return train_model(plan, recipe, on_step=shown.step, on_stage=shown.stage)
 
 
@@ -235,54 +186,11 @@ def _train_by_paper(plan: Plan, seed: int) -> ModelCard:
 
     recipe = PaperRecipe(seed=seed)
     most = recipe.epochs * recipe.steps_per_epoch
-    with _progress() as bar, _Shown(bar, most, "the same command begins anew") as shown:
+    with (
+        long_progress() as bar,
+        TrainingProgress(bar, most, "the same command begins anew") as shown,
+    ):
         return train_by_paper(plan, recipe, on_step=shown.step, on_stage=shown.stage)
-
-
-class _Shown:
-    """The progress of a training on the terminal.
-
-    When it is told to stop, a step is finished first; reading and scoring would begin again, so
-    Ctrl-C ends them at once.
-    """
-
-    def __init__(self, bar: Progress, total: int, after: str) -> None:
-        self._bar = bar
-        self._task = bar.add_task("reading", total=total)
-        self._after = after
-        self._training = ExitStack()
-        self._stop: Stop | None = None
-        self._loss: float | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._training.close()
-        if kind is KeyboardInterrupt:
-            self._end("stopped")
-
-    def stage(self, name: str) -> None:
-        self._bar.update(self._task, description=name)
-        self._training.close()
-        if self._stop is not None and self._stop.is_set():  # after the last step
-            self._end("stopped")
-        if name == "training":
-            self._stop = self._training.enter_context(stopping())
-
-    def step(self, done: int, loss: float) -> None:
-        if self._loss is None and done > 1:
-            self._bar.console.print(f"resuming after step {done - 1}", highlight=False)
-        before = loss if self._loss is None else self._loss
-        self._loss = before + _SMOOTHING * (loss - before)
-        shown = f"training, loss {self._loss:.3f}"
-        self._bar.update(self._task, completed=done, description=shown)
-        if self._stop is not None and self._stop.is_set():
-            self._end(f"stopped at step {done}")
-
-    def _end(self, what: str) -> NoReturn:
-        print_error(f"{what}; {self._after}")
-        raise typer.Exit(INTERRUPTED)
 
 
 def _print_trained(
@@ -333,10 +241,6 @@ def _check_apart(training: list[Source], held_out: list[Source]) -> None:
         raise ConfigError(msg)
 
 
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
 def _command(what: str, *arguments: Path, **options: object) -> str:
     """The command line, with what was left to its default left out."""
     words = ["nanostream", what, *map(str, arguments)]
@@ -345,15 +249,3 @@ def _command(what: str, *arguments: Path, **options: object) -> str:
         for one in values:
             words += [f"--{option.replace('_', '-')}", str(one)]
     return shlex.join(words)
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )

@@ -223,9 +223,9 @@ def test_ctrl_c_while_it_trains_loses_no_step(labelled, models, monkeypatch):
 
 
 def test_ctrl_c_after_the_last_step_is_not_lost():
-    from nanostream_services.commands.training import _progress, _Shown
+    from nanostream_services.commands.progress import TrainingProgress, long_progress
 
-    with _progress() as bar, _Shown(bar, 1, "the same command resumes") as shown:
+    with long_progress() as bar, TrainingProgress(bar, 1, "the same command resumes") as shown:
         shown.stage("training")
         shown.step(1, 0.5)
         signal.raise_signal(signal.SIGINT)
