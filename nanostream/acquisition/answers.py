@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from nanostream.acquisition import frames
-from nanostream.acquisition import intake as i
+from nanostream.acquisition import orders as o
 from nanostream.acquisition.mdoc import has_mdoc, read_metadata, read_metadata_of
 from nanostream.acquisition.readiness import Contents, FileStat, KnownFile, is_same_title
 from nanostream.errors import MicrographError, NotReadyError, OverwrittenError
@@ -26,9 +26,9 @@ logger = logging.getLogger(__name__)
 
 def inspect(
     root: Path,
-    order: i.Inspect,
+    order: o.Inspect,
     read: Callable[[Path], tuple[Contents, os.stat_result]] = frames.inspect,
-) -> i.HeaderRead | i.HeaderNotReady | i.HeaderRefused | i.HeaderUnreadable:
+) -> o.HeaderRead | o.HeaderNotReady | o.HeaderRefused | o.HeaderUnreadable:
     """The header of a file in the watched folder, or why there is none.
 
     Parameters
@@ -46,16 +46,16 @@ def inspect(
         finished = contents.frames and frames.frames_finished(path)
     except OSError as error:
         logger.debug("%s cannot be read now: %s", order.path, error)
-        return i.HeaderUnreadable(order.path, error.strerror or str(error))
+        return o.HeaderUnreadable(order.path, error.strerror or str(error))
     except NotReadyError:
         # A TIFF that SerialEM did not write is listed nowhere and will never be.
-        return i.HeaderNotReady(order.path, order.listed, unlisted=frames.is_tiff(path))
+        return o.HeaderNotReady(order.path, order.listed, unlisted=frames.is_tiff(path))
     except MicrographError as error:
-        return i.HeaderRefused(order.path, order.listed, str(error))
-    return i.HeaderRead(order.path, FileStat.of(status), contents, finished)
+        return o.HeaderRefused(order.path, order.listed, str(error))
+    return o.HeaderRead(order.path, FileStat.of(status), contents, finished)
 
 
-def compare(root: Path, order: i.Compare, fingerprints: Mapping[int, int]) -> i.Compared | None:
+def compare(root: Path, order: o.Compare, fingerprints: Mapping[int, int]) -> o.Compared | None:
     """Sections of a file whose pixels are not those that were read; None if it cannot be read now.
 
     Parameters
@@ -72,10 +72,10 @@ def compare(root: Path, order: i.Compare, fingerprints: Mapping[int, int]) -> i.
     except OSError as error:
         logger.debug("%s cannot be compared now: %s", order.path, error)
         return None
-    return i.Compared(order.path, tuple(changed))
+    return o.Compared(order.path, tuple(changed))
 
 
-def read_sidecar(root: Path, order: i.ReadSidecar) -> i.SidecarRead:
+def read_sidecar(root: Path, order: o.ReadSidecar) -> o.SidecarRead:
     """Metadata of sections of one file; its mdoc or idoc is read once.
 
     Parameters
@@ -88,11 +88,11 @@ def read_sidecar(root: Path, order: i.ReadSidecar) -> i.SidecarRead:
     path = root / order.path
     numbers = (section.z for section in order.sections)
     entries = read_metadata_of(path, numbers, title=order.title, dated=not order.late)
-    return i.SidecarRead(order, dict(zip(order.sections, entries, strict=True)), has_mdoc(path))
+    return o.SidecarRead(order, dict(zip(order.sections, entries, strict=True)), has_mdoc(path))
 
 
 def read_frame(
-    root: Path, release: i.Release, file: KnownFile, *, pixel_size_nm: float | None = None
+    root: Path, release: o.Release, file: KnownFile, *, pixel_size_nm: float | None = None
 ) -> Frame:
     """A released section as a frame, if it is still the one that was found.
 

@@ -17,8 +17,9 @@ import msgspec
 
 from nanostream import failpoints
 from nanostream.acquisition import answers, frames
-from nanostream.acquisition import intake as i
+from nanostream.acquisition import orders as o
 from nanostream.acquisition.folder import WatchedFolder
+from nanostream.acquisition.intake import Intake
 from nanostream.acquisition.ledger import Ledger
 from nanostream.acquisition.mrc import fingerprint
 from nanostream.acquisition.readiness import Contents
@@ -110,13 +111,13 @@ class Agent:
     ) -> None:
         self._config, self._root, self._ledger = config, root.resolve(), ledger
         self._clock, self._read_header = clock, read_header
-        self._intake = i.Intake(
+        self._intake = Intake(
             config.watch,
             known=ledger.known_files(),
             unfinished=ledger.unfinished(),
             first_start=not ledger.first_scan_ended,
         )
-        self._released: dict[SectionId, i.Release] = {}
+        self._released: dict[SectionId, o.Release] = {}
         self._away = False
         #: Why the ledger cannot be written.
         self._stuck = ""
@@ -131,7 +132,7 @@ class Agent:
         self._file_events.listen()
         for section, reason, attempts in ledger.given_up():
             self._sink.quarantined(section, reason, attempts, self._tracker(section))
-        self._take_in(i.Resumed())
+        self._take_in(o.Resumed())
 
     @property
     def open(self) -> int:
@@ -152,9 +153,9 @@ class Agent:
         # long, and that is not the workers' silence.
         self._decide(d.Tick())
         if changed := self._file_events.take():
-            self._take_in(i.FilesChanged(frozenset(changed)))
-        self._take_in(i.Tick())
-        while not self._dispatch.waiting and self._take_in(i.NothingWaits()):
+            self._take_in(o.FilesChanged(frozenset(changed)))
+        self._take_in(o.Tick())
+        while not self._dispatch.waiting and self._take_in(o.NothingWaits()):
             pass
         self._report_progress()
         if self._stuck:
@@ -177,7 +178,7 @@ class Agent:
 
     def drain(self, stop: Stop) -> None:
         """Take nothing new and finish what was acquired, unless somebody insists."""
-        self._take_in(i.DrainBegan())
+        self._take_in(o.DrainBegan())
         if self.open:
             self._report(
                 f"told to stop: {self.open} sections are finished first; tell again to leave them"
@@ -195,7 +196,7 @@ class Agent:
 
     # --- from files to sections
 
-    def _take_in(self, event: i.Event) -> bool:
+    def _take_in(self, event: o.Event) -> bool:
         """Perform all that follows from an event; False if nothing does."""
         orders = deque(self._intake.handle(event, self._clock()))
         some = bool(orders)
@@ -205,45 +206,45 @@ class Agent:
                 orders += self._intake.handle(seen, self._clock())
         return some
 
-    def _perform(self, order: i.Order) -> i.Event | None:
+    def _perform(self, order: o.Order) -> o.Event | None:
         """Perform an order; the event that answers it, if any."""
         match order:
-            case i.Scan(everything):
+            case o.Scan(everything):
                 return self._scan(everything=everything)
-            case i.List(paths):
-                return i.FilesListed(self._folder.files_of(paths))
-            case i.Inspect():
+            case o.List(paths):
+                return o.FilesListed(self._folder.files_of(paths))
+            case o.Inspect():
                 return answers.inspect(self._root, order, self._read_header)
-            case i.Compare(path, file):
+            case o.Compare(path, file):
                 known = self._ledger.fingerprints(path, file)
                 return answers.compare(self._root, order, known)
-            case i.ReadSidecar():
+            case o.ReadSidecar():
                 return answers.read_sidecar(self._root, order)
-            case i.Remember(path, file, sections):
+            case o.Remember(path, file, sections):
                 if sections:
                     failpoints.point("agent.found")
                 self._ledger.found(path, file, sections)
                 if sections:
                     failpoints.point("agent.remembered")
-            case i.EndFirstScan(passed_over):
+            case o.EndFirstScan(passed_over):
                 self._ledger.end_first_scan(passed_over)
-            case i.Release(section):
+            case o.Release(section):
                 self._released[section] = order
                 self._decide(d.SectionFound(section))
-            case i.ExpectFileEvent(path):
+            case o.ExpectFileEvent(path):
                 self._file_events.found_by_scan(path)
-            case i.Report(text):
+            case o.Report(text):
                 self._report(text)
         return None
 
-    def _scan(self, *, everything: bool) -> i.Scanned:
+    def _scan(self, *, everything: bool) -> o.Scanned:
         start_s, start_cpu_s = self._clock(), time.thread_time()
         if everything:
             self._note_away(self._is_away())
             self._file_events.check()
         listing = self._folder.files() if everything else self._folder.newest_files()
         wall_s, cpu_s = self._clock() - start_s, time.thread_time() - start_cpu_s
-        return i.Scanned(listing, everything, wall_s, cpu_s)
+        return o.Scanned(listing, everything, wall_s, cpu_s)
 
     def _is_away(self) -> bool:
         """Whether the folder is gone: a share that is not mounted is absent, or suddenly empty."""
@@ -310,7 +311,7 @@ class Agent:
 
     def _send(self, order: d.Send) -> d.Event | None:
         section, start_s = order.section, time.perf_counter()
-        release = self._released.get(section, i.Release(section))
+        release = self._released.get(section, o.Release(section))
         known = self._intake.known_file(section.path)
         try:
             frame = answers.read_frame(
@@ -318,7 +319,7 @@ class Agent:
             )
         except (MicrographError, OSError) as error:
             # Of a file that is being rewritten the metadata is read again.
-            self._released[section] = i.Release(section, written_s=release.written_s)
+            self._released[section] = o.Release(section, written_s=release.written_s)
             return self._not_read(order, error)
         frame = msgspec.structs.replace(
             frame,

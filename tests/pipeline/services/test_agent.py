@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nanostream.acquisition import intake as i
+from nanostream.acquisition import orders as o
 from nanostream.acquisition.frames import inspect
 from nanostream.acquisition.ledger import Ledger, passed_over
 from nanostream.acquisition.mrc import HEADER_DTYPE, read_header
@@ -547,7 +547,7 @@ def test_odd_things_beside_a_section_do_not_hold_it_up(desk, name, make):
     write(desk.root / "a.mrc")
     desk.work(2 if make is write else 1)
     assert "a.mrc#0" in sent(desk)
-    desk.agent._take_in(i.FilesChanged(frozenset({name})))
+    desk.agent._take_in(o.FilesChanged(frozenset({name})))
 
 
 # --- harmless ------------------------------------------------------------------------------------

@@ -6,16 +6,17 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nanostream.acquisition import answers
-from nanostream.acquisition import intake as i
+from nanostream.acquisition import orders as o
 from nanostream.acquisition.folder import WatchedFolder
 from nanostream.acquisition.intake import Intake
 from nanostream.acquisition.readiness import FileStat, KnownFile
 from nanostream.config import Watch
 from nanostream.records import Metadata, SectionId
 
+Kind = TypeVar("Kind")
 HEADER_BYTES, SECTION_BYTES = 1024, 100
 DESCRIBED = (0.05, Metadata(magnification=20_000))
 
@@ -70,7 +71,7 @@ class FakeFolder:
 
     def __init__(self) -> None:
         self.files: dict[str, FakeFile] = {}
-        self.instead: dict[str, i.Event] = {}  # what comes of reading a header
+        self.instead: dict[str, o.Event] = {}  # what comes of reading a header
         self.scan_cost_s = (0.0, 0.0)
         self._inodes = 0
         self.clock_ns = 10**18
@@ -120,36 +121,36 @@ class FakeFolder:
         wanted = self.files if paths is None else paths
         return {path: self.files[path].stat for path in wanted if path in self.files}
 
-    def scan(self, everything: bool) -> i.Scanned:
-        return i.Scanned(self.listing(), everything, *self.scan_cost_s)
+    def scan(self, everything: bool) -> o.Scanned:
+        return o.Scanned(self.listing(), everything, *self.scan_cost_s)
 
-    def inspect(self, order: i.Inspect) -> i.Event:
+    def inspect(self, order: o.Inspect) -> o.Event:
         if event := self.instead.get(order.path):
             changes: dict[str, Any] = {"listed": order.listed} if hasattr(event, "listed") else {}
             return replace(event, **changes)
         if order.path not in self.files:
-            return i.HeaderUnreadable(order.path, "No such file or directory")
+            return o.HeaderUnreadable(order.path, "No such file or directory")
         file = self.files[order.path]
         if not file.counted:
-            return i.HeaderNotReady(order.path, order.listed)
-        return i.HeaderRead(order.path, file.stat, file.contents)
+            return o.HeaderNotReady(order.path, order.listed)
+        return o.HeaderRead(order.path, file.stat, file.contents)
 
-    def compare(self, order: i.Compare, fingerprints: dict[int, int]) -> i.Compared | None:
+    def compare(self, order: o.Compare, fingerprints: dict[int, int]) -> o.Compared | None:
         path, file = order.path, self.files.get(order.path)
         if file is None or len(file.saves) < order.file.published:
             return None
         known = {z: p for z, p in fingerprints.items() if z < len(file.saves)}
         changed = [z for z, p in known.items() if self.pixels(SectionId(path, z)) != p]
-        return i.Compared(path, tuple(changed))
+        return o.Compared(path, tuple(changed))
 
-    def read_sidecar(self, order: i.ReadSidecar) -> i.SidecarRead:
+    def read_sidecar(self, order: o.ReadSidecar) -> o.SidecarRead:
         file = self.files.get(order.path)
         described = None if file is None else file.described
         ours = file is not None and file.title == order.title
         entries = {
             s: DESCRIBED if ours and s.z < (described or 0) else None for s in order.sections
         }
-        return i.SidecarRead(order, entries, has_mdoc=described is not None)
+        return o.SidecarRead(order, entries, has_mdoc=described is not None)
 
     def _touch(self, path: str) -> None:
         self.clock_ns += 1_000_000
@@ -165,20 +166,20 @@ class DiskFolder:
         self.root, self.reading = root, reading
         self.folder = WatchedFolder(root, watch, report=report, clock=lambda: 0.0)
 
-    def scan(self, everything: bool) -> i.Scanned:
+    def scan(self, everything: bool) -> o.Scanned:
         files = self.folder.files() if everything else self.folder.newest_files()
-        return i.Scanned(files, everything)
+        return o.Scanned(files, everything)
 
     def listing(self, paths: tuple[str, ...]) -> dict[str, FileStat]:
         return self.folder.files_of(paths)
 
-    def inspect(self, order: i.Inspect) -> i.Event:
+    def inspect(self, order: o.Inspect) -> o.Event:
         return answers.inspect(self.root, order, **self.reading)
 
-    def compare(self, order: i.Compare, fingerprints: dict[int, int]) -> i.Compared | None:
+    def compare(self, order: o.Compare, fingerprints: dict[int, int]) -> o.Compared | None:
         return answers.compare(self.root, order, fingerprints)
 
-    def read_sidecar(self, order: i.ReadSidecar) -> i.SidecarRead:
+    def read_sidecar(self, order: o.ReadSidecar) -> o.SidecarRead:
         return answers.read_sidecar(self.root, order)
 
 
@@ -242,7 +243,7 @@ class Driver:
         self.read_s = read_s  # what the reading of a header or sidecar takes
         self.watch = Watch(**watch)
         self.reports: list[str] = []
-        self.performed: list[i.Order] = []
+        self.performed: list[o.Order] = []
         self.all_released: list[SectionId] = []
         self.start()
 
@@ -254,17 +255,17 @@ class Driver:
             unfinished=self.memory.unfinished(),
             first_start=not self.memory.first_scan_ended,
         )
-        self.orders: deque[i.Order] = deque()
-        self.released: dict[SectionId, i.Release] = {}
+        self.orders: deque[o.Order] = deque()
+        self.released: dict[SectionId, o.Release] = {}
         self.draining = False
-        self.feed(i.Resumed())
+        self.feed(o.Resumed())
 
     kill = start
 
-    def feed(self, event: i.Event) -> None:
-        self.draining |= isinstance(event, i.DrainBegan)
+    def feed(self, event: o.Event) -> None:
+        self.draining |= isinstance(event, o.DrainBegan)
         orders = self.intake.handle(event, self.now_s)
-        assert not (self.draining and any(isinstance(o, i.Inspect) for o in orders))
+        assert not (self.draining and any(isinstance(order, o.Inspect) for order in orders))
         self.orders += orders
         self.check()
 
@@ -272,30 +273,30 @@ class Driver:
         """Perform the next order, and hand back what comes of it."""
         order = self.orders.popleft()
         self.performed.append(order)
-        if isinstance(order, (i.Inspect, i.ReadSidecar)):
+        if isinstance(order, (o.Inspect, o.ReadSidecar)):
             self.now_s += self.read_s
-        answer: i.Event | None = None
+        answer: o.Event | None = None
         match order:
-            case i.Scan(everything):
+            case o.Scan(everything):
                 answer = self.folder.scan(everything)
-            case i.List(paths):
-                answer = i.FilesListed(self.folder.listing(paths))
-            case i.Inspect():
+            case o.List(paths):
+                answer = o.FilesListed(self.folder.listing(paths))
+            case o.Inspect():
                 answer = self.folder.inspect(order)
-            case i.Compare(path, file):
+            case o.Compare(path, file):
                 answer = self.folder.compare(order, self.memory.fingerprints(path, file))
-            case i.ReadSidecar():
+            case o.ReadSidecar():
                 answer = self.folder.read_sidecar(order)
-            case i.Remember(path, file, sections):
+            case o.Remember(path, file, sections):
                 self.memory.found(path, file, sections)
-            case i.EndFirstScan(passed_over):
+            case o.EndFirstScan(passed_over):
                 self.memory.end_first_scan(passed_over)
-            case i.Release(section):
+            case o.Release(section):
                 assert section not in self.released, "released twice"
                 assert section in self.memory.unfinished(), "not remembered"
                 self.released[section] = order
                 self.all_released.append(section)
-            case i.Report(text):
+            case o.Report(text):
                 self.reports.append(text)
         if answer is not None:
             self.feed(answer)
@@ -317,12 +318,12 @@ class Driver:
         """
         before = len(self.all_released)
         if changed:
-            self.feed(i.FilesChanged(frozenset(changed)))
+            self.feed(o.FilesChanged(frozenset(changed)))
             self.run()
-        self.feed(i.Tick())
+        self.feed(o.Tick())
         self.run()
         while idle:
-            self.feed(i.NothingWaits())
+            self.feed(o.NothingWaits())
             idle = bool(self.orders)
             self.run()
         return [str(section) for section in self.all_released[before:]]
@@ -340,8 +341,12 @@ class Driver:
         del self.released[section]
         self.memory.stored(section)
 
+    def all_of(self, kind: type[Kind]) -> list[Kind]:
+        """Orders of a kind that were performed."""
+        return [order for order in self.performed if isinstance(order, kind)]
+
     def inspected(self) -> list[str]:
-        return [order.path for order in self.performed if isinstance(order, i.Inspect)]
+        return [order.path for order in self.all_of(o.Inspect)]
 
     def reported(self, text: str) -> int:
         """How many reports have this in them."""
@@ -351,7 +356,7 @@ class Driver:
         """What must hold after each event."""
         intake = self.intake
         held, backlog = set(intake._held), Counter(intake._backlog)
-        ordered = {order.section for order in self.orders if isinstance(order, i.Release)}
+        ordered = {order.section for order in self.orders if isinstance(order, o.Release)}
         assert not backlog or max(backlog.values()) == 1
         places = [held, set(backlog), ordered, set(self.released)]
         assert len(set().union(*places)) == sum(map(len, places)), "in two places"

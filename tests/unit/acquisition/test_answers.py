@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nanostream.acquisition import answers
-from nanostream.acquisition import intake as i
+from nanostream.acquisition import orders as o
 from nanostream.acquisition.mrc import fingerprint, read_section
 from nanostream.acquisition.readiness import FileStat, KnownFile
 from nanostream.acquisition.simulator import StackWriter, script
@@ -26,7 +26,7 @@ def write(path, z=1, *, mdoc=False):
 
 
 def inspect(root, name, **reading):
-    return answers.inspect(root, i.Inspect(name, LISTED), **reading)
+    return answers.inspect(root, o.Inspect(name, LISTED), **reading)
 
 
 def driver(root, **watch):
@@ -44,23 +44,23 @@ def test_a_header_comes_with_the_state_of_its_file(tmp_path):
 
 def test_a_file_without_a_header_is_not_ready_and_one_of_something_else_is_refused(tmp_path):
     (tmp_path / "a.mrc").touch()
-    assert inspect(tmp_path, "a.mrc") == i.HeaderNotReady("a.mrc", LISTED)
+    assert inspect(tmp_path, "a.mrc") == o.HeaderNotReady("a.mrc", LISTED)
     (tmp_path / "b.mrc").write_bytes(b"no micrograph" * 1000)
     answer = inspect(tmp_path, "b.mrc")
-    assert isinstance(answer, i.HeaderRefused)
+    assert isinstance(answer, o.HeaderRefused)
     assert "b.mrc" in answer.reason
 
 
 def test_a_tiff_that_nothing_lists_is_not_ready_and_perhaps_never_will_be(tmp_path):
     cv2.imwrite(str(tmp_path / "holiday.tif"), np.zeros((8, 8), np.uint8))
-    assert inspect(tmp_path, "holiday.tif") == i.HeaderNotReady("holiday.tif", LISTED, True)
+    assert inspect(tmp_path, "holiday.tif") == o.HeaderNotReady("holiday.tif", LISTED, True)
 
 
 def test_a_file_that_cannot_be_opened_says_why(tmp_path):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    unreadable = i.HeaderUnreadable("a.mrc", "Permission denied")
+    unreadable = o.HeaderUnreadable("a.mrc", "Permission denied")
     assert inspect(tmp_path, "a.mrc", read=refuse) == unreadable
     assert inspect(tmp_path, "gone.mrc").reason == "No such file or directory"
 
@@ -68,9 +68,9 @@ def test_a_file_that_cannot_be_opened_says_why(tmp_path):
 def test_sections_whose_pixels_differ_from_what_was_read_are_named(tmp_path):
     write(tmp_path / "a.mrc", 2)
     prints = {z: fingerprint(read_section(tmp_path / "a.mrc", z)[1]) for z in range(2)}
-    order = i.Compare("a.mrc", KnownFile(), inspect(tmp_path, "a.mrc").contents)
-    assert answers.compare(tmp_path, order, prints) == i.Compared("a.mrc", ())
-    assert answers.compare(tmp_path, order, prints | {1: 0}) == i.Compared("a.mrc", (1,))
+    order = o.Compare("a.mrc", KnownFile(), inspect(tmp_path, "a.mrc").contents)
+    assert answers.compare(tmp_path, order, prints) == o.Compared("a.mrc", ())
+    assert answers.compare(tmp_path, order, prints | {1: 0}) == o.Compared("a.mrc", (1,))
     (tmp_path / "a.mrc").unlink()
     assert answers.compare(tmp_path, order, prints) is None
 
@@ -80,7 +80,7 @@ def test_a_sidecar_says_of_each_section_what_it_has(tmp_path, mdoc):
     write(tmp_path / "a.mrc", 2, mdoc=mdoc)
     title = inspect(tmp_path, "a.mrc").contents.title
     sections = tuple(SectionId("a.mrc", z) for z in range(3))
-    answer = answers.read_sidecar(tmp_path, i.ReadSidecar("a.mrc", title, sections, late=True))
+    answer = answers.read_sidecar(tmp_path, o.ReadSidecar("a.mrc", title, sections, late=True))
     assert tuple(answer.entries) == sections
     assert [entry is not None for entry in answer.entries.values()] == [mdoc, mdoc, False]
     assert answer.has_mdoc == mdoc
@@ -90,14 +90,14 @@ def test_a_released_section_is_read_with_its_sidecar_whether_that_was_read_befor
     write(tmp_path / "a.mrc", 2, mdoc=True)
     title = inspect(tmp_path, "a.mrc").contents.title
     section = SectionId("a.mrc", 1)
-    order = i.ReadSidecar("a.mrc", title, (section,), late=True)
+    order = o.ReadSidecar("a.mrc", title, (section,), late=True)
     entry = answers.read_sidecar(tmp_path, order).entries[section]
     file = KnownFile(published=2, title=title)
-    described = i.Release(section, entry, described=True, written_s=5.0)
+    described = o.Release(section, entry, described=True, written_s=5.0)
     frame = answers.read_frame(tmp_path, described, file)
     assert (frame.pixels == 2).all()
     assert frame.written_s == 5.0
-    other = answers.read_frame(tmp_path, i.Release(section), file)
+    other = answers.read_frame(tmp_path, o.Release(section), file)
     assert other.metadata == frame.metadata
     assert other.metadata.magnification is not None
 
@@ -108,7 +108,7 @@ def test_a_released_section_is_read_with_its_sidecar_whether_that_was_read_befor
 def test_a_section_that_was_written_anew_does_not_pass_for_the_one_that_was_found(tmp_path, file):
     write(tmp_path / "a.mrc")
     with pytest.raises(OverwrittenError, match="section 0 was written anew before"):
-        answers.read_frame(tmp_path, i.Release(SectionId("a.mrc", 0)), file)
+        answers.read_frame(tmp_path, o.Release(SectionId("a.mrc", 0)), file)
 
 
 def test_a_tiff_series_is_found_when_its_idoc_comes_although_it_came_late(tmp_path):

@@ -5,7 +5,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from nanostream.acquisition import intake as i
+from nanostream.acquisition import orders as o
+from nanostream.acquisition.intake import METADATA_S, READ_S
 from nanostream.acquisition.readiness import FileStat
 from nanostream.records import SectionId
 from tests.effort import examples
@@ -32,7 +33,7 @@ def test_a_section_is_found_by_a_scan_remembered_and_released(folder):
     driver = Driver(folder, mdoc_wait_s=0.0)
     assert driver.turn() == ["a.mrc#0", "a.mrc#1"]
     kinds = [type(order) for order in driver.performed]
-    steps = [i.Scan, i.Inspect, i.Remember, i.ReadSidecar, i.Release]
+    steps = [o.Scan, o.Inspect, o.Remember, o.ReadSidecar, o.Release]
     assert [kind for kind in dict.fromkeys(kinds) if kind in steps] == steps
 
 
@@ -45,13 +46,13 @@ def test_a_section_that_a_file_event_names_is_released_before_the_next_scan(fold
     driver.performed.clear()
     assert driver.turn("a.mrc") == ["a.mrc#0"]
     kinds = [type(order) for order in driver.performed]
-    assert kinds.index(i.Release) < kinds.index(i.Scan)
+    assert kinds.index(o.Release) < kinds.index(o.Scan)
 
 
 def test_all_files_are_scanned_every_poll_s(folder):
     driver = Driver(folder, poll_s=2.0)
     driver.turns(10.5, every_s=0.5)
-    assert [o.everything for o in driver.performed if isinstance(o, i.Scan)] == [True] * 6
+    assert [order.everything for order in driver.all_of(o.Scan)] == [True] * 6
 
 
 def test_a_section_is_released_once_whatever_repeats(folder):
@@ -70,23 +71,27 @@ def test_a_header_that_file_events_ask_for_makes_what_a_scan_saw_before_obsolete
     driver.turn("old20.mrc")
     assert driver.inspected()[1] == "old20.mrc"
     driver.turns(100.0)
-    changed = [o.listed for o in driver.performed if isinstance(o, i.Inspect) and "20" in o.path]
+    changed = [
+        order.listed
+        for order in driver.performed
+        if isinstance(order, o.Inspect) and "20" in order.path
+    ]
     assert set(changed) == {folder.files["old20.mrc"].stat}
 
 
 def test_one_header_and_one_sidecar_a_turn_are_read_however_long_that_takes(folder):
     old_files(folder, 5)
-    driver = Driver(folder, mdoc_wait_s=60.0, read_s=10 * i.READ_S)
+    driver = Driver(folder, mdoc_wait_s=60.0, read_s=10 * READ_S)
     for _ in range(2):
         driver.performed.clear()
         driver.turn()
     kinds = [type(order) for order in driver.performed]
-    assert kinds.count(i.Inspect) == kinds.count(i.ReadSidecar) == 1
+    assert kinds.count(o.Inspect) == kinds.count(o.ReadSidecar) == 1
 
 
 def test_headers_are_read_for_a_while_in_a_turn_and_sections_go_meanwhile(folder):
     old_files(folder, 100)
-    driver = Driver(folder, mdoc_wait_s=0.0, read_s=i.READ_S / 20)
+    driver = Driver(folder, mdoc_wait_s=0.0, read_s=READ_S / 20)
     released = driver.turn()
     assert 5 <= len(released) < 20
     assert driver.intake.sleep_s(driver.now_s) == 0.0
@@ -100,7 +105,7 @@ def test_no_scan_is_made_before_the_headers_of_the_last_one_are_read(folder):
     driver = Driver(folder, read_s=1.0)
     for _ in range(15):
         driver.turn()
-    assert sum(isinstance(order, i.Scan) for order in driver.performed) == 1
+    assert len(driver.all_of(o.Scan)) == 1
 
 
 def test_scans_become_rare_where_they_cost_much_and_that_is_reported(folder):
@@ -108,7 +113,7 @@ def test_scans_become_rare_where_they_cost_much_and_that_is_reported(folder):
     driver.turn()  # the first one takes longer than others
     folder.scan_cost_s = (0.1, 0.5)
     driver.turns(500.0)
-    scans = [o.everything for o in driver.performed if isinstance(o, i.Scan)]
+    scans = [order.everything for order in driver.all_of(o.Scan)]
     assert scans.count(True) == 1 + 5
     assert driver.reports == [
         "0 files: all are scanned every 100 s, those written last and what is new every 1 s"
@@ -123,7 +128,7 @@ def test_how_long_may_be_slept(folder):
     assert driver.intake.sleep_s(driver.now_s) == pytest.approx(2.0)
     folder.save("a.mrc")
     driver.turn("a.mrc")
-    assert driver.intake.sleep_s(driver.now_s) == i.METADATA_S
+    assert driver.intake.sleep_s(driver.now_s) == METADATA_S
 
 
 def test_a_section_that_a_scan_found_is_missed_by_file_events_unless_it_was_there_before(folder):
@@ -134,7 +139,7 @@ def test_a_section_that_a_scan_found_is_missed_by_file_events_unless_it_was_ther
     driver.turn("told.mrc")
     folder.save("scanned.mrc")
     driver.turns(2.0)
-    expected = [order.path for order in driver.performed if isinstance(order, i.ExpectFileEvent)]
+    expected = [order.path for order in driver.all_of(o.ExpectFileEvent)]
     assert expected == ["scanned.mrc"]
 
 
@@ -155,8 +160,8 @@ def test_after_a_kill_what_has_no_end_is_resumed_and_what_is_stored_is_not(folde
 def test_a_kill_between_finding_and_remembering_finds_again(folder):
     folder.save("a.mrc")
     driver = Driver(folder)
-    driver.feed(i.Tick())
-    while not isinstance(driver.orders[0], i.Remember):
+    driver.feed(o.Tick())
+    while not isinstance(driver.orders[0], o.Remember):
         driver.perform()
     driver.kill()
     assert driver.turns(2.0) == ["a.mrc#0"]
@@ -207,7 +212,7 @@ def test_a_section_whose_metadata_does_not_come_goes_without_after_a_while(folde
     assert driver.turns(0.1, every_s=0.02) == ["a.mrc#0"]
     release = driver.released[SectionId("a.mrc", 0)]
     assert (release.sidecar, release.described) == (None, True)
-    late = [order.late for order in driver.performed if isinstance(order, i.ReadSidecar)]
+    late = [order.late for order in driver.all_of(o.ReadSidecar)]
     assert late == [False] * (len(late) - 1) + [True]
 
 
@@ -240,7 +245,7 @@ def test_the_sidecar_is_read_once_a_turn_however_many_sections_wait(folder):
     folder.save("a.mrc", 200, mdoc=True)
     driver = Driver(folder)
     assert len(driver.turn()) == 200
-    assert sum(isinstance(order, i.ReadSidecar) for order in driver.performed) == 1
+    assert len(driver.all_of(o.ReadSidecar)) == 1
 
 
 def test_sections_that_wait_take_turns_if_there_is_no_time_for_all(folder):
@@ -248,11 +253,11 @@ def test_sections_that_wait_take_turns_if_there_is_no_time_for_all(folder):
         folder.save(f"{number}.mrc")
     driver = Driver(folder, mdoc_wait_s=1000.0)
     driver.turn()
-    driver.read_s = i.READ_S / 4
+    driver.read_s = READ_S / 4
     driver.performed.clear()
     for _ in range(5):
         driver.turn()
-    read = [order.path for order in driver.performed if isinstance(order, i.ReadSidecar)]
+    read = [order.path for order in driver.all_of(o.ReadSidecar)]
     assert len(set(read)) == len(read) == 20 or len(set(read[:20])) == 20
 
 
@@ -297,7 +302,7 @@ def test_what_comes_while_the_agent_is_down_is_new(folder, before):
 
 def test_what_comes_during_the_first_scan_is_new(folder):
     old_files(folder, 20)
-    driver = Driver(folder, start="only-new", read_s=10 * i.READ_S, mdoc_wait_s=0.0, poll_s=1000.0)
+    driver = Driver(folder, start="only-new", read_s=10 * READ_S, mdoc_wait_s=0.0, poll_s=1000.0)
     driver.turn()
     folder.save("new.mrc")
     assert driver.turn("new.mrc") == []
@@ -308,8 +313,8 @@ def test_what_comes_during_the_first_scan_is_new(folder):
 def test_an_agent_that_is_killed_within_its_first_scan_has_passed_nothing_over(folder):
     old_files(folder, 3)
     driver = Driver(folder, start="only-new")
-    driver.feed(i.Tick())
-    while not isinstance(driver.orders[0], i.EndFirstScan):
+    driver.feed(o.Tick())
+    while not isinstance(driver.orders[0], o.EndFirstScan):
         driver.perform()
     driver.kill()
     assert driver.turns(3.0) == []
@@ -320,7 +325,7 @@ def test_an_agent_that_is_killed_within_its_first_scan_has_passed_nothing_over(f
 def test_a_file_event_before_the_first_scan_does_not_end_it(folder, start, passed_over):
     old_files(folder, 3)
     driver = Driver(folder, start=start)
-    driver.feed(i.FilesChanged(frozenset({"old01.mrc"})))
+    driver.feed(o.FilesChanged(frozenset({"old01.mrc"})))
     driver.run()
     assert not driver.memory.first_scan_ended
     assert len(driver.turns(3.0)) == (0 if passed_over else 3)
@@ -337,7 +342,7 @@ def test_what_was_there_can_wait_for_what_is_new_the_newest_first(folder):
     assert driver.turn("new.mrc", idle=False) == ["new.mrc#0", "new.mrc#1"]
     for section in list(driver.released):
         driver.done(section)
-    driver.feed(i.NothingWaits())
+    driver.feed(o.NothingWaits())
     driver.run()
     # A restarted agent keeps to it.
     driver.done(SectionId("old02.mrc", 1))
@@ -361,12 +366,12 @@ def test_what_was_there_waits_while_a_new_section_waits_for_its_metadata(folder)
 
 
 def test_tiffs_that_nothing_lists_are_named_again_only_when_they_are_twice_as_many(folder):
-    nothing = i.HeaderNotReady("", FileStat(0, 0), unlisted=True)
+    nothing = o.HeaderNotReady("", FileStat(0, 0), unlisted=True)
 
     def add(*names):
         for name in names:
             folder.save(name)
-            folder.instead[name] = i.HeaderNotReady(name, nothing.listed, unlisted=True)
+            folder.instead[name] = o.HeaderNotReady(name, nothing.listed, unlisted=True)
 
     driver = Driver(folder)
     add("holiday 1.tif", "holiday 2.tif")
@@ -386,7 +391,7 @@ def test_tiffs_that_nothing_lists_are_named_again_only_when_they_are_twice_as_ma
 def test_an_idoc_that_comes_late_is_news_of_its_images(folder):
     for name in ("day1/gold0000.tif", "day1/gold0001.tif", "day1/other0000.tif"):
         folder.save(name)
-        folder.instead[name] = i.HeaderNotReady(name, FileStat(0, 0), unlisted=True)
+        folder.instead[name] = o.HeaderNotReady(name, FileStat(0, 0), unlisted=True)
     driver = Driver(folder, mdoc_wait_s=0.0)
     driver.turns(10.0)  # until they are inspected but now and then
     folder.instead.clear()
@@ -397,7 +402,7 @@ def test_an_idoc_that_comes_late_is_news_of_its_images(folder):
 
 def test_a_file_that_is_no_micrograph_is_reported_and_read_again_only_when_it_changes(folder):
     folder.save("a.mrc")
-    folder.instead["a.mrc"] = i.HeaderRefused("a.mrc", FileStat(0, 0), "a.mrc: mode 4")
+    folder.instead["a.mrc"] = o.HeaderRefused("a.mrc", FileStat(0, 0), "a.mrc: mode 4")
     driver = Driver(folder)
     driver.turns(100.0)
     assert driver.reports == ["not a micrograph: a.mrc: mode 4"]
@@ -410,7 +415,7 @@ def test_a_file_that_is_no_micrograph_is_reported_and_read_again_only_when_it_ch
 @pytest.mark.parametrize(("minutes", "reports"), [(0.9, 0), (1.1, 1), (10.0, 1)])
 def test_a_file_that_cannot_be_opened_is_reported_after_a_minute_once(folder, minutes, reports):
     folder.save("a.mrc")
-    folder.instead["a.mrc"] = i.HeaderUnreadable("a.mrc", "Permission denied")
+    folder.instead["a.mrc"] = o.HeaderUnreadable("a.mrc", "Permission denied")
     driver = Driver(folder)
     driver.turns(60 * minutes)
     assert len(driver.inspected()) > 10
@@ -474,7 +479,7 @@ def test_while_draining_nothing_new_is_taken_and_what_was_found_goes(folder):
     driver.turn(idle=False)
     folder.save("new.mrc")
     driver.turn("new.mrc", idle=False)
-    driver.feed(i.DrainBegan())
+    driver.feed(o.DrainBegan())
     folder.save("late.mrc")
     released = driver.turn("late.mrc") + driver.turns(5.0)
     assert released == ["new.mrc#0", *(f"old{number:02}.mrc#0" for number in (3, 2, 1, 0))]
@@ -485,7 +490,7 @@ def test_a_drain_in_the_middle_of_the_first_scan_passes_nothing_over(folder):
     old_files(folder, 20)
     driver = Driver(folder, start="only-new", read_s=1.0)
     driver.turn()
-    driver.feed(i.DrainBegan())
+    driver.feed(o.DrainBegan())
     driver.turns(10.0)
     assert not driver.memory.first_scan_ended
 
@@ -537,17 +542,17 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(path=paths)
     def file_event(self, path):
-        self.driver.feed(i.FilesChanged(frozenset({path})))
+        self.driver.feed(o.FilesChanged(frozenset({path})))
 
     @precondition(lambda self: not self.driver.orders)
     @rule()
     def tick(self):
-        self.driver.feed(i.Tick())
+        self.driver.feed(o.Tick())
 
     @precondition(lambda self: not self.driver.orders)
     @rule()
     def nothing_waits(self):
-        self.driver.feed(i.NothingWaits())
+        self.driver.feed(o.NothingWaits())
 
     @precondition(lambda self: self.driver.orders)
     @rule(count=st.integers(1, 9))
@@ -577,7 +582,7 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: not self.driver.orders)
     @rule()
     def drain(self):
-        self.driver.feed(i.DrainBegan())
+        self.driver.feed(o.DrainBegan())
 
     def teardown(self):
         if not hasattr(self, "driver"):

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanostream.acquisition import answers, frames
-from nanostream.acquisition import intake as i
+from nanostream.acquisition import orders as o
 from nanostream.acquisition.ledger import Ledger
 from nanostream.acquisition.mrc import fingerprint, read_header
 from nanostream.acquisition.simulator import script
@@ -116,7 +116,7 @@ class Agent(Driver):
     def perform(self):
         order = self.orders[0]
         super().perform()
-        if isinstance(order, i.Remember):
+        if isinstance(order, o.Remember):
             self.found += order.sections
             beyond_the_end(self.folder.root, order)
 
@@ -128,14 +128,14 @@ class Agent(Driver):
     def hear(self):
         """File events come of everything."""
         names = [path.name for path in self.folder.root.iterdir()]
-        self.feed(i.FilesChanged(frozenset(names)))
+        self.feed(o.FilesChanged(frozenset(names)))
         self.run()
         self.send()
 
     def crash(self, after):
         """Be killed between two orders of a turn."""
         self.now_s += POLL_S
-        self.feed(i.Tick())
+        self.feed(o.Tick())
         for _ in range(after):
             if self.orders:
                 self.perform()
@@ -152,7 +152,7 @@ class Agent(Driver):
                 self.memory.quarantined(section)
                 continue
             except (MicrographError, OSError):
-                self.released[section] = i.Release(section)
+                self.released[section] = o.Release(section)
                 continue  # again at the next look
             del self.released[section]
             assert section not in self.read, "handed out twice"

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 import nanostream as ns
 from nanostream.acquisition import answers, frames
-from nanostream.acquisition import intake as i
+from nanostream.acquisition import orders as o
 from nanostream.acquisition.readiness import FileStat, Readiness
 from nanostream.config import Config, Watch
 from nanostream.records import SectionId
@@ -27,12 +27,12 @@ def live(root, path, *, pixel_size_nm):
     """Frames of a file as a worker gets them: the agent's steps, and the way over the network."""
     readiness, listed = Readiness(), FileStat.of((root / path).stat())
     assert readiness.to_inspect({path: listed}, 0.0) == [path]
-    seen = answers.inspect(root, i.Inspect(path, listed))
+    seen = answers.inspect(root, o.Inspect(path, listed))
     sections = readiness.inspected(path, seen.stat, seen.contents, finished=seen.finished)
     file = readiness.known_file(path)
-    order = i.ReadSidecar(path, file.title, tuple(sections), late=False)
+    order = o.ReadSidecar(path, file.title, tuple(sections), late=False)
     for section, entry in answers.read_sidecar(root, order).entries.items():
-        release = i.Release(section, entry, described=True)
+        release = o.Release(section, entry, described=True)
         frame = answers.read_frame(root, release, file, pixel_size_nm=pixel_size_nm)
         yield messages.decode([bytes(part) for part in messages.encode(frame)])
 

@@ -1,0 +1,117 @@
+"""Sections that are held until their metadata is there, or for long enough. Pure.
+
+A section waits for its metadata if there is an mdoc beside its file, or if it is the first of a
+file and that of the last file had one: whether SerialEM was told to write mdocs, the first one
+shows.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from nanostream.acquisition import orders as o
+from nanostream.records import SectionId
+
+__all__ = ["HeldSections"]
+
+#: Sections of one file whose metadata is read in one go: some 0.1 ms each.
+_MOST_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class _Wait:
+    """Of a section: until when it is held, whether an mdoc is expected, the time of its file."""
+
+    until_s: float
+    expects_mdoc: bool
+    written_s: float | None
+
+
+class HeldSections:
+    """Sections that wait for their metadata, in the order in which their sidecars are read.
+
+    Parameters
+    ----------
+    wait_s : float
+        The longest that one is held.
+    title_of : callable
+        Gives the title of a file as it is known now, by its path.
+    """
+
+    def __init__(self, wait_s: float, title_of: Callable[[str], str]) -> None:
+        self._wait_s, self._title_of = wait_s, title_of
+        self._held: OrderedDict[SectionId, _Wait] = OrderedDict()
+        #: To be read in this turn, and whether one is being read.
+        self._unread: deque[o.ReadSidecar] = deque()
+        self._reading = False
+        self._expects_mdocs = True
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[SectionId]:
+        return iter(self._held)
+
+    def begin_turn(self, now_s: float) -> None:
+        """Read the sidecars of all that is held, from now on."""
+        self._reading = False
+        self._unread.clear()
+        self._unread.extend(self._sidecars(self._held.items(), now_s))
+
+    def hold(self, sections: Iterable[SectionId], now_s: float, *, written_s: float | None) -> None:
+        """Hold sections of a file; their sidecar is the next to be read.
+
+        Parameters
+        ----------
+        written_s : float or None
+            POSIX time of the file, for `orders.Release`.
+        """
+        new = {
+            section: _Wait(
+                now_s + self._wait_s,
+                # No mdoc beside the first section of the last file: SerialEM writes none.
+                expects_mdoc=section.z == 0 and self._expects_mdocs,
+                written_s=written_s,
+            )
+            for section in sections
+        }
+        self._held |= new
+        self._unread.extendleft(reversed(list(self._sidecars(new.items(), now_s))))
+
+    def next_sidecar(self) -> list[o.Order]:
+        """Order the next sidecar to be read, unless one is being read."""
+        if self._reading or not self._unread:
+            return []
+        self._reading = True
+        return [self._unread.popleft()]
+
+    def described(self, event: o.SidecarRead) -> list[o.Order]:
+        """Release sections whose metadata is there, is late, or is not to be expected."""
+        self._reading = False
+        released: list[o.Order] = []
+        for section, entry in event.entries.items():
+            wait = self._held[section]
+            expected = wait.expects_mdoc or event.has_mdoc
+            if entry is None and expected and not event.order.late:
+                self._held.move_to_end(section)  # if there is no time for all, others first
+                continue
+            del self._held[section]
+            if section.z == 0:
+                self._expects_mdocs = entry is not None
+            released.append(o.Release(section, entry, described=True, written_s=wait.written_s))
+        return released
+
+    def _sidecars(
+        self, held: Iterable[tuple[SectionId, _Wait]], now_s: float
+    ) -> Iterator[o.ReadSidecar]:
+        """Orders to read the sidecar of each file, once for many of its sections."""
+        groups: dict[tuple[str, bool], list[SectionId]] = {}
+        for section, wait in held:
+            groups.setdefault((section.path, now_s >= wait.until_s), []).append(section)
+        for (path, late), sections in groups.items():
+            title = self._title_of(path)
+            for start in range(0, len(sections), _MOST_AT_ONCE):
+                some = tuple(sections[start : start + _MOST_AT_ONCE])
+                yield o.ReadSidecar(path, title, some, late)
