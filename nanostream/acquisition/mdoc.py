@@ -7,6 +7,7 @@ file that is being written only what is complete counts.
 
 from __future__ import annotations
 
+import codecs
 import functools
 import logging
 import math
@@ -45,6 +46,13 @@ _LONGEST_LABEL = 100
 #: SerialEM writes English names whatever the locale (about_formats.htm).
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
+#: First and last frame of a tilt, where one file has the frames of a tilt series.
+_TILT_FRAMES = "FrameTSStartEndFrames"
+#: What does not count at the ends of lines, keys and values.
+_BLANKS = " \t"
+#: Titles have brackets in them.
+_SECTION = re.compile(r"\[[ \t]*(\w+)[ \t]*=[ \t]*(.*?)[ \t]*\][^]]*$")
+
 _DATE = re.compile(r"\s*(\d{1,2})-([A-Za-z]{3})-(\d{4}|\d{2})\s+(\d{1,2}):(\d\d):(\d\d)\s*")
 
 
@@ -59,7 +67,8 @@ class Mdoc:
     titles : tuple of str
         ``[T = ...]`` sections, or ``T``, ``T1``, ... of a frame mdoc.
     sections : dict of int to dict
-        ``[ZValue = z]``: one section of the stack each.
+        ``[ZValue = z]``: one section of the stack each; beside a frame set that is a tilt series,
+        one tilt each.
     frame_sets : dict of int to dict
         ``[FrameSet = n]``: one exposure each, all its frames.
     images : dict of str to dict
@@ -76,7 +85,14 @@ class Mdoc:
         """Keys that describe section `z` of file `name`; None if it is not there (yet)."""
         if self.images:
             return self.images.get(name) if z == 0 else None
-        return self.sections.get(z, self.frame_sets.get(0))
+        whole = self.frame_sets.get(0)
+        if whole is None or not any(_TILT_FRAMES in keys for keys in self.sections.values()):
+            return self.sections.get(z, whole)
+        # Frames of a whole tilt series: a section describes a tilt, and says which frames it has.
+        tilts = (keys for keys in self.sections.values() if _has_frame(keys, z))
+        tilt = next(tilts, {})
+        own = {key: value for key, value in whole.items() if key != "TiltAngle"}
+        return own | {key: tilt[key] for key in ("TiltAngle",) if key in tilt}
 
 
 def parse_mdoc(text: str | bytes, *, dated: bool = False) -> Mdoc:
@@ -85,57 +101,101 @@ def parse_mdoc(text: str | bytes, *, dated: bool = False) -> Mdoc:
     Parameters
     ----------
     text : str or bytes
-        The whole file. Bytes are Windows-1252, the code page of SerialEM's build.
+        The whole file. Bytes are Windows-1252, the code page of SerialEM's build, unless they begin
+        with the mark of UTF-8 or UTF-16.
     dated : bool
-        A last section without ``DateTime``, which SerialEM always writes, is being written.
+        The file may be being written: a last section whose last line lacks its end, or that is
+        without ``DateTime``, which SerialEM always writes, is left out.
 
     Returns
     -------
     Mdoc
-        A section whose last line lacks its end is being written and is left out; so is a last
-        section without ``DateTime`` where another has one. Of two sections with one number
-        the later counts.
+        A last section whose last line lacks its end counts if it has its ``DateTime``, which comes
+        after the numbers. A last section without ``DateTime`` where another has one is left out.
+        Of two sections with one number the later counts.
 
     Notes
     -----
     SerialEM writes the blank line before a section, not after it (autodoc.c, ``writeFile``), so
-    nothing marks the end of the last one.
+    nothing marks the end of the last one. Blanks and tabs at the ends of a line, at ``=`` and at
+    brackets do not count (autodoc.c, ``AdocRead``), nor do empty lines and how lines end.
     """
     if isinstance(text, bytes):
-        text = text.decode("cp1252", errors="replace")
-    lines = text.replace("\r\n", "\n").split("\n")
-    torn = lines.pop() != ""
-    top: dict[str, str] = {}
-    titles: list[str] = []
-    found: list[tuple[str, str, dict[str, str]]] = []
-    current: dict[str, str] | None = top
+        data, encoding = _without_mark(text)
+        text = data.decode(encoding, errors="replace")
+    *lines, rest = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    parts = _Parts()
     for line in lines:
-        key, equals, value = line.partition(" = ")
-        if line.startswith("[") and line.endswith("]") and equals:
-            kind, name = key[1:], value[:-1]
-            current = None
-            if kind == "T":
-                titles.append(name)
-            elif kind == "Image" or (
-                kind in ("ZValue", "FrameSet") and re.fullmatch(r" *[0-9]{1,9} *", name)
-            ):
-                current = {}
-                found.append((kind, name, current))
-        elif equals and current is not None:
-            current[key.strip()] = value
-    if found and current is found[-1][2]:
-        kind = found[-1][0]
-        dated = dated or any(k == kind and "DateTime" in keys for k, _, keys in found[:-1])
-        if torn or (dated and "DateTime" not in current):
-            found.pop()
-    titles.extend(top[key] for key in top if re.fullmatch(r"T\d*", key))
+        parts.take(line)
+    # The head of another section shows that the one before is complete.
+    torn = bool(rest.strip(_BLANKS)) and not rest.strip(_BLANKS).startswith("[")
+    if torn and parts.last is not None:
+        parts.take(rest)
+    if parts.last is not None and not _is_complete(parts, torn=torn, dated=dated):
+        parts.found.pop()
+    top = parts.top
+    titles = (*parts.titles, *(top[key] for key in top if re.fullmatch(r"T\d*", key)))
     return Mdoc(
         globals=top,
-        titles=tuple(titles),
-        sections={int(name): keys for kind, name, keys in found if kind == "ZValue"},
-        frame_sets={int(name): keys for kind, name, keys in found if kind == "FrameSet"},
-        images={name.strip(): keys for kind, name, keys in found if kind == "Image"},
+        titles=titles,
+        sections={int(name): keys for kind, name, keys in parts.found if kind == "ZValue"},
+        frame_sets={int(name): keys for kind, name, keys in parts.found if kind == "FrameSet"},
+        images={name: keys for kind, name, keys in parts.found if kind == "Image"},
     )
+
+
+class _Parts:
+    """Globals, titles and sections of an autodoc, line by line."""
+
+    def __init__(self) -> None:
+        self.top: dict[str, str] = {}
+        self.titles: list[str] = []
+        self.found: list[tuple[str, str, dict[str, str]]] = []
+        self._current: dict[str, str] | None = self.top
+
+    @property
+    def last(self) -> dict[str, str] | None:
+        """The last section, if no other kind of section came after it."""
+        return self._current if self.found and self._current is self.found[-1][2] else None
+
+    def take(self, line: str) -> None:
+        """Add a line."""
+        line = line.strip(_BLANKS)
+        if line.startswith("["):
+            if head := _SECTION.match(line):
+                self._begin(head[1], head[2])
+            return
+        key, equals, value = line.partition("=")
+        if equals and self._current is not None:
+            self._current[key.rstrip(_BLANKS)] = value.lstrip(_BLANKS)
+
+    def _begin(self, kind: str, name: str) -> None:
+        self._current = None
+        if kind == "T":
+            self.titles.append(name)
+        elif kind == "Image" or (
+            kind in ("ZValue", "FrameSet") and re.fullmatch(r"[0-9]{1,9}", name)
+        ):
+            self._current = {}
+            self.found.append((kind, name, self._current))
+
+
+def _is_complete(parts: _Parts, *, torn: bool, dated: bool) -> bool:
+    """Whether the last section is all there, as far as can be told."""
+    kind, _, keys = parts.found[-1]
+    if torn:
+        return not dated and _DATE.fullmatch(keys.get("DateTime", "")) is not None
+    others = (k == kind and "DateTime" in other for k, _, other in parts.found[:-1])
+    return "DateTime" in keys or not (dated or any(others))
+
+
+def _without_mark(data: bytes) -> tuple[bytes, str]:
+    """A file without the mark that editors set before it, and its encoding."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", errors="replace").encode("utf-8"), "utf-8"
+    if data.startswith(codecs.BOM_UTF8):
+        return data.removeprefix(codecs.BOM_UTF8), "utf-8"
+    return data, "cp1252"
 
 
 def metadata_of(mdoc: Mdoc, z: int, name: str = "") -> tuple[float | None, Metadata]:
@@ -284,7 +344,7 @@ def read_mdoc(path: Path, z: int | None = None) -> Mdoc | None:
     sidecar = _sidecar(path)
     if sidecar is None:
         return None
-    return sidecar.around(z) if z is not None or sidecar.image else parse_mdoc(sidecar.data)
+    return sidecar.around(z) if z is not None or sidecar.image else sidecar.whole
 
 
 def has_mdoc(path: Path) -> bool:
@@ -302,28 +362,55 @@ class _Sidecar:
     """
 
     def __init__(self, data: bytes, image: str = "") -> None:
-        self.data, self.image = data, image
-        mark = rb"\[Image = " if image else rb"\[ZValue = "
-        found = list(re.finditer(mark + rb"([^\r\n]*)\]", data))
+        self.image = image
+        self._data, self._encoding = _without_mark(data)
+        found = list(_HEADS["Image" if image else "ZValue"].finditer(self._data))
         self._starts = [match.start() for match in found]
-        self._places = {match[1]: place for place, match in enumerate(found)}
+        self._places = {match[1].strip(b" \t"): place for place, match in enumerate(found)}
+
+    @functools.cached_property
+    def whole(self) -> Mdoc:
+        """All of it."""
+        return self._parsed(self._data)
+
+    @functools.cached_property
+    def _of_tilts(self) -> bool:
+        return _TILT_FRAMES.encode() in self._data
 
     def around(self, z: int | None, *, dated: bool = False) -> Mdoc:
         """Top of it, one section, the one before and the start of the one after.
 
         Enough for `parse_mdoc` to judge whether the section is complete.
         """
-        data, starts = self.data, self._starts
-        place = self._places.get((self.image or str(z)).encode("cp1252", "replace"))
+        data, starts = self._data, self._starts
+        place = self._places.get((self.image or str(z)).encode(self._encoding, "replace"))
+        if self._of_tilts:
+            return self.whole
         if not starts:
-            return parse_mdoc(data, dated=dated)  # of frame sets
+            return self._parsed(data, dated=dated)  # of frame sets
         if place is None:
-            return parse_mdoc(data[: starts[0]], dated=dated)
+            return self._parsed(data[: starts[0]], dated=dated)
         end = len(data)
         if place + 1 < len(starts):
             end = data.find(b"\n", starts[place + 1]) + 1 or end
         before = starts[max(place - 1, 0)]
-        return parse_mdoc(data[: starts[0]] + data[before:end], dated=dated)
+        return self._parsed(data[: starts[0]] + data[before:end], dated=dated)
+
+    def _parsed(self, data: bytes, *, dated: bool = False) -> Mdoc:
+        return parse_mdoc(data.decode(self._encoding, errors="replace"), dated=dated)
+
+
+#: Heads of sections. They begin with a letter that is rare, so that 10 MB take 50 ms.
+_HEADS = {
+    kind: re.compile(rb"\[[ \t]*" + kind.encode() + rb"[ \t]*=([^\r\n]*)\]")
+    for kind in ("ZValue", "Image")
+}
+
+
+def _has_frame(keys: Mapping[str, str], frame: int) -> bool:
+    """Whether a tilt has a frame of the series."""
+    limits = _numbers(keys.get(_TILT_FRAMES), 2)
+    return limits is not None and limits[0] <= frame <= limits[1]
 
 
 def _sidecar(path: Path) -> _Sidecar | None:

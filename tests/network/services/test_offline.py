@@ -349,6 +349,17 @@ def test_a_pixel_size_that_the_file_contradicts_is_said(tmp_path, segment, sessi
     assert session().sections["pixel_size_nm"].tolist() == pytest.approx([0.026])
 
 
+@pytest.mark.parametrize("text", ["[ZValue = 5]\nTiltAngle = 3\n", "", None])
+def test_an_mdoc_that_gives_nothing_for_a_section_is_named(tmp_path, segment, text):
+    stack = save_stack(tmp_path / "gold.mrc", IMAGES[:1])
+    mdoc = tmp_path / "gold.mrc.mdoc"
+    if text is not None:
+        mdoc.write_text(text)
+    named = [said for said in segment(stack).warned if "gives nothing" in said]
+    expected = "gold.mrc#0: gold.mrc.mdoc gives nothing for it: an older file's, or damaged"
+    assert named == ([] if text is None else [expected])
+
+
 def test_a_pixel_size_that_is_forced_is_that_of_the_user(tmp_path, segment, session):
     stack = save_stack(tmp_path / "gold.mrc", IMAGES[:1])
     found = segment(stack, pixel_size_nm=0.03, force_pixel_size=True)

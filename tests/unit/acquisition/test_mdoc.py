@@ -63,7 +63,7 @@ def test_a_section_without_a_number_is_left_out(number):
 
 def test_real_single_image():
     mdoc = parse_mdoc(genuine(MAP1))
-    assert mdoc.titles[1] == "    Tilt axis angle = -5.2, binning = 1  spot = 1  camera = 0"
+    assert mdoc.titles[1] == "Tilt axis angle = -5.2, binning = 1  spot = 1  camera = 0"
     pixel_size_nm, metadata = metadata_of(mdoc, 0)
     assert pixel_size_nm == pytest.approx(10.65)
     assert (metadata.stage_x_um, metadata.stage_y_um, metadata.stage_z_um) == (
@@ -93,9 +93,85 @@ def test_three_digit_exponent_of_old_builds():
 def test_every_real_section_gives_its_stage_position():
     for path in sorted(GENUINE.glob("*.mdoc")):
         mdoc = parse_mdoc(path.read_bytes())
-        for z, keys in mdoc.sections.items():
+        for z in mdoc.sections:
             _, metadata = metadata_of(mdoc, z)
+            keys = mdoc.section(z) or {}
             assert (metadata.stage_x_um is None) == ("StagePosition" not in keys), path.name
+
+
+def test_frames_of_a_real_tilt_series_have_the_tilt_that_they_are_of():
+    mdoc = parse_mdoc(genuine("mdocfile_frame_set_multiple.mdoc"))
+    found = [metadata_of(mdoc, frame) for frame in range(432)]
+    assert [nm for nm, _ in found] == pytest.approx([0.12827] * 432)
+    assert {told.stage_x_um for _, told in found} == {-142.831}
+    assert {told.acquired for _, told in found} == {"2021-10-08T07:47:29"}
+    tilts = [told.tilt_deg for _, told in found]
+    for keys in mdoc.sections.values():
+        first, last = map(int, keys["FrameTSStartEndFrames"].split())
+        assert set(tilts[first : last + 1]) == {float(keys["TiltAngle"])}
+    assert tilts[13:22] == [None] * 9  # between two tilts
+
+
+def test_frames_of_a_tilt_series_are_read_beside_their_file(tmp_path):
+    (tmp_path / "f.mrc.mdoc").write_bytes(genuine("mdocfile_frame_set_multiple.mdoc"))
+    for frame in (0, 12, 13, 34, 431):
+        expected = metadata_of(parse_mdoc(genuine("mdocfile_frame_set_multiple.mdoc")), frame)
+        assert read_metadata(tmp_path / "f.mrc", frame) == expected
+
+
+FORMS = {
+    "as SerialEM writes it": lambda text: text,
+    "line ends of Linux": lambda text: text.replace("\r\n", "\n"),
+    "line ends of old Macs": lambda text: text.replace("\r\n", "\r"),
+    "blanks at the ends": lambda text: text.replace("\r\n", "  \r\n"),
+    "blank behind the bracket": lambda text: text.replace("]\r\n", "] \r\n"),
+    "tabs at the ends": lambda text: text.replace("\r\n", "\t\r\n"),
+    "no blanks around =": lambda text: text.replace(" = ", "="),
+    "two blanks around =": lambda text: text.replace(" = ", "  =  "),
+    "tabs around =": lambda text: text.replace(" = ", "\t=\t"),
+    "indented": lambda text: text.replace("\r\n", "\r\n  "),
+    "blanks in brackets": lambda text: text.replace("[", "[ ").replace("]", " ]"),
+    "mark of UTF-8": lambda text: "\ufeff" + text,
+    "no last line end": lambda text: text.rstrip(),
+    "a line without meaning": lambda text: text + "   \r\n\t\r\n",
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_that_imods_autodoc_takes_is_read(tmp_path, name):
+    """Blanks, tabs and line ends do not count (autodoc.c, AdocRead); ../shared/cases/02 and 03."""
+    keys = {"PixelSpacing": 3, "StagePosition": "12.5 -3.25"}
+    text = f"PixelSpacing = 9\r\nVoltage = 300\r\n\r\n[T = {TITLE}]\r\n"
+    text += "".join(section(z, TiltAngle=10 * z, **keys) for z in range(3))
+    path = tmp_path / "gold.mrc"
+    path.with_name("gold.mrc.mdoc").write_bytes(FORMS[name](text).encode())
+    for z in range(3):
+        found = read_metadata(path, z, title=TITLE)
+        assert found is not None
+        pixel_size_nm, metadata = found
+        assert pixel_size_nm == pytest.approx(0.3)
+        assert (metadata.tilt_deg, metadata.voltage_kv) == (10 * z, 300)
+        assert metadata.stage_y_um == -3.25
+        assert metadata.acquired == "2018-02-22T09:36:56"
+    assert read_metadata(path, 3, title=TITLE) is None
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_of_an_idoc_is_read(tmp_path, name):
+    text = "PixelSpacing = 9\r\n" + "".join(
+        f"\r\n[Image = gold{z:04}.tif]\r\nPixelSpacing = {z + 1}\r\n"
+        "DateTime = 22-Feb-18  09:36:56\r\n"
+        for z in range(3)
+    )
+    (tmp_path / "gold.idoc").write_bytes(FORMS[name](text).encode())
+    found = [read_metadata(tmp_path / f"gold{z:04}.tif", 0)[0] for z in range(3)]
+    assert found == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_the_letters_of_utf_16_are_read(tmp_path):
+    text = section(0, NavigatorLabel="über") + section(1, NavigatorLabel="größer")
+    (tmp_path / "a.mrc.mdoc").write_bytes(text.encode("utf-16"))
+    assert read_metadata(tmp_path / "a.mrc", 1)[1].navigator_label == "größer"
 
 
 @pytest.mark.parametrize(
@@ -173,9 +249,21 @@ def test_missing_section_is_a_key_error():
 
 def test_a_torn_line_discards_its_section():
     text = section(0, TiltAngle=1) + section(1, TiltAngle=25)
-    for torn in (text[:-1], text[:-5], text.partition("TiltAngle = 2")[0] + "TiltAngle = 2"):
+    for torn in (text[:-5], text.partition("TiltAngle = 2")[0] + "TiltAngle = 2"):
         assert list(parse_mdoc(torn).sections) == [0]
-    assert parse_mdoc(section(0)[:-1]).sections == {}
+    assert parse_mdoc(section(0)[:-5]).sections == {}
+
+
+def test_a_last_line_without_its_end_counts_only_if_nobody_writes_any_more():
+    text = section(0, TiltAngle=1) + section(1, TiltAngle=25)
+    assert list(parse_mdoc(text.rstrip()).sections) == [0, 1]
+    assert list(parse_mdoc(text.rstrip(), dated=True).sections) == [0]
+
+
+def test_the_torn_head_of_a_section_shows_that_the_one_before_is_complete():
+    text = section(0, TiltAngle=1) + section(1, TiltAngle=25)
+    for end in ("\r\n[", "\r\n[ZVal", "\r\n[ZValue = 2]"):
+        assert list(parse_mdoc(text + end, dated=True).sections) == [0, 1]
 
 
 @given(st.data())
