@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Annotated, Any
 
 import msgspec
@@ -243,6 +244,13 @@ class _Buffers:
         return len(self.parts) - len(self._taken)
 
 
+#: Buffers of the message that is being decoded. There is one decoder: to make one takes 0.1 ms.
+_DECODED: ContextVar[_Buffers] = ContextVar("_DECODED")
+_DECODER = msgspec.msgpack.Decoder(
+    Message, dec_hook=lambda kind, found: _DECODED.get().take(kind, found)
+)
+
+
 def encode(message: Message) -> list[Buffer]:
     """Parts of a message; pixel buffers are views, not copies."""
     if isinstance(message, Frame):
@@ -271,12 +279,14 @@ def decode(parts: Sequence[bytes | memoryview]) -> Message:
             msg = "bytes are no nanostream message"
         raise MessageError(msg)
     buffers = _Buffers(parts[1:])
-    decoder = msgspec.msgpack.Decoder(Message, dec_hook=buffers.take)
+    decoded = _DECODED.set(buffers)
     try:
-        message = decoder.decode(memoryview(head)[len(_PREFIX) :])
+        message = _DECODER.decode(memoryview(head)[len(_PREFIX) :])
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         msg = f"header does not parse: {error}"
         raise MessageError(msg) from error
+    finally:
+        _DECODED.reset(decoded)
     _expect(not buffers.left, f"{type(message).__name__} carries {buffers.left} stray buffers")
     if isinstance(message, Result):
         _check_result(message)
