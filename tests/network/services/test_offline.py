@@ -168,7 +168,7 @@ def test_a_stack_that_has_grown_gets_its_new_sections_only(tmp_path, segment, se
     assert (found.stored, found.known) == (2, 1)
 
 
-def test_another_micrograph_of_the_same_name_is_refused_and_said(tmp_path, segment, session):
+def test_another_micrograph_of_the_same_name_is_refused_and_reported(tmp_path, segment, session):
     first = save(tmp_path / "day1" / "a.npy", IMAGES[0])
     other = save(tmp_path / "day2" / "a.npy", IMAGES[1])
     segment(first)
@@ -237,7 +237,7 @@ def test_a_full_disk_ends_the_run(tmp_path, segment, monkeypatch):
         segment(save(tmp_path / "a.npy"))
 
 
-def test_told_to_stop_it_stops_after_the_section_at_hand(tmp_path, segment, session):
+def test_a_stop_is_obeyed_after_the_section_at_hand(tmp_path, segment, session):
     files = [save(tmp_path / f"{n}.npy") for n in range(3)]
     stop, seen = Stop(), []
 
@@ -340,43 +340,43 @@ def test_a_stack_that_is_cut_off_is_named_and_what_is_whole_of_it_is_stored(tmp_
     assert "gold.mrc: 2 whole sections, but its header counts more" in done.failed[0]
 
 
-def test_a_pixel_size_that_the_file_contradicts_is_said(tmp_path, segment, session):
+def test_a_pixel_size_that_the_file_contradicts_is_reported(tmp_path, segment, session):
     found = segment(save_stack(tmp_path / "gold.mrc", IMAGES[:1]), pixel_size_nm=26.0)
-    assert [said for said in found.warned if "--pixel-size" in said] == [
+    assert [text for text in found.warned if "--pixel-size" in text] == [
         "gold.mrc#0: pixels of 0.026 nm by the file itself; --pixel-size 26 is for files that do "
         "not say it, unless --force-pixel-size"
     ]
     assert session().sections["pixel_size_nm"].tolist() == pytest.approx([0.026])
 
 
-@pytest.mark.parametrize("text", ["[ZValue = 5]\nTiltAngle = 3\n", "", None])
-def test_an_mdoc_that_gives_nothing_for_a_section_is_named(tmp_path, segment, text):
+@pytest.mark.parametrize("content", ["[ZValue = 5]\nTiltAngle = 3\n", "", None])
+def test_an_mdoc_that_gives_nothing_for_a_section_is_named(tmp_path, segment, content):
     stack = save_stack(tmp_path / "gold.mrc", IMAGES[:1])
     mdoc = tmp_path / "gold.mrc.mdoc"
-    if text is not None:
-        mdoc.write_text(text)
-    named = [said for said in segment(stack).warned if "gives nothing" in said]
+    if content is not None:
+        mdoc.write_text(content)
+    named = [text for text in segment(stack).warned if "gives nothing" in text]
     expected = "gold.mrc#0: gold.mrc.mdoc gives nothing for it: an older file's, or damaged"
-    assert named == ([] if text is None else [expected])
+    assert named == ([] if content is None else [expected])
 
 
 def test_a_pixel_size_that_is_forced_is_that_of_the_user(tmp_path, segment, session):
     stack = save_stack(tmp_path / "gold.mrc", IMAGES[:1])
     found = segment(stack, pixel_size_nm=0.03, force_pixel_size=True)
-    assert not [said for said in found.warned if "--pixel-size" in said]
+    assert not [text for text in found.warned if "--pixel-size" in text]
     stored = session().sections
     assert stored["pixel_size_nm"].tolist() == [0.03]
     assert stored["pixel_size_source"].tolist() == ["user"]
 
 
-@pytest.mark.parametrize(("told", "used"), [(None, 0.05), (0.026, 0.026)])
+@pytest.mark.parametrize(("given", "used"), [(None, 0.05), (0.026, 0.026)])
 def test_the_configuration_says_a_pixel_size_that_file_and_option_do_not(
-    tmp_path, segment, session, told, used
+    tmp_path, segment, session, given, used
 ):
     watch = Watch(pixel_size_nm=0.05)
-    done = segment(save(tmp_path / "gold.npy"), watch=watch, pixel_size_nm=told)
+    done = segment(save(tmp_path / "gold.npy"), watch=watch, pixel_size_nm=given)
     assert (done.stored, session().sections["pixel_size_nm"].tolist()) == (1, [used])
-    source = "user" if told else "configuration"
+    source = "user" if given else "configuration"
     assert session().sections["pixel_size_source"].tolist() == [source]
 
 

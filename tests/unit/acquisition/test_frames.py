@@ -28,8 +28,8 @@ def write(path, pictures, **options):
 
 
 def frame_of(path, z=0, **settings):
-    told = read_metadata(path, z, title=frames.inspect(path)[0].title)
-    return frames.read_frame(path, SectionId(path.name, z), told, **settings)
+    found = read_metadata(path, z, title=frames.inspect(path)[0].title)
+    return frames.read_frame(path, SectionId(path.name, z), found, **settings)
 
 
 def spoil(path, z, pixels):
@@ -123,7 +123,7 @@ def test_pixel_size_comes_from_the_best_source(tmp_path, mdoc, in_file_nm, refin
     assert frame.metadata.pixel_size_source == expected[1]
 
 
-def test_a_given_pixel_size_overrules_the_file_when_it_is_told_to(tmp_path):
+def test_a_given_pixel_size_overrules_the_file_when_asked_to(tmp_path):
     path = write(tmp_path / "a.mrc", images(1), pixel_size_nm=0.2)
     for overrule, expected in ((False, (0.2, "mdoc")), (True, (0.3, "user"))):
         frame = frames.read_section(path, pixel_size_nm=0.3, overrule=overrule)
@@ -155,8 +155,8 @@ def test_no_pixel_size_anywhere_is_none(tmp_path):
 def test_pieces_of_a_montage_have_their_coordinates(tmp_path, mdoc):
     for _ in script("montage", images(5), tmp_path, mdoc=mdoc):
         pass
-    told = [frame_of(tmp_path / "session.mrc", z).metadata for z in range(5)]
-    places = [(m.piece_x_px, m.piece_y_px, m.piece_z) for m in told]
+    found = [frame_of(tmp_path / "session.mrc", z).metadata for z in range(5)]
+    places = [(m.piece_x_px, m.piece_y_px, m.piece_z) for m in found]
     assert places == [(0, 0, 0), (0, 18, 0), (19, 0, 0), (19, 18, 0), (0, 0, 1)]
 
 

@@ -103,9 +103,9 @@ def test_frames_of_a_real_tilt_series_have_the_tilt_that_they_are_of():
     mdoc = parse_mdoc(genuine("mdocfile_frame_set_multiple.mdoc"))
     found = [metadata_of(mdoc, frame) for frame in range(432)]
     assert [nm for nm, _ in found] == pytest.approx([0.12827] * 432)
-    assert {told.stage_x_um for _, told in found} == {-142.831}
-    assert {told.acquired for _, told in found} == {"2021-10-08T07:47:29"}
-    tilts = [told.tilt_deg for _, told in found]
+    assert {metadata.stage_x_um for _, metadata in found} == {-142.831}
+    assert {metadata.acquired for _, metadata in found} == {"2021-10-08T07:47:29"}
+    tilts = [metadata.tilt_deg for _, metadata in found]
     for keys in mdoc.sections.values():
         first, last = map(int, keys["FrameTSStartEndFrames"].split())
         assert set(tilts[first : last + 1]) == {float(keys["TiltAngle"])}
@@ -336,15 +336,15 @@ def test_title_beyond_the_80_letters_of_a_label_and_outside_ascii_is_the_same_ti
 
 def test_mdoc_that_does_not_say_of_which_file_it_is_vouches_for_no_pixels(tmp_path):
     path = mdoc_of(tmp_path / "a.mrc", section(0, MinMaxMean="1 2 1.5", StageZ=3), title="")
-    told = read_metadata(path, 0, title=TITLE)[1]
-    assert (told.min_max_mean, told.stage_z_um) == (None, 3)
+    found = read_metadata(path, 0, title=TITLE)[1]
+    assert (found.min_max_mean, found.stage_z_um) == (None, 3)
 
 
 def test_montage_position_and_stage_matrix_are_read(tmp_path):
     keys = {"PieceCoordinates": "3686 0 2", "ImageToStageMatrix": "1e-004 2e-4 -3e-4 4e-4 12.5 -7"}
-    told = metadata_of(parse_mdoc(section(5, **keys)), 5)[1]
-    assert (told.piece_x_px, told.piece_y_px, told.piece_z) == (3686, 0, 2)
-    assert told.image_to_stage == (1e-4, 2e-4, -3e-4, 4e-4, 12.5, -7)
+    found = metadata_of(parse_mdoc(section(5, **keys)), 5)[1]
+    assert (found.piece_x_px, found.piece_y_px, found.piece_z) == (3686, 0, 2)
+    assert found.image_to_stage == (1e-4, 2e-4, -3e-4, 4e-4, 12.5, -7)
 
 
 def test_minimum_and_maximum_of_a_frame_set_are_not_those_of_a_frame():
@@ -375,8 +375,8 @@ def test_idoc_describes_each_image_of_its_series(tmp_path, root):
 def test_image_of_an_idoc_that_is_being_written_is_there_whole_or_not(tmp_path, cut):
     whole = idoc("gold0000.tif", "gold0001.tif")
     (tmp_path / "gold.idoc").write_bytes(whole[:cut])
-    told = read_metadata(tmp_path / "gold0001.tif", 0)
-    assert told is None or told[1].acquired == "2018-02-22T09:36:51"
+    found = read_metadata(tmp_path / "gold0001.tif", 0)
+    assert found is None or found[1].acquired == "2018-02-22T09:36:51"
 
 
 def test_section_without_its_date_is_being_written_while_there_is_time_to_wait(tmp_path):
@@ -394,9 +394,9 @@ def test_section_without_its_date_is_being_written_while_there_is_time_to_wait(t
 def test_real_sections_all_have_their_date(tmp_path, name):
     (tmp_path / "a.mrc.mdoc").write_bytes(genuine(name))
     numbers = range(len(parse_mdoc(genuine(name)).sections) or 1)
-    told = list(read_metadata_of(tmp_path / "a.mrc", numbers, dated=True))
-    assert told == [read_metadata(tmp_path / "a.mrc", z) for z in numbers]
-    assert None not in told
+    found = list(read_metadata_of(tmp_path / "a.mrc", numbers, dated=True))
+    assert found == [read_metadata(tmp_path / "a.mrc", z) for z in numbers]
+    assert None not in found
 
 
 def test_many_sections_are_read_once(tmp_path, monkeypatch):
@@ -405,8 +405,8 @@ def test_many_sections_are_read_once(tmp_path, monkeypatch):
     monkeypatch.setattr(
         mdoc_module, "_read", lambda path, of=mdoc_module._read: reads.append(path) or of(path)
     )
-    told = list(read_metadata_of(tmp_path / "a.mrc", [3, 49, 50, 0]))
-    assert [one and one[1].tilt_deg for one in told] == [3, 49, None, 0]
+    found = list(read_metadata_of(tmp_path / "a.mrc", [3, 49, 50, 0]))
+    assert [one and one[1].tilt_deg for one in found] == [3, 49, None, 0]
     assert len(reads) == 1
 
 
@@ -437,7 +437,7 @@ def test_name_that_is_too_long_for_an_mdoc_has_none(tmp_path):
     assert not has_mdoc(path)
 
 
-def test_too_long_an_mdoc_is_not_read_and_that_is_said_once(tmp_path, monkeypatch, caplog):
+def test_too_long_an_mdoc_is_not_read_and_that_is_reported_once(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(mdoc_module, "MOST_BYTES", 50)
     (tmp_path / "a.mrc.mdoc").write_text(section(0, TiltAngle=1))
     for _ in range(2):
