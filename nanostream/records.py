@@ -358,8 +358,11 @@ class Segmentation(Measured, frozen=True, eq=False, kw_only=True):
     particles: pd.DataFrame
 
     def __repr__(self) -> str:
-        shape, count = self.labels.shape, self.summary.count
-        return f"Segmentation({shape}: {count} particles by {self.model} above {self.threshold:g})"
+        count = self.summary.count
+        found = "1 particle" if count == 1 else f"{count} particles"
+        return (
+            f"Segmentation({self.labels.shape}: {found} by {self.model} above {self.threshold:g})"
+        )
 
 
 class Result(Measured, frozen=True, eq=False, kw_only=True, tag="result"):

@@ -72,8 +72,8 @@ class Session:
         self._types = {name: _TYPES[kind] for name, kind in declared if kind in _TYPES}
 
     def __repr__(self) -> str:
-        counts = f"{len(self.section_ids())} sections, {len(self.quarantine)} quarantined"
-        return f"Session({str(self.folder)!r}: {counts})"
+        stored, quarantined = len(self.section_ids()), len(self.quarantine)
+        return f"Session({str(self.folder)!r}: {stored} stored, {quarantined} quarantined)"
 
     @property
     def sections(self) -> pd.DataFrame:

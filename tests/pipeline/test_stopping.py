@@ -37,7 +37,7 @@ def test_a_session_that_drains_finishes_what_was_acquired_and_takes_nothing_new(
     with RunningSession(tmp_path, "--drain") as running:
         with_a_backlog(running)
         running.process.send_signal(signal.SIGINT)
-        running.wait_until(lambda: "are finished first" in log(running, "agent"), "the word")
+        running.wait_until(lambda: "finished first" in log(running, "agent"), "the word")
         save(running, 1, "late", side=256)
         assert running.end() == 130
     stored = running.session.sections["path"].value_counts().to_dict()
@@ -49,7 +49,7 @@ def test_a_second_ctrl_c_leaves_what_waits_and_the_next_start_goes_on(tmp_path):
     with RunningSession(tmp_path, "--drain") as running:
         with_a_backlog(running)
         running.process.send_signal(signal.SIGINT)
-        running.wait_until(lambda: "are finished first" in log(running, "agent"), "the word")
+        running.wait_until(lambda: "finished first" in log(running, "agent"), "the word")
         assert running.stop() == 130
     left = 1 + BACKLOG - running.stored()
     assert left > 0

@@ -180,9 +180,8 @@ class Agent:
         """Take nothing new and finish what was acquired, unless somebody insists."""
         self._take_in(o.DrainBegan())
         if self.open:
-            self._report(
-                f"told to stop: {self.open} sections are finished first; tell again to leave them"
-            )
+            are = "1 section is" if self.open == 1 else f"{self.open} sections are"
+            self._report(f"told to stop: {are} finished first; tell again to leave the rest")
         while self.open and not stop.insisted.is_set():
             self.step()
 

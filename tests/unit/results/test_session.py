@@ -36,7 +36,7 @@ def store(folder):
 def test_a_session_shows_what_is_in_it(folder, store):
     store.commit(a_result(LABELS))
     store.quarantine(SectionId("a.mrc", 1), "torn", attempts=3)
-    assert repr(ns.open_session(folder)) == (f"Session({str(folder)!r}: 1 sections, 1 quarantined)")
+    assert repr(ns.open_session(folder)) == (f"Session({str(folder)!r}: 1 stored, 1 quarantined)")
 
 
 def test_a_stored_section_says_what_it_was_made_from(store):
