@@ -2,7 +2,7 @@
 
 ::
 
-    python scripts/fixed_set.py make before     (with the old version installed; about 10 minutes)
+    python scripts/fixed_set.py make before     (with the old version installed; about 4 minutes)
     python scripts/fixed_set.py make after      (with the new one)
     python scripts/fixed_set.py compare before after
 
@@ -64,7 +64,7 @@ STREAMS = ("stack/*.mrc", "gatan/*.mrcs", "reuse/*.mrc")
 #: The package's micrographs, and their pixel sizes (nm).
 DEMO_MICROGRAPHS = {"gold": 0.026, "cdse": 0.024, "gold-and-cdse": 0.028}
 #: Real micrographs: files below ``../shared/data``.
-REAL = {"sintering": "sintering/*.png", "dm4": "dm4/*.dm4", "serialem": "serialem/mrc/*"}
+REAL = {"sintering": "sintering/image_*.png", "dm4": "dm4/*.dm4", "serialem": "serialem/mrc/*"}
 IDLE_S = 5.0
 
 #: Columns that differ between two runs of one version: when and where it was made, how long it
