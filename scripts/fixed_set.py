@@ -24,6 +24,7 @@ depends on the clock, the machine or the folder: see `LEFT_OUT`.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -89,6 +90,8 @@ KEYS = {
 }
 #: Sections named in a row of the comparison.
 NAMED = 3
+#: Characters of a text that are shown.
+SHOWN = 60
 
 
 class SkippedError(Exception):
@@ -283,7 +286,11 @@ def images_in(folder: Path) -> list[Path]:
 
 def call(*arguments: str, accepted: Sequence[int] = (0, 1)) -> int:
     """Exit code of a command of nanostream, which is 1 where something was quarantined."""
-    done = subprocess.run([*NANOSTREAM, *arguments], stdout=subprocess.DEVNULL, check=False)
+    # Else a checkout in the current folder is run, whichever nanostream is imported here.
+    environment = os.environ | {"PYTHONSAFEPATH": "1"}
+    done = subprocess.run(
+        [*NANOSTREAM, *arguments], stdout=subprocess.DEVNULL, env=environment, check=False
+    )
     if done.returncode not in accepted:
         sys.exit(f"nanostream {' '.join(arguments)}: exit code {done.returncode}")
     return done.returncode
@@ -361,9 +368,13 @@ def compare(before: Path, after: Path) -> bool:
     if not differences:
         console.print(f"{compared}: the same, bit for bit")
         return True
-    table = Table("input", "what", "sections", "greatest difference")
+    # What is equally so for several inputs, such as a new column, is one row.
+    alike: dict[tuple[str, str, str], list[str]] = {}
     for row in differences:
-        table.add_row(row.input, row.what, row.sections, row.greatest)
+        alike.setdefault((row.what, row.sections, row.greatest), []).append(row.input)
+    table = Table("inputs", "what", "sections", "greatest difference")
+    for cells, names in alike.items():
+        table.add_row(", ".join(names), *cells)
     console.print(table)
     console.print(f"{compared}: {len(differences)} differences")
     return False
@@ -433,10 +444,9 @@ def compare_tables(name: str, table: str, before: Path, after: Path) -> Iterator
         for folder in (before, after)
     )
     columns = [str(column) for column in old if column in new and column not in keys]
-    for what, side, other in (("column lost", old, new), ("column new", new, old)):
-        for column in side:
-            if column not in other:
-                yield Difference(name, f"{table}.{column}", "", what)
+    for word, side, other in (("lost", old, new), ("new", new, old)):
+        if only := [str(column) for column in side if column not in other]:
+            yield Difference(name, f"{table} columns {word}", "", ", ".join(only))
     old, new = (side.set_index(keys).sort_index() for side in (old, new))
     if not (old.index.is_unique and new.index.is_unique):
         yield Difference(name, table, "", f"several rows of one {' and '.join(keys)}")
@@ -463,9 +473,17 @@ def greatest_difference(before: pd.Series[str], after: pd.Series[str]) -> str:
     a, b = (pd.to_numeric(side, errors="coerce").to_numpy(float) for side in (before, after))
     gaps = np.abs(a - b)
     i = int(np.argmax(gaps))  # the first NaN, if there is one
-    texts = [side.iloc[i] or "(nothing)" for side in (before, after)]
     gap = "" if np.isnan(gaps[i]) else f"{gaps[i]:.3g}: "
-    return f"{gap}{texts[0][:60]} -> {texts[1][:60]}"
+    return gap + " -> ".join(from_where_they_differ(before.iloc[i], after.iloc[i]))
+
+
+def from_where_they_differ(*texts: str) -> list[str]:
+    """Texts cut to `SHOWN` characters, without a long beginning that all have in common."""
+    places = itertools.takewhile(lambda place: len(set(place)) == 1, zip(*texts, strict=False))
+    same = sum(1 for _ in places)
+    cut = same - SHOWN // 4 if same > SHOWN // 2 else 0
+    shown = [("..." if cut else "") + text[cut : cut + SHOWN] for text in texts]
+    return [text or "(nothing)" for text in shown]
 
 
 def lost_and_new(

@@ -74,14 +74,21 @@ def test_texts_are_shown_and_a_lost_value_too(before, after):
     assert rows["sections.count"].greatest == "1 -> (nothing)"
 
 
+def test_of_long_texts_the_place_where_they_differ_is_shown():
+    same = "pixel size 1.25 nm is too far from the model's: check the mask; "
+    shown = fixed_set.from_where_they_differ(same + "not sure", same + "uncertain")
+    assert shown == ["...heck the mask; not sure", "...heck the mask; uncertain"]
+    assert fixed_set.from_where_they_differ("", "0.026") == ["(nothing)", "0.026"]
+
+
 def test_lost_and_new_rows_and_columns_are_named(before, after):
     text = pd.read_csv(after / "one.particles.csv")
     text.loc[2, "label"] = 3
     text.rename(columns={"x": "x_px"}).to_csv(after / "one.particles.csv", index=False)
     rows = fixed_set.compare_tables("one", "particles", before, after)
     assert [(row.what, row.sections or row.greatest) for row in rows] == [
-        ("particles.x", "column lost"),
-        ("particles.x_px", "column new"),
+        ("particles columns lost", "x"),
+        ("particles columns new", "x_px"),
         ("particles rows lost", "1 of 3: a.mrc#1 2"),
         ("particles rows new", "1 of 3: a.mrc#1 3"),
     ]
