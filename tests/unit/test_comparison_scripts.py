@@ -4,11 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
+import fixed_set
+import house
 import numpy as np
 import pandas as pd
 import pytest
-
-from scripts import fixed_set, house
 
 
 @pytest.fixture
