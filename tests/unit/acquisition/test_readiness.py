@@ -378,7 +378,7 @@ OPERATION = st.one_of(
 )
 
 
-@examples(400)
+@examples(300)
 @given(
     incarnations=st.lists(st.integers(0, 3), min_size=1, max_size=3),
     between_writes=st.lists(st.lists(OPERATION, max_size=4), max_size=25),

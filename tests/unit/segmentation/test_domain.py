@@ -40,7 +40,7 @@ def reference():
     looks = [
         describe(scaled(pixels))
         for name in ("gold", "cdse", "gold-and-cdse")
-        for pixels in windows(40, seed=1, name=name)
+        for pixels in windows(25, seed=1, name=name)
     ]
     return fit_reference(np.array(looks), np.linspace(0.0, 0.3, 100))
 
