@@ -264,7 +264,13 @@ class Acquired(Struct, frozen=True, eq=False, kw_only=True):
     timings_s: dict[str, float] = {}
 
 
-class Frame(Acquired, frozen=True, eq=False, tag="frame"):
+class _Sent(Acquired, frozen=True, eq=False, kw_only=True):
+    """Adds what is given by keyword only, so that a third argument is no number by mistake."""
+
+    number: int = 0
+
+
+class Frame(_Sent, frozen=True, eq=False, tag="frame"):
     """One micrograph and what is known of it.
 
     Attributes
@@ -279,7 +285,6 @@ class Frame(Acquired, frozen=True, eq=False, tag="frame"):
 
     section: SectionId
     pixels: Pixels
-    number: int = 0
 
     def __repr__(self) -> str:
         shape, dtype = self.pixels.shape, self.pixels.dtype

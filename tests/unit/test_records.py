@@ -63,3 +63,8 @@ def test_a_result_keeps_labels_and_probability_in_the_narrowest_types():
     assert result.labels.dtype == np.uint16
     assert result.probability.tolist() == [[0, 128], [255, 255]]
     assert result.particles.dtype == PARTICLE_DTYPE
+
+
+def test_a_pixel_size_is_given_by_keyword():
+    with pytest.raises(TypeError):
+        Frame(SectionId("a.mrc", 0), np.zeros((2, 2), np.int16), 0.05)  # type: ignore[call-arg]
