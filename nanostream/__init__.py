@@ -58,7 +58,7 @@ def read_section(path: str | Path, z: int = 0, *, pixel_size_nm: float | None = 
     Raises
     ------
     MicrographError
-        If the file is no micrograph or has no such section.
+        If the file is not a micrograph or has no such section.
     NotReadyError
         If the section is not complete on disk yet.
     """

@@ -85,7 +85,7 @@ class Analyzer:
         self._predict(np.zeros(shape, np.float32))
 
     def work_px(self, frame: Frame) -> int:
-        """Pixels that the network has to look at: those of the frame as it is resampled."""
+        """Pixels that the network has to process: those of the frame as it is resampled."""
         zoom = self._zoom(frame)
         return max(1, round(frame.pixels.size * zoom * zoom))
 
@@ -195,7 +195,7 @@ def used_threshold(settings: Worker, card: ModelCard) -> float:
 
 
 def _finite(frame: Frame) -> tuple[Frame, int]:
-    """The frame with the median where a pixel is no number, and how many are not."""
+    """The frame with the median where a pixel is not finite, and how many are not."""
     pixels = frame.pixels
     if pixels.dtype.kind != "f" or (good := np.isfinite(pixels)).all():
         return frame, 0

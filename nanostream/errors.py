@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree.
+"""Everything that can go wrong, as one tree.
 
 ::
 
@@ -42,7 +42,7 @@ class MicrographError(NanostreamError):
 
 
 class NotReadyError(MicrographError):
-    """A section is not complete on disk yet; look again later."""
+    """A section is not complete on disk yet; inspect it again later."""
 
 
 class OverwrittenError(MicrographError):

@@ -265,7 +265,7 @@ class Acquired(Struct, frozen=True, eq=False, kw_only=True):
 
 
 class _Sent(Acquired, frozen=True, eq=False, kw_only=True):
-    """Adds what is given by keyword only, so that a third argument is no number by mistake."""
+    """Adds what is given by keyword only, so that a pixel size by position is refused."""
 
     number: int = 0
 
@@ -313,7 +313,7 @@ class Summary(Struct, frozen=True):
 
 
 class Measured(Acquired, frozen=True, eq=False, kw_only=True):
-    """One section in numbers and words, after it has been segmented.
+    """One section in numbers and texts, after it has been segmented.
 
     Attributes
     ----------

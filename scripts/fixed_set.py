@@ -469,7 +469,7 @@ def compare_tables(name: str, table: str, before: Path, after: Path) -> Iterator
 
 
 def greatest_difference(before: pd.Series[str], after: pd.Series[str]) -> str:
-    """The two values that are farthest from one another, or the first two that are no numbers."""
+    """The two values that are farthest from one another, or the first two that are not numbers."""
     a, b = (pd.to_numeric(side, errors="coerce").to_numpy(float) for side in (before, after))
     gaps = np.abs(a - b)
     i = int(np.argmax(gaps))  # the first NaN, if there is one

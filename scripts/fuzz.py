@@ -42,7 +42,7 @@ def joined(parts: Sequence[bytes]) -> bytes:
 
 
 def parted(data: bytes) -> list[bytes]:
-    """What `joined` joined; of other bytes, parts all the same."""
+    """Parts that `joined` joined; of other bytes, parts all the same."""
     count = data[0] % 6 if data else 0
     ends = np.cumsum(
         [0, *(int.from_bytes(data[1 + 2 * k : 3 + 2 * k], "little") for k in range(count))]
@@ -111,13 +111,13 @@ def seeds(folder: Path) -> None:
         timings_s={},
     )
     result = Result.of(frame, segmentation, versions={})
-    words: list[messages.Message] = [
+    some: list[messages.Message] = [
         messages.Beat(3, (frame.section,)),
         messages.Events(((1, "a"),)),
         frame,
         result,
     ]
-    for number, message in enumerate(words):
+    for number, message in enumerate(some):
         parts = [bytes(part) for part in messages.encode(message)]
         messages.decode(parted(joined(parts)))
         (folder / f"seed-{number}").write_bytes(joined(parts))

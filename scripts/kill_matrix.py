@@ -7,7 +7,7 @@
 Agent, sink and two workers run on this machine while a stand-in for SerialEM saves small sections.
 Each process dies by SIGKILL at a random failpoint (see nanostream/failpoints.py) or at a random
 time, and is started again. At the end nobody is killed any more, everything is settled, and the
-session is held against the files: lost, doubled and torn must be 0. Exit code 0 only if so, and if
+session is compared with the files: lost, doubled and torn must be 0. Exit code 0 only if so, and if
 as many were killed as wanted: a fast machine may have stored all sections before.
 """
 
@@ -48,7 +48,7 @@ QUICK_DELIVERY = {"heartbeat_s": 0.5, "silent_s": 3.0, "resend_s": 2.0, "retry_s
 
 
 class Process:
-    """One of the four; started again as soon as it has fallen."""
+    """One of the four; restarted as soon as it has crashed."""
 
     def __init__(self, name: str, config: Path, log: Path) -> None:
         self.name, self.config, self.log = name, config, log
@@ -222,7 +222,7 @@ def report(
 
 
 def verified(watch: Path, session: Path) -> dict[str, Any]:
-    """What ``nanostream verify`` finds, after printing it in one line."""
+    """Findings of ``nanostream verify``, after printing it in one line."""
     command = [sys.executable, "-m", "nanostream_services", "verify", str(session)]
     command += ["--watch", str(watch), "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=False)

@@ -56,7 +56,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """In words."""
+        """As a line of text."""
         how = "file events" if self.file_events == "on" else f"a scan every {self.poll_s:g} s"
         return f"{how}, {'with' if self.mdoc else 'no'} mdoc"
 

@@ -1,4 +1,4 @@
-"""What a watched folder with many files costs the agent: start-up, scans, memory, idle time.
+"""Cost of a watched folder with many files to the agent: start-up, scans, memory, idle time.
 
 ::
 

@@ -10,7 +10,7 @@ Two network namespaces stand for two machines: agent and sink on the one, worker
 the other, each with keys of its own. Between their network cards runs a cable that this process
 holds: it carries every packet, or loses it, delays it, lets it overtake others, delivers it twice
 (what ``tc netem`` does, which not every kernel has), and carries none at all while the link is cut.
-TCP, CURVE and ZeroMQ above it are the real ones. At the end the session is held against the files:
+TCP, CURVE and ZeroMQ above it are the real ones. At the end the session is compared with the files:
 exit code 0 only if every section is stored, once and whole.
 """
 
@@ -161,7 +161,7 @@ def two_machines() -> Iterator[tuple[dict[str, str], tuple[int, int]]]:
 
 
 def needed() -> str:
-    """What this machine lacks for the test; empty if nothing."""
+    """Things that this machine lacks for the test; empty if none."""
     if sys.platform != "linux" or not shutil.which("ip"):
         return "network namespaces: Linux, and the command ip (iproute2)"
     if os.geteuid() != 0:

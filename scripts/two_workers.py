@@ -8,7 +8,7 @@ Agent, sink and two workers run on this machine, with the time limits that a ses
 When both workers are ready a stand-in for SerialEM begins to save sections at a steady rate. Worker
 1 dies by SIGKILL some seconds after each start, at work or while it still loads the network, and is
 started again; worker 2 is stopped (SIGSTOP) for a while, again and again, and is then sometimes
-missed, sometimes not. At the end the session is held against the files: exit code 0 only if every
+missed, sometimes not. At the end the session is compared with the files: exit code 0 only if every
 section is stored, once and whole.
 """
 

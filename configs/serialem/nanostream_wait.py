@@ -34,7 +34,7 @@ _SLICE_S = 5.0
 
 
 def ask(file, z, wait_s, known="", most=200):
-    """What became of section `z` of `file`; a status of pending or no answer at all is None.
+    """Outcome of section `z` of `file`; a status of pending or no answer at all is None.
 
     The question is asked anew every few seconds, so that it outlives a restart of nanostream.
     """

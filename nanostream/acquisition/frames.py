@@ -226,7 +226,7 @@ def read_frame(
         The section is not complete, or its pixels are not those that its mdoc or the header
         describe: it is being overwritten, or a share shows the file before its data.
     MicrographError, OSError
-        As `inspect`; MicrographError also for pixels that are no micrograph.
+        As `inspect`; MicrographError also for pixels that are not a micrograph.
     """
     stored = _read(path, section.z, at_rest=False)
     return _frame(path, section, stored, sidecar, (pixel_size_nm, "configuration"))

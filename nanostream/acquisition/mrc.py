@@ -255,7 +255,7 @@ def parse_header(data: bytes, *, name: str, rest_bytes: int | None = None) -> Mr
     NotReadyError
         Fewer bytes, or no section yet: SerialEM writes nx = ny = nz = mode = 0 at "Open New".
     MicrographError
-        The header cannot be right, or the pixels are of a kind that is no micrograph.
+        The header cannot be right, or the pixels are of a kind that is not a micrograph.
 
     References
     ----------

@@ -103,7 +103,7 @@ class HeaderNotReady:
 
 @dataclass(frozen=True)
 class HeaderRefused:
-    """A file is no micrograph."""
+    """A file is not a micrograph."""
 
     path: str
     listed: FileStat

@@ -87,7 +87,7 @@ class Contents(Protocol):
         """Sections that are counted and whose bytes lie within `file_size`."""
 
     def lags(self, file_size: int) -> bool:
-        """Whether there is more in the file than is counted: a save goes on."""
+        """Whether there is more in the file than is counted: a save is under way."""
 
     def lacks(self, file_size: int) -> bool:
         """Whether sections are counted whose bytes are not there."""
@@ -329,7 +329,7 @@ class Readiness:
         self._answer(path, stat, lagging=True, patient=patient)
 
     def refused(self, path: str, stat: FileStat) -> None:
-        """The file is no micrograph we read: not read again until it changes."""
+        """The file is not a micrograph that can be read: not read again until it changes."""
         self._answer(path, stat, lagging=False)
         self._entries[path].changed_s = -math.inf
 

@@ -195,7 +195,7 @@ class Sink(Section, frozen=True):
 
 
 class Feedback(Section, frozen=True):
-    """What SerialEM can use in the same session.
+    """Results that SerialEM can use in the same session.
 
     ``directory`` gets a small text file for each section; empty is ``feedback`` in the session
     folder. ``navigator`` is a Navigator file whose maps give places to particles; what
@@ -259,7 +259,7 @@ PATHS = (
 
 
 def contradictions(config: Config) -> Iterator[Mistake]:
-    """What is right key by key, and wrong or odd together."""
+    """Mistakes of keys that are right one by one, and wrong or odd together."""
     yield from _of_network(config.network)
     yield from _of_folders(config)
     yield from _of_streams(config)

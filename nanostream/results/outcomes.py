@@ -50,7 +50,7 @@ class Outcome:
     reason : str
         Why it was given up; empty if it was stored.
     measured : Measured or None
-        All that was stored in numbers and words; None if it was given up.
+        All numbers and texts that were stored; None if it was given up.
     height_px, width_px : int
         Of the micrograph; 0 if it was given up.
     particles : list of Particle

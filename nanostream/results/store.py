@@ -132,7 +132,7 @@ class Store:
         attempts: int,
         stream: TrackerSettings | None = None,
     ) -> None:
-        """List a section as given up; tracks go on without it.
+        """List a section as given up; tracks continue without it.
 
         Parameters
         ----------

@@ -65,7 +65,7 @@ _FOLDS = 5
 
 
 class DomainReference(Struct, frozen=True):
-    """How the training images look, and how sure the network is of validation images.
+    """Look of the training images, and how sure the network is of validation images.
 
     Attributes
     ----------

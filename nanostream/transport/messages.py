@@ -302,7 +302,7 @@ def _check_result(result: Result) -> None:
     _expect(result.summary.count == len(result.particles), "summary and particle table disagree")
     for name in ("x", "y", "diameter_px"):
         finite = np.isfinite(result.particles[name]).all()
-        _expect(bool(finite), f"a particle's {name} is no number")
+        _expect(bool(finite), f"a particle's {name} is not a number")
     score = result.domain_score
     _expect(math.isnan(score) or 0 <= score <= 1, f"domain score {score}")
 

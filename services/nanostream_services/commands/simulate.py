@@ -22,7 +22,7 @@ dosesym: the same, sorted by tilt at the end; montage: 2 x 2 pieces; gatan: stac
 tiff: a file and an mdoc each; idoc: a TIFF series; overwrite: every third image overwrites a
 section; reuse: the file is created anew after every third image."""
 
-_FAULTS = """What goes wrong, at once and then by chance; may be repeated. pause: in mid-section;
+_FAULTS = """Fault to play, at once and then by chance; may be repeated. pause: in mid-section;
 torn-header: written in two parts; reordered: as over a share, header and size before the pixels;
 rename, delete: a finished file."""
 

@@ -63,7 +63,7 @@ def share_finding(root: Path, share: str | None, file_events: str) -> Finding:
 
 def _of_newest(root: Path, files: Mapping[str, FileStat]) -> Iterator[Finding]:
     if not files:
-        yield Finding("newest file", "skipped", "there is no micrograph yet")
+        yield Finding("newest file", "skipped", "the folder has no micrograph yet")
         return
     path, _ = newest(files)
     try:
