@@ -261,7 +261,7 @@ def test_the_snapshots_of_another_session_prove_nothing_and_end_nothing(stand_in
     def crash_when_heard():
         with closing(Subscriber(config.network)) as news:
             for _ in range(30):
-                if not wait([news], 5.0):
+                if not wait([news], PATIENCE_S):
                     return
                 news.receive()
         (tmp_path / "crash").touch()
