@@ -47,7 +47,7 @@ def _wanted(work: Path) -> int:
         return 0
 
 
-def fit(work: Path, seed: int, cycles: tuple[int, ...], batch: int) -> None:
+def fit(work: Path, seed: int, cycles: tuple[int, ...], batch: int, crop_px: int) -> None:
     """Train, from the last checkpoint if there is one."""
     import keras
 
@@ -56,7 +56,7 @@ def fit(work: Path, seed: int, cycles: tuple[int, ...], batch: int) -> None:
 
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
-    recipe = StreamRecipe(cycles=cycles, batch=batch, seed=seed)
+    recipe = StreamRecipe(cycles=cycles, batch=batch, crop_px=crop_px, seed=seed)
     keras.utils.set_random_seed(seed)
     model = build_two_output_unet()
     recent: list[float] = []
@@ -101,6 +101,7 @@ def main() -> None:
     parser.add_argument("--size-px", type=int, default=512)
     parser.add_argument("--steps", default="2600", help="of each cycle, separated by commas")
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--crop-px", type=int, default=384)
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -108,7 +109,7 @@ def main() -> None:
         generate(given.work, given.seed, given.size_px, given.scenes)
     else:
         cycles = tuple(int(steps) for steps in given.steps.split(","))
-        fit(given.work, given.seed, cycles, given.batch)
+        fit(given.work, given.seed, cycles, given.batch, given.crop_px)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,8 @@ def _as_counts(rng: np.random.Generator, counts: NDArray[np.float32]) -> NDArray
     if greatest < 40.0:  # few electrons, counted: the gain of a camera makes levels of them
         counts = counts * np.float32(rng.uniform(5.0, 60.0))
     offset = float(rng.choice([0.0, rng.uniform(0.0, 200.0), -32768.0], p=[0.6, 0.35, 0.05]))
-    return np.clip(np.rint(counts + np.float32(offset)), -32768, 32767).astype(np.int16)
+    rounded = np.rint(counts + np.float32(offset))
+    return np.asarray(np.clip(rounded, -32768, 32767), np.int16)
 
 
 def _stretched(rng: np.random.Generator, counts: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -86,7 +87,7 @@ def _stretched(rng: np.random.Generator, counts: NDArray[np.float32]) -> NDArray
     grey = np.clip((counts - np.float32(low)) / np.float32(span), 0.0, 1.0)
     if rng.random() < 0.5:
         grey = grey ** np.float32(rng.uniform(0.6, 1.6))
-    return np.rint(grey * np.float32(255.0)).astype(np.uint8)
+    return np.asarray(np.rint(grey * np.float32(255.0)), np.uint8)
 
 
 def _printed(
@@ -113,8 +114,8 @@ def _printed(
     if rng.random() < 0.15:  # the edge of a panel, or of the next one
         width = int(rng.integers(1, 0.08 * size))
         side = int(rng.integers(4))
-        edge = [np.s_[:width], np.s_[-width:], np.s_[:, :width], np.s_[:, -width:]][side]
-        covered[edge] = int(rng.choice([1, 128]))
+        turned = np.rot90(covered, side)  # a view: what is written to it is in the picture
+        turned[:width] = int(rng.choice([1, 128]))
     inked = covered > 0
     if not inked.any():
         return grey, truth

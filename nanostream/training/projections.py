@@ -129,7 +129,7 @@ def _depth(
         slice(start, start + size) for start, size in zip(before, outline.shape, strict=True)
     )
     distance = np.asarray(distance, np.float32)[inner]
-    return distance / max(float(distance.max()), 1e-6)
+    return np.asarray(distance / max(float(distance.max()), 1e-6), np.float32)
 
 
 def _hollowed(
@@ -144,7 +144,7 @@ def _hollowed(
     shift = rng.normal(0.0, 0.06 * radius_px, 2)
     square = np.square(y - np.float32(shift[0])) + np.square(x - np.float32(shift[1]))
     void = 2.0 * np.sqrt(np.maximum(np.float32(inner**2) - square, 0.0))
-    return np.maximum(thickness - void, np.float32(0.1) * thickness)
+    return np.asarray(np.maximum(thickness - void, np.float32(0.1) * thickness), np.float32)
 
 
 def _round(
@@ -250,7 +250,8 @@ def _convex(
         turned = (tilt * turn).apply(normals)
     shape = np.broadcast_shapes(y.shape, x.shape)
     upper, lower = np.full(shape, np.inf, np.float32), np.full(shape, -np.inf, np.float32)
-    for (nx, ny, nz), height in zip(turned, heights, strict=True):
+    for normal, height in zip(np.asarray(turned), heights, strict=True):
+        nx, ny, nz = (float(part) for part in np.asarray(normal))
         rest = np.float32(height) - np.float32(nx) * x - np.float32(ny) * y
         # A wall along the beam is a very steep face.
         steep = math.copysign(max(abs(nz), 0.02), nz)

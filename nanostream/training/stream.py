@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -130,12 +131,13 @@ def _scene_picture(rng: np.random.Generator, scene: Path, size_px: int) -> Pictu
         zoom = float(np.exp(rng.uniform(math.log(0.6), math.log(1.8))))
     if rng.random() < 0.4:
         angle = rng.uniform(0.0, 360.0)
-    view = cv2.getRotationMatrix2D((0.5 * (width - 1), 0.5 * (height - 1)), angle, zoom)
-    view[:, 2] += 0.5 * (size_px - np.array([width, height]))
+    view: Any = cv2.getRotationMatrix2D((0.5 * (width - 1), 0.5 * (height - 1)), angle, zoom)
+    view[0, 2] += 0.5 * (size_px - width)
+    view[1, 2] += 0.5 * (size_px - height)
     if zoom < 0.8:  # a camera of larger pixels, which takes the mean
         pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), 0.4 / zoom))
 
-    def seen(array: NDArray[np.generic], how: int) -> NDArray[np.generic]:
+    def seen(array: Any, how: int) -> NDArray[Any]:
         size = (size_px, size_px)
         return np.asarray(
             cv2.warpAffine(array, view, size, flags=how, borderMode=cv2.BORDER_REFLECT_101)

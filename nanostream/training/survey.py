@@ -281,8 +281,8 @@ def _contrast(
     factor = np.full(drawn.outline.shape, np.float32(base))
     if radius < 6.0:
         return factor
-    side = max(factor.shape)
-    here = np.s_[: factor.shape[0], : factor.shape[1]]
+    height, width = drawn.outline.shape
+    side, here = max(height, width), np.s_[:height, :width]
     if rng.random() < look.mottling:
         spots = slow(rng, side, waves=float(np.exp(rng.uniform(0.3, 2.3))))[here]
         factor *= np.clip(1.0 + np.float32(rng.uniform(0.1, 0.8)) * spots, 0.15, 3.0)

@@ -54,7 +54,8 @@ def patches(
     if rng.random() < 0.5:
         field = field + np.float32(0.15) * slow(rng, size, waves=6.0 * waves)
     level = np.quantile(field[::8, ::8], 1.0 - part)
-    return np.clip((field - np.float32(level)) / np.float32(edge) + np.float32(0.5), 0.0, 1.0)
+    height = (field - np.float32(level)) / np.float32(edge) + np.float32(0.5)
+    return np.asarray(np.clip(height, 0.0, 1.0), np.float32)
 
 
 def webs(rng: np.random.Generator, size: int, *, count: int) -> NDArray[np.float32]:
