@@ -27,11 +27,16 @@ from nanostream.segmentation.masks import label_mask
 from nanostream.segmentation.models import ModelCard, find_model, load_network
 from nanostream.segmentation.normalization import median_filter, normalize, without_shift
 from nanostream.segmentation.resampling import needed_zoom, resample, to_shape, zoom_within
+from nanostream.segmentation.separation import separate
 from nanostream.segmentation.tiles import predict_tiled
 
-__all__ = ["Analyzer", "cached_analyzer", "used_threshold", "versions"]
+__all__ = ["Analyzer", "cached_analyzer", "used_min_area_px", "used_threshold", "versions"]
 
 logger = logging.getLogger(__name__)
+
+#: Of a particle of fewer pixels neither size nor shape can be trusted, with a network whose card
+#: says nothing else.
+_MIN_AREA_PX = 100
 
 
 class Analyzer:
@@ -63,6 +68,7 @@ class Analyzer:
         card, weights = model or find_model(settings.model)
         self.card: ModelCard = card
         self.threshold = used_threshold(settings, card)
+        self.min_area_px = used_min_area_px(settings, card)
         # Who lowers the threshold wants to see what is faint.
         self._peak = card.peak if self.threshold >= card.threshold else 0.0
         self._network = load_network(
@@ -106,15 +112,19 @@ class Analyzer:
         with _timed(timings, "filter_s"):
             image, maximum = self.scaled(frame)
         with _timed(timings, "predict_s"):
-            seen = self._predict(image)
+            outputs = self._predict(image)
+            seen, deep = _parted(outputs)
             probability = to_shape(seen, shape)
         with _timed(timings, "label_s"):
             labels = label_mask(
                 probability,
                 self.threshold,
-                min_area_px=self.settings.min_area_px,
+                min_area_px=self.min_area_px,
                 peak=self._peak,
             )
+            if deep is not None:
+                depth = to_shape(deep, shape)
+                labels = separate(labels, depth, rule=self.card.separation).labels
         with _timed(timings, "measure_s"):
             particles = measure_particles(
                 labels,
@@ -192,6 +202,23 @@ class Analyzer:
 def used_threshold(settings: Worker, card: ModelCard) -> float:
     """The probability above which a pixel is particle: the settings', else the model card's."""
     return card.threshold if settings.threshold is None else settings.threshold
+
+
+def used_min_area_px(settings: Worker, card: ModelCard) -> int:
+    """Pixels of the smallest particle: the settings', else the model card's, else 100."""
+    if settings.min_area_px is not None:
+        return settings.min_area_px
+    return _MIN_AREA_PX if card.min_area_px is None else card.min_area_px
+
+
+def _parted(
+    outputs: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Probability, and depth if the network has it."""
+    if outputs.ndim == 2:
+        return outputs, None
+    probability, depth = (np.ascontiguousarray(outputs[..., k]) for k in range(2))
+    return probability, depth
 
 
 def _finite(frame: Frame) -> tuple[Frame, int]:

@@ -199,11 +199,12 @@ def by_network(weights: Path, threshold: float, least_area_px: int) -> Segment:
     from nanostream.segmentation.masks import label_mask
     from nanostream.segmentation.normalization import median_filter, normalize
     from nanostream.segmentation.separation import separate
-    from nanostream.segmentation.two_outputs import FEATURES, build_two_output_unet
+    from nanostream.segmentation.unet import build_depth_unet
+    from nanostream.segmentation.weights import DEPTH_FEATURES
 
-    network: keras.Model = build_two_output_unet()
+    network: keras.Model = build_depth_unet()
     network.load_weights(weights)
-    step = 2 * 2 ** len(FEATURES)
+    step = 2 * 2 ** len(DEPTH_FEATURES)
     predict = tf.function(lambda tiles: network(tiles, training=False), reduce_retracing=True)
 
     def segment(pixels: NDArray[Any], _: float | None) -> NDArray[np.int32]:

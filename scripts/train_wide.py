@@ -51,14 +51,14 @@ def fit(work: Path, seed: int, cycles: tuple[int, ...], batch: int, crop_px: int
     """Train, from the last checkpoint if there is one."""
     import keras
 
-    from nanostream.segmentation.two_outputs import build_two_output_unet
+    from nanostream.segmentation.unet import build_depth_unet
     from nanostream.training.stream_fit import StreamRecipe, fit_stream
 
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
     recipe = StreamRecipe(cycles=cycles, batch=batch, crop_px=crop_px, seed=seed)
     keras.utils.set_random_seed(seed)
-    model = build_two_output_unet()
+    model = build_depth_unet()
     recent: list[float] = []
     began = time.monotonic()
 

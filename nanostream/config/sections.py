@@ -170,15 +170,15 @@ class Worker(Section, frozen=True):
     """How micrographs are segmented.
 
     ``threshold`` overrides the model card's; a lower one sets its ``peak`` aside. Components of the
-    mask below ``min_area_px`` are noise: of a particle of fewer than about 100 px neither size nor
-    shape can be trusted. ``tile_px`` bounds the memory of one step of the network, ``batch`` says
-    how many tiles go to the device at once. ``precision`` "mixed" computes in bfloat16 on a CPU and
-    float16 on a GPU.
+    mask below ``min_area_px`` are noise; without it the model card says how small a particle its
+    network can be trusted with, else 100 px count. ``tile_px`` bounds the memory of one step of the
+    network, ``batch`` says how many tiles go to the device at once. ``precision`` "mixed" computes
+    in bfloat16 on a CPU and float16 on a GPU.
     """
 
     model: str = "default"
     threshold: Annotated[float, Meta(gt=0, lt=1)] | None = None
-    min_area_px: Annotated[int, Meta(ge=0)] = 100
+    min_area_px: Annotated[int, Meta(ge=0)] | None = None
     tile_px: Annotated[int, Meta(ge=256, le=8192)] = 2048
     batch: Count = 1
     device: Annotated[

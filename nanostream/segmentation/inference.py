@@ -17,7 +17,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from nanostream.errors import ConfigError
-from nanostream.segmentation.weights import RESIDUAL, STRIDES, Architecture
+from nanostream.segmentation.weights import RESIDUAL, STRIDES, WITH_DEPTH, Architecture
 
 __all__ = ["FoldedUNet", "choose_device", "receptive_radius_px"]
 
@@ -38,6 +38,9 @@ def receptive_radius_px(levels: int, architecture: Architecture = "unet") -> int
     bottom = 2 * (1 << levels)
     decoder = 2 * ((1 << levels) - 1)
     radius = encoder + bottom + decoder + pooling
+    if architecture in WITH_DEPTH:  # a second convolution below the finest level, none at it
+        once = 2 * encoder - 1
+        radius = once + (1 << levels) + once + pooling + 1  # and one in the last step
     if architecture in RESIDUAL:  # one more for a block, in encoder and decoder, but at the finest
         radius += 2 * ((1 << levels) - 2)
     stride = STRIDES[architecture]
@@ -80,7 +83,7 @@ def choose_device(wanted: str) -> str:
 
 
 class FoldedUNet:
-    """Tiles in, particle probabilities out.
+    """Tiles in, particle probabilities out, and depths where the network has them.
 
     Parameters
     ----------
@@ -112,6 +115,7 @@ class FoldedUNet:
         self.levels = levels
         self._stride = STRIDES[architecture]
         self._residual = architecture in RESIDUAL
+        self.with_depth = architecture in WITH_DEPTH
         self.step_px = self._stride * 2**levels
         self.margin_px = receptive_radius_px(levels, architecture)
         self._device = device
@@ -122,12 +126,14 @@ class FoldedUNet:
                 for arrays in layers
             ]
         forward = self._forward if self._stride == 1 else self._forward_strided
+        if self.with_depth:
+            forward = self._forward_depth
         signature = [tf.TensorSpec((None, None, None, 1), tf.float32)]
         # Nothing in it branches on a tensor; AutoGraph would take 0.1 s of each start.
         self._compiled = tf.function(forward, input_signature=signature, autograph=False)
 
     def __call__(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Probability of the particle class.
+        """Probability of the particle class, with a depth beside it if the network has one.
 
         Parameters
         ----------
@@ -136,7 +142,7 @@ class FoldedUNet:
 
         Returns
         -------
-        (N, H, W) float32
+        (N, H, W) float32, or (N, H, W, 2): probability, depth.
         """
         with tf.device(self._device):
             result: NDArray[np.float32] = self._compiled(tiles).numpy()
@@ -178,6 +184,27 @@ class FoldedUNet:
         x = tf.nn.depth_to_space(tf.nn.conv2d(x, difference, 1, "SAME"), self._stride)
         return _sigmoid(x[..., 0], bias)
 
+    def _forward_depth(self, tiles: Any) -> Any:
+        """Two outputs, each from a logit of its own."""
+        layers = iter(self._layers)
+        x = tf.nn.relu(_convolve(tf.cast(tiles, self._dtype), next(layers), stride=self._stride))
+        skips = []
+        for level in range(self.levels):
+            for _ in range(2 if level else 1):
+                x = tf.nn.relu(_convolve(x, next(layers)))
+            skips.append(x)
+            x = tf.nn.max_pool2d(x, 2, 2, "VALID")
+        x = tf.nn.relu(_convolve(x, next(layers)))
+        for level, skip in reversed(list(enumerate(skips))):
+            x = _convolve(x, next(layers))
+            x = tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)
+            x = tf.concat([skip, x], axis=-1)
+            for _ in range(2 if level else 1):
+                x = tf.nn.relu(_convolve(x, next(layers)))
+        kernel, bias = next(layers)
+        x = tf.nn.depth_to_space(tf.nn.conv2d(x, _by_phase(kernel), 1, "SAME"), 2)
+        return tf.sigmoid(tf.cast(x, tf.float32) + tf.cast(bias, tf.float32))
+
     def _bottom_and_up(self, x: Any, skips: list[Any], layers: Iterator[Any]) -> Any:
         for _ in range(2):
             x = tf.nn.relu(_convolve(x, next(layers)))
@@ -196,6 +223,25 @@ class FoldedUNet:
 def _convolve(x: Any, layer: tuple[Any, Any], *, stride: int = 1) -> Any:
     kernel, bias = layer
     return tf.nn.bias_add(tf.nn.conv2d(x, kernel, stride, "SAME"), bias)
+
+
+def _by_phase(kernel: Any) -> Any:
+    """A transposed 4x4 convolution of stride 2 as a 3x3 one that makes the four phases.
+
+    Of output ``2 i + a`` row ``ky`` of the kernel sees input ``i + (a + 1 - ky) / 2``: for phase 0
+    rows 3 and 1 see ``i - 1`` and ``i``, for phase 1 rows 2 and 0 see ``i`` and ``i + 1``.
+    """
+    none = tf.zeros_like(kernel[0])
+    rows = [
+        tf.stack([kernel[3], kernel[1], none]),
+        tf.stack([none, kernel[2], kernel[0]]),
+    ]
+    phases = []
+    for row in rows:  # (3, 4, classes, C)
+        nothing = tf.zeros_like(row[:, 0])
+        phases.append(tf.stack([row[:, 3], row[:, 1], nothing], axis=1))
+        phases.append(tf.stack([nothing, row[:, 2], row[:, 0]], axis=1))
+    return tf.transpose(tf.concat(phases, axis=2), (0, 1, 3, 2))
 
 
 def _residual_block(x: Any, layers: Iterator[Any]) -> Any:

@@ -28,9 +28,11 @@ from msgspec import Struct
 
 from nanostream.errors import ModelError
 from nanostream.segmentation.domain import DomainReference
+from nanostream.segmentation.separation import SeparationRule
 from nanostream.segmentation.weights import (
     BATCH_NORM_EPSILON,
     PAPER_FEATURES,
+    WITH_DEPTH,
     Architecture,
     Arrays,
     read_weights,
@@ -85,6 +87,10 @@ class ModelCard(Struct, frozen=True):
     calibration : tuple of float or None
         Scale and shift of the logits: the network's probability is ``sigmoid(scale * logit +
         shift)``. See `nanostream.training.choosing.fit_calibration`.
+    min_area_px : int or None
+        Pixels of the smallest particle that the network is to be trusted with; None is not known.
+    separation : SeparationRule
+        How touching particles are told apart.
     pixel_size_nm : tuple of float or None
         Range of the micrographs it was trained on; others are resampled to the nearest end of it.
     domain : DomainReference or None
@@ -106,6 +112,8 @@ class ModelCard(Struct, frozen=True):
     normalization_maximum: float | None = None
     calibration: tuple[float, float] | None = None
     pixel_size_nm: tuple[float, float] | None = None
+    min_area_px: int | None = None
+    separation: SeparationRule = SeparationRule()
     domain: DomainReference | None = None
     materials: tuple[str, ...] = ()
     training: dict[str, Any] = {}
@@ -378,7 +386,7 @@ def load_network(card: ModelCard, weights: Path, *, device: str, mixed: bool) ->
     ConfigError
         If there is no such device.
     """
-    layers = _calibrated(_read_layers(card, weights), card.calibration)
+    layers = _calibrated(_read_layers(card, weights), card.calibration, card.architecture)
     with _tensorflow():
         from nanostream.segmentation import inference
 
@@ -397,7 +405,9 @@ def _read_layers(card: ModelCard, weights: Path) -> list[Arrays]:
     return read_weights(weights, card.features, architecture=card.architecture)
 
 
-def _calibrated(layers: list[Arrays], calibration: tuple[float, float] | None) -> list[Arrays]:
+def _calibrated(
+    layers: list[Arrays], calibration: tuple[float, float] | None, architecture: Architecture
+) -> list[Arrays]:
     """The layers of a network whose logits are scaled and shifted by its last convolution.
 
     A softmax over background and particle is the sigmoid of their difference: with the last kernel
@@ -408,6 +418,10 @@ def _calibrated(layers: list[Arrays], calibration: tuple[float, float] | None) -
         return layers
     scale, shift = (np.float32(number) for number in calibration)
     kernel, bias = layers[-1]
+    if architecture in WITH_DEPTH:  # a logit of its own, before that of the depth
+        particle = np.array([scale, 1.0], np.float32)
+        last = [kernel * particle[:, None], bias * particle + np.array([shift, 0], np.float32)]
+        return [*layers[:-1], last]
     return [*layers[:-1], [kernel * scale, bias * scale + np.array([0, shift], np.float32)]]
 
 

@@ -111,7 +111,7 @@ def predict_tiled(
     image : (H, W) float32
         Filtered and normalised; any size.
     predict : callable
-        (N, h, w, 1) float32 to (N, h, w) float32.
+        (N, h, w, 1) float32 to (N, h, w) or (N, h, w, outputs) float32.
     tile_px, margin_px, step_px : int
         See `plan_tiles`.
     batch : int
@@ -119,7 +119,7 @@ def predict_tiled(
 
     Returns
     -------
-    (H, W) float32
+    (H, W) or (H, W, outputs) float32
         Equal to the prediction of the whole image at once, mirrored at its lower and right edges
         to the next multiple of ``step_px``.
     """
@@ -130,10 +130,13 @@ def predict_tiled(
     size, tiles = plan_tiles(image.shape, tile_px=tile_px, margin_px=margin_px, step_px=step_px)
     if len(tiles) == 1:
         return predict(image[None, :, :, None])[0, :height, :width]
-    probability = np.empty(image.shape, np.float32)
+    probability = np.empty(0, np.float32)
     for group in _groups(tiles, batch):
         stack = np.stack([image[t.top : t.top + size[0], t.left : t.left + size[1]] for t in group])
-        for tile, part in zip(group, predict(stack[..., None]), strict=True):
+        parts = predict(stack[..., None])
+        if not probability.size:
+            probability = np.empty((*image.shape, *parts.shape[3:]), np.float32)
+        for tile, part in zip(group, parts, strict=True):
             probability[tile.core] = part[tile.within()]
     return probability[:height, :width]
 

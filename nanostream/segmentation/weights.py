@@ -22,11 +22,13 @@ from nanostream.errors import ModelError
 
 __all__ = [
     "BATCH_NORM_EPSILON",
+    "DEPTH_FEATURES",
     "EXPANSION",
     "PAPER_FEATURES",
     "QUARTER_FEATURES",
     "RESIDUAL",
     "STRIDES",
+    "WITH_DEPTH",
     "Architecture",
     "Arrays",
     "Layer",
@@ -35,18 +37,25 @@ __all__ = [
     "read_weights",
 ]
 
-Architecture = Literal["unet", "unet-quarter", "unet-quarter-residual"]
+Architecture = Literal["unet", "unet-quarter", "unet-quarter-residual", "unet-depth"]
 """The paper's network, or ours, see `nanostream.segmentation.unet`."""
 
 STRIDES: dict[Architecture, int] = {
     "unet": 1,
     "unet-quarter": 4,
     "unet-quarter-residual": 4,
+    "unet-depth": 2,
 }
 """Pixels of the micrograph, along a side, for each of the network's finest features."""
 
 RESIDUAL: frozenset[Architecture] = frozenset({"unet-quarter-residual"})
 """Those with residual blocks below the finest level, and half as many features coming up."""
+
+WITH_DEPTH: frozenset[Architecture] = frozenset({"unet-depth"})
+"""Those with a second output, the depth of a pixel in its particle.
+
+They have one convolution at the finest level and two below it, each way, and one at the bottom.
+"""
 
 EXPANSION = 4
 """How many times more features a residual block has inside."""
@@ -55,6 +64,9 @@ PAPER_FEATURES: tuple[int, ...] = (4, 8, 16, 32)
 
 QUARTER_FEATURES: tuple[int, ...] = (40, 48, 64)
 """Of the shipped network at a quarter of the resolution."""
+
+DEPTH_FEATURES: tuple[int, ...] = (16, 40, 64, 96, 112)
+"""Of the network with two outputs, at 1/2, 1/4, 1/8, 1/16 and 1/32 of the resolution."""
 
 #: As stored in the configuration of the published networks (Keras' own default is 1e-3).
 BATCH_NORM_EPSILON = 1e-4
@@ -204,6 +216,7 @@ def multiply_adds_per_px(features: Sequence[int], architecture: Architecture = "
 def _graph(features: Sequence[int], architecture: Architecture) -> list[_Convolution]:
     """Every convolution, in the order of the graph."""
     stride, residual = STRIDES[architecture], architecture in RESIDUAL
+    with_depth = architecture in WITH_DEPTH
     graph: list[_Convolution] = []
 
     def add(before: int, after: int, depth: int, side: int = 3) -> None:
@@ -222,21 +235,25 @@ def _graph(features: Sequence[int], architecture: Architecture) -> list[_Convolu
     for depth, after in enumerate(features):
         add(channels, after, depth)
         channels = after
+        if with_depth and depth:
+            add(channels, channels, depth)
         if residual and depth:
             add_block(channels, depth)
-    for _ in range(2):
+    for _ in range(1 if with_depth else 2):
         add(channels, channels, len(features))
     for depth, after in reversed(list(enumerate(features))):
-        if residual:
+        if residual or with_depth:
             half = (1, 1, channels, channels // 2)
             graph.append(_Convolution(half, depth + 1, normalised=False))
             channels //= 2
         add(channels + after, after, depth)  # the skip connection comes beside it
-        add(after, after, depth)
+        if depth or not with_depth:
+            add(after, after, depth)
         channels = after
         if residual and depth:
             add_block(channels, depth)
-    last = (stride, stride, 2, channels) if stride > 1 else (1, 1, channels, 2)
+    side = 2 * stride if with_depth else stride
+    last = (side, side, 2, channels) if stride > 1 else (1, 1, channels, 2)
     kind = "conv2d_transpose" if stride > 1 else "conv2d"
     return [*graph, _Convolution(last, 0, kind, normalised=False)]
 

@@ -197,7 +197,7 @@ def _by_material(model: Base, sources: Sequence[Source], plan: Plan) -> dict[str
             truth,
             analyzer(frame),
             group=material if source.pairs else material or BARE,
-            min_area_px=settings.min_area_px,
+            min_area_px=analyzer.min_area_px,
         )
         for source in sources
         for frame, truth, material in read_frames(source, pixel_size_nm=plan.pixel_size_nm)

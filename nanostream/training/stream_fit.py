@@ -166,7 +166,7 @@ def fit_stream(
     Parameters
     ----------
     model
-        Of `nanostream.segmentation.two_outputs.build_two_output_unet`.
+        Of `nanostream.segmentation.unet.build_depth_unet`.
     folder
         Of the pictures.
     checkpoints

@@ -113,7 +113,7 @@ def _evaluated(
                         analyzer(frame),
                         section=section,
                         group=group_of(source.file) if source.pairs else material or BARE,
-                        min_area_px=worker.min_area_px,
+                        min_area_px=analyzer.min_area_px,
                     )
                 )
     found = evaluation.evaluate(
@@ -121,7 +121,7 @@ def _evaluated(
         model=analyzer.card.name,
         model_sha256=analyzer.card.weights_sha256,
         threshold=analyzer.threshold,
-        min_area_px=worker.min_area_px,
+        min_area_px=analyzer.min_area_px,
     )
     return found, empty
 
