@@ -26,7 +26,7 @@ def place_particles(
     field_px: int,
     radius_px: float,
     spread: float,
-    most: int = 700,
+    most: int = 1000,
 ) -> _Placed:
     """Centres (n, 2) and radii (n,) of particles in and around a square field.
 

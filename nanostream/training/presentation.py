@@ -83,7 +83,8 @@ def _stretched(rng: np.random.Generator, counts: NDArray[np.float32]) -> NDArray
     low, high = np.percentile(counts[::2, ::2], [cut[0], 100.0 - cut[1]])
     span = max(float(high - low), 1e-6)
     if rng.random() < 0.3:  # a flat contrast, somewhere in the range
-        low, span = low - rng.uniform(0.0, 1.0) * span, span * rng.uniform(1.0, 2.5)
+        below, above = rng.uniform(0.0, 1.0, 2)
+        low, span = low - below * span, span * (1.0 + below + above)
     grey = np.clip((counts - np.float32(low)) / np.float32(span), 0.0, 1.0)
     if rng.random() < 0.5:
         grey = grey ** np.float32(rng.uniform(0.6, 1.6))
