@@ -27,7 +27,7 @@ from nanostream.segmentation.masks import label_mask
 from nanostream.segmentation.models import ModelCard, find_model, load_network
 from nanostream.segmentation.normalization import median_filter, normalize, without_shift
 from nanostream.segmentation.resampling import needed_zoom, resample, to_shape, zoom_within
-from nanostream.segmentation.separation import separate
+from nanostream.segmentation.separation import fill_dark_holes, separate
 from nanostream.segmentation.tiles import predict_tiled
 
 __all__ = ["Analyzer", "cached_analyzer", "used_min_area_px", "used_threshold", "versions"]
@@ -122,9 +122,11 @@ class Analyzer:
                 min_area_px=self.min_area_px,
                 peak=self._peak,
             )
-            if deep is not None:
-                depth = to_shape(deep, shape)
-                labels = separate(labels, depth, rule=self.card.separation).labels
+            split = None
+            if self.settings.separate:
+                labels = fill_dark_holes(labels, frame.pixels)
+                depth = None if deep is None else to_shape(deep, shape)
+                labels, split = separate(labels, depth, rule=self.card.separation)
         with _timed(timings, "measure_s"):
             particles = measure_particles(
                 labels,
@@ -132,6 +134,7 @@ class Analyzer:
                 probability,
                 pixel_size_nm=frame.pixel_size_nm,
                 frame=frame.section.z,
+                split=split,
             )
             summary = summarize(particles, shape=shape)
             verdict = self._judge(frame, image, seen)

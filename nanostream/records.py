@@ -92,6 +92,7 @@ PARTICLE_DTYPE = np.dtype(
         ("mean_probability", np.float64),
         ("mean_intensity", np.float64),
         ("touches_edge", np.bool_),
+        ("split", np.bool_),
     ]
 )
 

@@ -171,7 +171,8 @@ class Worker(Section, frozen=True):
 
     ``threshold`` overrides the model card's; a lower one sets its ``peak`` aside. Components of the
     mask below ``min_area_px`` are noise; without it the model card says how small a particle its
-    network can be trusted with, else 100 px count. ``tile_px`` bounds the memory of one step of the
+    network can be trusted with, else 100 px count. With ``separate`` touching particles get their
+    own labels, and dark holes are filled. ``tile_px`` bounds the memory of one step of the
     network, ``batch`` says how many tiles go to the device at once. ``precision`` "mixed" computes
     in bfloat16 on a CPU and float16 on a GPU.
     """
@@ -179,6 +180,7 @@ class Worker(Section, frozen=True):
     model: str = "default"
     threshold: Annotated[float, Meta(gt=0, lt=1)] | None = None
     min_area_px: Annotated[int, Meta(ge=0)] | None = None
+    separate: bool = True
     tile_px: Annotated[int, Meta(ge=256, le=8192)] = 2048
     batch: Count = 1
     device: Annotated[

@@ -25,6 +25,7 @@ def measure_particles(
     *,
     pixel_size_nm: float | None,
     frame: int = 0,
+    split: NDArray[np.bool_] | None = None,
 ) -> pd.DataFrame:
     """Table of one row per labelled particle, in order of the label.
 
@@ -40,6 +41,8 @@ def measure_particles(
         Width of a pixel; None if it is not known, which makes every length in nm NaN.
     frame : int, default 0
         Number of the section, written to every row.
+    split : (n,) bool, optional
+        Of labels 1..n, whether they were separated from a particle that they touch.
 
     Returns
     -------
@@ -70,6 +73,9 @@ def measure_particles(
             Mean of `image` over the particle's pixels, in its own units.
         touches_edge
             A pixel of the particle lies in the first or last row or column: it may extend outside.
+        split
+            It was separated from another particle that it touches, see
+            `nanostream.segmentation.separation`.
 
     Raises
     ------
@@ -144,6 +150,7 @@ def measure_particles(
         | (top_px == 0)
         | (right_px == width)
         | (bottom_px == height),
+        "split": np.zeros(count, np.bool_) if split is None else split[label - 1],
     }
     dtypes = PARTICLE_DTYPE
     return pd.DataFrame({name: columns[name].astype(dtypes[name]) for name in dtypes.names or ()})

@@ -56,6 +56,8 @@ CREATE TABLE events (
 
 def complete(db: sqlite3.Connection) -> None:
     """Add the columns and indices that a session of this version may be without."""
+    if "split" not in {row[1] for row in db.execute("PRAGMA table_info(particles)")}:
+        db.execute("ALTER TABLE particles ADD COLUMN split INTEGER NOT NULL DEFAULT 0")
     # Not in the schema: older sessions of this version are without it.
     db.execute("CREATE INDEX IF NOT EXISTS sections_of_file ON sections (path, z, generation)")
     found = {row[1] for row in db.execute("PRAGMA table_info(sections)")}

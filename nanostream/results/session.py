@@ -69,6 +69,7 @@ class Session:
             )
             raise SessionError(msg)
         # An empty column, or one of NULLs, has the same type as a full one.
+        self._columns = {name for name, _ in declared}
         self._types = {name: _TYPES[kind] for name, kind in declared if kind in _TYPES}
 
     def __repr__(self) -> str:
@@ -110,7 +111,10 @@ class Session:
         each file: select or group by ``file`` first.
         """
         names = [name for name in PARTICLE_DTYPE.names or () if name not in ("frame", "particle")]
-        columns = ", ".join(f"p.{name}" for name in names)
+        # A session from before does not know what was split; one that is written to learns it.
+        columns = ", ".join(
+            f"p.{name}" if name in self._columns else f"0 AS {name}" for name in names
+        )
         table = self._read(
             "SELECT p.frame, coalesce(t.particle, CASE WHEN s.stream IS NULL THEN p.particle"
             " ELSE -1 END) AS particle,"
@@ -119,7 +123,7 @@ class Session:
             " LEFT JOIN tracks t ON t.section = p.section AND t.label = p.label"
             " ORDER BY s.path, s.generation, s.z, p.label"
         )
-        return table.astype({"touches_edge": np.bool_})
+        return table.astype({"touches_edge": np.bool_, "split": np.bool_})
 
     @property
     def tracks(self) -> pd.DataFrame:
