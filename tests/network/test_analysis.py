@@ -19,9 +19,9 @@ from nanostream.config import Worker
 from nanostream.errors import MicrographError, ModelError
 from nanostream.records import PARTICLE_DTYPE, Result
 from nanostream.segmentation.domain import describe, fit_reference, unsure_fraction
-from nanostream.segmentation.models import find_model, import_folder, import_model
+from nanostream.segmentation.models import ModelCard, find_model, import_folder, import_model
 from nanostream.segmentation.normalization import median_filter, normalize
-from nanostream.segmentation.unet import build_unet
+from nanostream.segmentation.unet import build_network, build_unet
 from nanostream.transport import messages
 
 
@@ -40,6 +40,39 @@ def test_the_shipped_network_finds_simulated_particles(micrograph):
     assert list(found.particles.columns) == [*(PARTICLE_DTYPE.names or ())]
     assert found.summary.count == found.labels.max() == len(found.particles)
     assert {"filter_s", "predict_s", "label_s", "measure_s"} == set(found.timings_s)
+
+
+@pytest.fixture(scope="module")
+def with_depth(tmp_path_factory):
+    """A small untrained network with two outputs, and its card."""
+    folder = tmp_path_factory.mktemp("with-depth")
+    file = folder / "w.weights.h5"
+    build_network("unet-depth", (4, 6)).save_weights(file)
+    card = ModelCard(
+        name="with-depth",
+        features=(4, 6),
+        architecture="unet-depth",
+        normalization="standardize",
+        threshold=0.5,
+        weights=file.name,
+        weights_sha256="0",
+        min_area_px=12,
+    )
+    return card, file
+
+
+def test_a_network_with_depth_separates_what_it_is_asked_to(micrograph, with_depth):
+    """Untrained, it calls half of the noise particle: much to separate, and nothing may be lost."""
+    frame = ns.Frame(ns.SectionId("a.mrc", 0), micrograph[0][:300, :260])
+    whole = Analyzer(Worker(separate=False), model=with_depth)(frame)
+    parted = Analyzer(Worker(), model=with_depth)(frame)
+    assert Analyzer(Worker(min_area_px=40), model=with_depth).min_area_px == 40
+    assert not whole.particles["split"].any()
+    assert whole.particles["area_px"].min() >= 12
+    np.testing.assert_array_equal(parted.labels[whole.labels > 0] > 0, True)
+    assert parted.labels.max() == len(parted.particles) >= len(whole.particles)
+    assert parted.particles["split"].sum() != 1
+    np.testing.assert_array_equal(whole.probability, parted.probability)
 
 
 def test_a_bare_array_without_a_pixel_size_has_sizes_in_pixels_only(micrograph):
@@ -189,13 +222,21 @@ def test_regions_below_the_cards_peak_are_left_out_unless_a_lower_threshold_is_g
 def test_a_micrograph_outside_of_the_models_pixel_sizes_gives_the_same_particles(
     micrograph, brought, zoom, others, part
 ):
-    """The same scene at half, or twice, the only pixel size that the model knows."""
+    """The same scene at half, or twice, the only pixel size that the model knows.
+
+    Whole regions: a pair that is split for its shape may just not be at another pixel size.
+    """
     pixels, _ = micrograph
     model = brought("one-pixel-size", pixel_size_nm=[PIXEL_NM, PIXEL_NM])
-    expected = ns.segment(pixels, model=model, pixel_size_nm=PIXEL_NM)
+    analyzer = Analyzer(Worker(model=model, separate=False))
+
+    def segment(pixels, pixel_size_nm):
+        return analyzer(ns.Frame(ns.SectionId("a.mrc", 0), pixels, pixel_size_nm=pixel_size_nm))
+
+    expected = segment(pixels, PIXEL_NM)
     method = cv2.INTER_CUBIC if zoom > 1 else cv2.INTER_AREA
     other = cv2.resize(pixels.astype(np.float32), None, fx=zoom, fy=zoom, interpolation=method)
-    found = ns.segment(other, model=model, pixel_size_nm=PIXEL_NM / zoom)
+    found = segment(other, PIXEL_NM / zoom)
 
     assert found.labels.shape == found.probability.shape == other.shape
     back = cv2.resize(
