@@ -1,20 +1,25 @@
-"""Train the wide-range network on generated pictures; both commands resume after any kill.
+"""Train the wide-range network on generated pictures, and make a model of it.
 
     python scripts/train_wide.py generate --work WORK --seed 5 --scenes SCENES
     python scripts/train_wide.py fit --work WORK --seed 5 --steps 2600
+    python scripts/train_wide.py card --work WORK --seed 5 --out FOLDER --scores scores.json
 
 ``generate`` writes pictures ahead of the fit into WORK/pictures and stays 300 of them ahead.
 SCENES has sets of ``nanostream simulate-training`` in its subfolders. ``fit`` writes its state to
 WORK/checkpoints, a line of losses to WORK/losses.csv, and the averaged network every 500 steps to
-WORK/averaged. A later ``--steps 2600,9000`` adds a cycle.
+WORK/averaged. A later ``--steps 2600,9000`` adds a cycle. Both resume after any kill. ``card``
+takes the newest averaged network, calibrates it on pictures of a seed that was not learnt from, and
+writes weights and card into FOLDER; the scores are of scripts/development_scores.py.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -49,6 +54,8 @@ def _wanted(work: Path) -> int:
 
 def fit(work: Path, seed: int, cycles: tuple[int, ...], batch: int, crop_px: int) -> None:
     """Train, from the last checkpoint if there is one."""
+    from dataclasses import asdict
+
     import keras
 
     from nanostream.segmentation.unet import build_depth_unet
@@ -57,6 +64,7 @@ def fit(work: Path, seed: int, cycles: tuple[int, ...], batch: int, crop_px: int
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
     recipe = StreamRecipe(cycles=cycles, batch=batch, crop_px=crop_px, seed=seed)
+    (work / "recipe.json").write_text(json.dumps(asdict(recipe)), encoding="utf-8")
     keras.utils.set_random_seed(seed)
     model = build_depth_unet()
     recent: list[float] = []
@@ -91,10 +99,80 @@ def fit(work: Path, seed: int, cycles: tuple[int, ...], batch: int, crop_px: int
     )
 
 
+_VALIDATION_PICTURES = 120
+
+
+def make_model(work: Path, seed: int, out: Path, name: str, scores: Path | None) -> None:
+    """Weights and card of the newest averaged network."""
+    from dataclasses import asdict
+    from datetime import UTC, datetime
+
+    import msgspec
+    import numpy as np
+
+    from nanostream.analysis import versions
+    from nanostream.segmentation.domain import describe, fit_reference, unsure_fraction
+    from nanostream.segmentation.models import ModelCard, load_network
+    from nanostream.segmentation.weights import DEPTH_FEATURES
+    from nanostream.training.calibration import fit_calibration
+    from nanostream.training.stream import IGNORED, PARTICLE, SHARES, as_example, draw_picture
+    from nanostream.training.stream_fit import StreamRecipe
+
+    newest = max((work / "averaged").glob("step_*.weights.h5"))
+    steps = int(newest.name.removeprefix("step_").partition(".")[0])
+    out.mkdir(parents=True, exist_ok=True)
+    weights = out / "weights.weights.h5"
+    weights.write_bytes(newest.read_bytes())
+    card = ModelCard(
+        name=name,
+        features=DEPTH_FEATURES,
+        architecture="unet-depth",
+        normalization="standardize",
+        threshold=0.5,
+        weights=weights.name,
+        weights_sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        pixel_size_nm=(0.012, 3.0),
+        min_area_px=20,
+        materials=("Ag", "Au", "CdSe", "Pd", "Pt"),
+    )
+    network = load_network(card, weights, device="cpu", mixed=False)
+    probabilities, labels, looks, unsure = [], [], [], []
+    for number in range(_VALIDATION_PICTURES):
+        example = as_example(draw_picture(seed + 1, number, size_px=512))
+        probability = network(example.image[None, ..., None])[0, ..., 0]
+        counts = (example.code & IGNORED) == 0
+        probabilities.append(probability[counts])
+        labels.append((example.code & PARTICLE)[counts] > 0)
+        looks.append(describe(example.image))
+        unsure.append(unsure_fraction(probability))
+    recipe = asdict(StreamRecipe(cycles=(steps,), seed=seed))
+    training = {
+        "recipe": recipe | json.loads((work / "recipe.json").read_text(encoding="utf-8")),
+        "steps_done": steps,
+        "pictures": sum(1 for _ in (work / "pictures").glob("picture_*.npz")),
+        "shares": SHARES,
+        "versions": versions(),
+    }
+    card = msgspec.structs.replace(
+        card,
+        calibration=fit_calibration(probabilities, labels),
+        # What looks unlike the training pictures is no worse for it (measured 2026-11-30): only
+        # what nothing in them is like deserves a word.
+        domain=fit_reference(np.array(looks), np.array(unsure), least_score=1e-4),
+        training=training,
+        scores=json.loads(scores.read_text(encoding="utf-8")) if scores else {},
+        licence="BSD-3-Clause",
+        date=datetime.now(UTC).date().isoformat(),
+        command="python scripts/train_wide.py " + " ".join(sys.argv[1:]),
+    )
+    text = msgspec.json.format(msgspec.json.encode(card), indent=2)
+    (out / "card.json").write_bytes(text + b"\n")
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["generate", "fit"])
+    parser.add_argument("what", choices=["generate", "fit", "card"])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--scenes", type=Path)
@@ -102,11 +180,16 @@ def main() -> None:
     parser.add_argument("--steps", default="2600", help="of each cycle, separated by commas")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--crop-px", type=int, default=384)
+    parser.add_argument("--out", type=Path, help="folder of the model, for card")
+    parser.add_argument("--name", default="default", help="of the model, for card")
+    parser.add_argument("--scores", type=Path, help="for card, see above")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if given.what == "generate":
         generate(given.work, given.seed, given.size_px, given.scenes)
+    elif given.what == "card":
+        make_model(given.work, given.seed, given.out, given.name, given.scores)
     else:
         cycles = tuple(int(steps) for steps in given.steps.split(","))
         fit(given.work, given.seed, cycles, given.batch, given.crop_px)
