@@ -55,11 +55,12 @@ def _wanted(work: Path) -> int:
 def fit(work: Path, seed: int, cycles: tuple[int, ...], batch: int, crop_px: int) -> None:
     """Train, from the last checkpoint if there is one."""
     from dataclasses import asdict
+    from functools import partial
 
     import keras
 
     from nanostream.segmentation.unet import build_depth_unet
-    from nanostream.training.stream_fit import StreamRecipe, fit_stream
+    from nanostream.training.stream_fit import StreamRecipe, draw_batch, fit_stream
 
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
@@ -90,7 +91,7 @@ def fit(work: Path, seed: int, cycles: tuple[int, ...], batch: int, crop_px: int
 
     fit_stream(
         model,
-        work / "pictures",
+        partial(draw_batch, work / "pictures", recipe),
         recipe,
         checkpoints=work / "checkpoints",
         on_step=on_step,

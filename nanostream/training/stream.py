@@ -22,6 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from nanostream.segmentation.normalization import median_filter, normalize
 from nanostream.training.phase_objects import LatticeKind, draw_lattice_picture
@@ -33,7 +34,10 @@ from nanostream.training.textures import slow
 __all__ = [
     "SHARES",
     "Example",
+    "altered_picture",
     "as_example",
+    "crop_planes",
+    "depth_of",
     "draw_picture",
     "generate",
     "picture_path",
@@ -120,22 +124,48 @@ def _draw(rng: np.random.Generator, kind: str, size_px: int, scenes: Sequence[Pa
 
 
 def _scene_picture(rng: np.random.Generator, scene: Path, size_px: int) -> Picture:
-    """One exposure of a multislice scene, seen turned, nearer or farther, brighter on one side."""
+    """One exposure of a multislice scene, altered."""
     with np.load(scene) as stored:
         exposures, instances = stored["pixels"], stored["instances"]
         materials = {p["material"] for p in json.loads(str(stored["scene"]))["particles"]}
-    pixels = exposures[int(rng.integers(len(exposures)))].astype(np.float32)
+    pixels = exposures[int(rng.integers(len(exposures)))]
+    kind = f"multislice {'+'.join(sorted(materials)) or 'bare'}"
+    return altered_picture(rng, pixels, instances, size_px=size_px, kind=kind)
+
+
+def altered_picture(
+    rng: np.random.Generator,
+    pixels: NDArray[Any],
+    instances: NDArray[np.integer],
+    *,
+    size_px: int,
+    kind: str,
+) -> Picture:
+    """Picture of a labelled micrograph: turned, zoomed, noisier, unevenly lit, presented.
+
+    Parameters
+    ----------
+    pixels, instances
+        (H, W) counts and particle numbers, of any size; mirrored where the view is wider.
+    size_px
+        Height and width of the view.
+    kind
+        Of the picture.
+    """
     height, width = pixels.shape
     zoom, angle = 1.0, 90.0 * int(rng.integers(4))
     if rng.random() < 0.7:
         zoom = float(np.exp(rng.uniform(math.log(0.6), math.log(1.8))))
     if rng.random() < 0.4:
         angle = rng.uniform(0.0, 360.0)
-    view: Any = cv2.getRotationMatrix2D((0.5 * (width - 1), 0.5 * (height - 1)), angle, zoom)
-    view[0, 2] += 0.5 * (size_px - width)
-    view[1, 2] += 0.5 * (size_px - height)
+    # A larger micrograph is looked at in another place each time.
+    reach = 0.5 * np.maximum(0.0, np.array([width, height]) - size_px / zoom)
+    middle = 0.5 * np.array([width - 1, height - 1]) + rng.uniform(-reach, reach)
+    view: Any = cv2.getRotationMatrix2D((float(middle[0]), float(middle[1])), angle, zoom)
+    view[:, 2] += 0.5 * (size_px - 1) - middle
+    counts = pixels.astype(np.float32)
     if zoom < 0.8:  # a camera of larger pixels, which takes the mean
-        pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), 0.4 / zoom))
+        counts = np.asarray(cv2.GaussianBlur(counts, (0, 0), 0.4 / zoom))
 
     def seen(array: Any, how: int) -> NDArray[Any]:
         size = (size_px, size_px)
@@ -143,8 +173,8 @@ def _scene_picture(rng: np.random.Generator, scene: Path, size_px: int) -> Pictu
             cv2.warpAffine(array, view, size, flags=how, borderMode=cv2.BORDER_REFLECT_101)
         )
 
-    counts = np.asarray(seen(pixels, cv2.INTER_LINEAR), np.float32)
-    instances = np.asarray(seen(instances, cv2.INTER_NEAREST), np.uint16)
+    counts = np.asarray(seen(counts, cv2.INTER_LINEAR), np.float32)
+    numbers = np.asarray(seen(instances.astype(np.uint16), cv2.INTER_NEAREST), np.uint16)
     counts -= float(counts.min())
     if rng.random() < 0.3:
         noise = rng.standard_normal(counts.shape, np.float32)
@@ -156,21 +186,20 @@ def _scene_picture(rng: np.random.Generator, scene: Path, size_px: int) -> Pictu
     if rng.random() < 0.3:
         slope = np.float32(0.3 * rng.random() ** 2)
         counts = counts * (1.0 + slope * slow(rng, size_px, waves=rng.uniform(0.5, 2.0)))
-    truth = Truth(instances, _depth_of(instances), np.zeros(instances.shape, bool))
-    kind = f"multislice {'+'.join(sorted(materials)) or 'bare'}"
+    truth = Truth(numbers, depth_of(numbers), np.zeros(numbers.shape, bool))
     return present(rng, counts, Picture(np.empty((0, 0), np.int16), truth, kind), journal=0.05)
 
 
-def _depth_of(instances: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """Distance of each pixel to its particle's outline over the particle's greatest."""
-    numbers = np.unique(instances)
+def depth_of(instances: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """Distance (H, W) of each pixel to its particle's outline over the particle's greatest."""
     depth = np.zeros(instances.shape, np.float32)
-    for number in numbers[numbers > 0]:
-        inside = instances == number
-        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-        box = np.s_[max(0, rows[0] - 1) : rows[-1] + 2, max(0, columns[0] - 1) : columns[-1] + 2]
-        distance = cv2.distanceTransform(inside[box].astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
-        depth[box] += np.asarray(distance, np.float32) / max(float(distance.max()), 1e-6)
+    for number, box in enumerate(ndimage.find_objects(instances), start=1):
+        if box is None:
+            continue
+        rows, columns = (slice(max(0, side.start - 1), side.stop + 1) for side in box)
+        inside = (instances[rows, columns] == number).astype(np.uint8)
+        distance = np.asarray(cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_5))
+        depth[rows, columns] += distance / max(float(distance.max()), 1e-6)
     return depth
 
 
@@ -190,6 +219,31 @@ def as_example(picture: Picture) -> Example:
     code = code + truth.ignored * np.uint8(IGNORED)
     depth = np.rint(np.clip(truth.depth, 0.0, 1.0) * np.float32(255.0)).astype(np.uint8)
     return Example(image, depth, code.astype(np.uint8), picture.kind)
+
+
+def crop_planes(example: Example, rng: np.random.Generator, crop_px: int) -> NDArray[np.float32]:
+    """Random crop (crop_px, crop_px, 5): image, particle, depth, counts, near a gap.
+
+    Turned by right angles, mirrored, and changed a little in level and contrast: the moments of a
+    micrograph are not those of its parts.
+    """
+    room = np.array(example.image.shape) - crop_px
+    top, left = (int(rng.integers(0, r + 1)) for r in room)
+    crop = np.s_[top : top + crop_px, left : left + crop_px]
+    code = example.code[crop]
+    planes = np.stack(
+        [
+            example.image[crop] * np.float32(rng.uniform(0.85, 1.2))
+            + np.float32(rng.normal(0.0, 0.15)),
+            (code & PARTICLE) > 0,
+            example.depth[crop] * np.float32(1.0 / 255.0),
+            (code & IGNORED) == 0,
+            (code & GAP) > 0,
+        ],
+        -1,
+    ).astype(np.float32)
+    planes = np.rot90(planes, int(rng.integers(4)))
+    return planes[:, ::-1] if rng.random() < 0.5 else planes
 
 
 def picture_path(folder: Path, number: int) -> Path:

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from nanostream.segmentation.unet import BatchNormalization
 from nanostream.training.muon import Muon
-from nanostream.training.stream import GAP, IGNORED, PARTICLE, picture_path, read_example
+from nanostream.training.stream import crop_planes, picture_path, read_example
 
-__all__ = ["StreamRecipe", "draw_batch", "fit_stream", "two_output_loss"]
+__all__ = ["Draw", "StreamRecipe", "draw_batch", "fit_stream", "two_output_loss"]
 
 GAP_WEIGHT = 3.0
 """Extra weight of narrow gaps, and of where particles meet."""
@@ -38,7 +38,7 @@ DEPTH_WEIGHT = 3.0
 _DICE_SMOOTH_PX = 300.0
 
 _WARM_UP = 100
-_SETTLING = 40
+_SETTLING = 20
 
 
 @dataclass(frozen=True)
@@ -95,34 +95,15 @@ def draw_batch(
     """
     rng = np.random.default_rng(np.random.SeedSequence(recipe.seed, spawn_key=(step,)))
     there = recipe.available(step)
-    images, targets = [], []
+    planes = []
     for k in range(recipe.batch):
         first = max(0, there - recipe.recent) if k % 2 else 0
         path = picture_path(folder, int(rng.integers(first, there)))
         while not path.exists():
             time.sleep(0.5)
-        example = read_example(path)
-        room = np.array(example.image.shape) - recipe.crop_px
-        top, left = (int(rng.integers(0, r + 1)) for r in room)
-        crop = np.s_[top : top + recipe.crop_px, left : left + recipe.crop_px]
-        turns, mirrored = int(rng.integers(4)), rng.random() < 0.5
-        code = example.code[crop]
-        planes = np.stack(
-            [
-                example.image[crop] * np.float32(rng.uniform(0.85, 1.2))
-                + np.float32(rng.normal(0.0, 0.15)),
-                (code & PARTICLE) > 0,
-                example.depth[crop] * np.float32(1.0 / 255.0),
-                (code & IGNORED) == 0,
-                (code & GAP) > 0,
-            ],
-            -1,
-        ).astype(np.float32)
-        planes = np.rot90(planes, turns)
-        planes = planes[:, ::-1] if mirrored else planes
-        images.append(planes[..., :1])
-        targets.append(planes[..., 1:])
-    return np.stack(images), np.stack(targets)
+        planes.append(crop_planes(read_example(path), rng, recipe.crop_px))
+    stacked = np.stack(planes)
+    return stacked[..., :1], stacked[..., 1:]
 
 
 def two_output_loss(targets: Any, outputs: Any) -> Any:
@@ -149,9 +130,13 @@ def two_output_loss(targets: Any, outputs: Any) -> Any:
     return entropy + DICE_WEIGHT * (1.0 - ops.mean(dice)) + DEPTH_WEIGHT * error
 
 
+Draw = Callable[[int], tuple[NDArray[np.float32], NDArray[np.float32]]]
+"""Images and targets of a step, as `draw_batch` has them."""
+
+
 def fit_stream(
     model: keras.Model,
-    folder: Path,
+    draw: Draw,
     recipe: StreamRecipe,
     *,
     checkpoints: Path,
@@ -167,8 +152,8 @@ def fit_stream(
     ----------
     model
         Of `nanostream.segmentation.unet.build_depth_unet`.
-    folder
-        Of the pictures.
+    draw
+        Called in a thread for each step; the same for the same step.
     checkpoints
         Folder of the state, written every ``save_every`` steps.
     on_step
@@ -195,11 +180,11 @@ def fit_stream(
     step_of = _compiled(model, averaged, optimizer)
     start = int(done.numpy())
     with ThreadPoolExecutor(1) as pool:
-        upcoming = pool.submit(draw_batch, folder, recipe, start)
+        upcoming = pool.submit(draw, start)
         for step in range(start, recipe.steps):
             images, targets = upcoming.result()
             if step + 1 < recipe.steps:
-                upcoming = pool.submit(draw_batch, folder, recipe, step + 1)
+                upcoming = pool.submit(draw, step + 1)
             # A young average leans on the last weights, else it would remember the first ones.
             part = min(recipe.averaging, (1.0 + step) / (10.0 + step))
             rate, part = tf.constant(recipe.rate(step)), tf.constant(part)
@@ -211,7 +196,7 @@ def fit_stream(
             if (step + 1) % save_every == 0 or last or stopped():
                 manager.save()
             if on_average is not None and ((step + 1) % averaged_every == 0 or last):
-                on_average(step + 1, _settled(averaged, folder, recipe, step))
+                on_average(step + 1, _settled(averaged, draw, step))
             if stopped() and not last:
                 upcoming.cancel()
                 return False
@@ -236,7 +221,7 @@ def _compiled(model: keras.Model, averaged: keras.Model, optimizer: Muon) -> Cal
     return train  # type: ignore[no-any-return]
 
 
-def _settled(averaged: keras.Model, folder: Path, recipe: StreamRecipe, step: int) -> keras.Model:
+def _settled(averaged: keras.Model, draw: Draw, step: int) -> keras.Model:
     """The averaged network with moving moments of its own weights, which no step was taken with."""
     network = keras.models.clone_model(averaged)
     network.set_weights(averaged.get_weights())
@@ -244,7 +229,7 @@ def _settled(averaged: keras.Model, folder: Path, recipe: StreamRecipe, step: in
     for count in range(_SETTLING):
         for layer in norms:
             layer.momentum = count / (count + 1.0)
-        images, _ = draw_batch(folder, recipe, max(0, step - count))
+        images, _ = draw(max(0, step - count))
         network(images, training=True)  # eagerly: the momentum changes
     for layer in norms:
         layer.momentum = 0.99

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -75,7 +77,7 @@ def test_a_stopped_fit_goes_the_way_of_one_that_was_not(pictures, tmp_path):
     whole, losses = network(), []
     assert fit_stream(
         whole,
-        pictures,
+        partial(draw_batch, pictures, RECIPE),
         RECIPE,
         checkpoints=tmp_path / "whole",
         on_step=lambda _, loss: losses.append(loss),
@@ -89,7 +91,7 @@ def test_a_stopped_fit_goes_the_way_of_one_that_was_not(pictures, tmp_path):
 
     ended = fit_stream(
         parted,
-        pictures,
+        partial(draw_batch, pictures, RECIPE),
         RECIPE,
         checkpoints=tmp_path / "parted",
         on_step=on_step,
@@ -100,7 +102,7 @@ def test_a_stopped_fit_goes_the_way_of_one_that_was_not(pictures, tmp_path):
     resumed = network()
     assert fit_stream(
         resumed,
-        pictures,
+        partial(draw_batch, pictures, RECIPE),
         RECIPE,
         checkpoints=tmp_path / "parted",
         averaged_every=3,
