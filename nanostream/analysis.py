@@ -23,7 +23,7 @@ from nanostream.config import Worker
 from nanostream.particles.measures import measure_particles, summarize
 from nanostream.records import Acquired, Frame, Segmentation, shared
 from nanostream.segmentation.domain import Verdict, judge
-from nanostream.segmentation.masks import label_mask
+from nanostream.segmentation.masks import label_regions
 from nanostream.segmentation.models import ModelCard, find_model, load_network
 from nanostream.segmentation.normalization import median_filter, normalize, without_shift
 from nanostream.segmentation.resampling import needed_zoom, resample, to_shape, zoom_within
@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 #: Of a particle of fewer pixels neither size nor shape can be trusted, with a network whose card
 #: says nothing else.
 _MIN_AREA_PX = 100
+
+#: So many regions that are too small are noise, more of them than particles may be particles.
+_FEW_DROPPED = 20
 
 
 class Analyzer:
@@ -116,7 +119,7 @@ class Analyzer:
             seen, deep = _parted(outputs)
             probability = to_shape(seen, shape)
         with _timed(timings, "label_s"):
-            labels = label_mask(
+            labels, dropped = label_regions(
                 probability,
                 self.threshold,
                 min_area_px=self.min_area_px,
@@ -138,6 +141,12 @@ class Analyzer:
             )
             summary = summarize(particles, shape=shape)
             verdict = self._judge(frame, image, seen)
+        if dropped > max(_FEW_DROPPED, summary.count):
+            said = (
+                f"{dropped} regions below {self.min_area_px} px were left out: if they are "
+                "particles, set [worker] min_area_px or use a higher magnification"
+            )
+            verdict = verdict._replace(warning="; ".join(filter(None, [verdict.warning, said])))
         if no_numbers == frame.pixels.size:
             verdict = verdict._replace(warning="no pixel is a finite number: check the file")
         elif no_numbers:
@@ -156,6 +165,7 @@ class Analyzer:
             model_sha256=self.card.weights_sha256,
             threshold=self.threshold,
             normalization_maximum=maximum,
+            dropped=dropped,
             domain_score=verdict.domain_score,
             warning=verdict.warning,
         )

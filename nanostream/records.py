@@ -328,6 +328,8 @@ class Measured(Acquired, frozen=True, eq=False, kw_only=True):
         Probability above which a pixel is particle.
     normalization_maximum : float or None
         For models scaled by the data set's maximum: the value used.
+    dropped : int
+        Regions of the mask that were left out for being smaller than the least area.
     domain_score : float
         How usual such a micrograph is among the model's training data: 1 is right in their middle,
         0.01 rarer than 99 of 100 of them; NaN where the model does not know its own.
@@ -340,6 +342,7 @@ class Measured(Acquired, frozen=True, eq=False, kw_only=True):
     model_sha256: str
     threshold: float
     normalization_maximum: float | None = None
+    dropped: Annotated[int, Meta(ge=0)] = 0
     domain_score: float = math.nan
     warning: Annotated[str, Meta(max_length=1000)] = ""
 

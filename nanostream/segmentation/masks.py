@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ["label_mask"]
+__all__ = ["Regions", "label_mask", "label_regions"]
 
 _BACKGROUND, _PARTICLE, _OUTSIDE = 0, 1, 2
+
+
+class Regions(NamedTuple):
+    """Connected regions of a mask.
+
+    Attributes
+    ----------
+    labels
+        (H, W) int32, see `label_mask`.
+    dropped
+        How many regions were left out for their size alone.
+    """
+
+    labels: NDArray[np.int32]
+    dropped: int
 
 
 def label_mask(
@@ -50,6 +67,10 @@ def label_mask(
     ValueError
         If `probability` is not a non-empty 2-D array of floating numbers.
 
+    See Also
+    --------
+    label_regions : The same, and how many regions were too small.
+
     Notes
     -----
     Particle pixels are 8-connected: two that touch at a corner are one particle. Background is
@@ -67,6 +88,30 @@ def label_mask(
        doi:10.1145/321556.321570.
     .. [2] J. Canny, "A computational approach to edge detection", IEEE Trans. Pattern Anal.
        Mach. Intell. 8 (1986) 679, doi:10.1109/TPAMI.1986.4767851.
+    """
+    return label_regions(
+        probability,
+        threshold,
+        min_area_px=min_area_px,
+        peak=peak,
+        fill_holes_below_px=fill_holes_below_px,
+    ).labels
+
+
+def label_regions(
+    probability: NDArray[np.floating],
+    threshold: float,
+    *,
+    min_area_px: int,
+    peak: float = 0.0,
+    fill_holes_below_px: int | None = None,
+) -> Regions:
+    """Label mask, and how many regions were too small for it; parameters as of `label_mask`.
+
+    Raises
+    ------
+    ValueError
+        As `label_mask`.
     """
     if probability.ndim != 2 or probability.size == 0 or probability.dtype.kind != "f":
         msg = (
@@ -135,7 +180,7 @@ def _renumbered(
     mask: NDArray[np.uint8],
     min_area_px: int,
     wanted: NDArray[np.bool_],
-) -> NDArray[np.int32]:
+) -> Regions:
     """Labels without small and unwanted regions, 1..n in raster order of the first pixel."""
     flat = labels.reshape(-1)
     # Runs of equal label within a row. Two regions never touch, so the mask, a quarter of the
@@ -150,10 +195,11 @@ def _renumbered(
     # The first run of each label: of repeated indices NumPy keeps the last assignment.
     first = np.empty(area_px.size, np.int64)
     first[of_run[::-1]] = np.arange(of_run.size - 1, -1, -1)
+    wanted[0] = False
     kept = np.flatnonzero(wanted & (area_px >= min_area_px))
-    kept = kept[kept != 0]
+    dropped = int(np.count_nonzero(wanted)) - kept.size
     # OpenCV numbers by 2x2 blocks and, with several threads, by stripes: not in raster order.
     kept = kept[np.argsort(first[kept])]
     renumber = np.zeros(area_px.size, np.int32)
     renumber[kept] = np.arange(1, kept.size + 1, dtype=np.int32)
-    return np.repeat(renumber[of_run], lengths).reshape(labels.shape)
+    return Regions(np.repeat(renumber[of_run], lengths).reshape(labels.shape), dropped)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from nanostream.segmentation.masks import label_mask
+from nanostream.segmentation.masks import label_mask, label_regions
 
 
 def picture(text: str) -> np.ndarray:
@@ -127,3 +127,14 @@ def test_a_region_that_is_nowhere_sure_is_no_particle_and_the_others_keep_their_
     assert sure.tolist() == [[0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 0, 1]]
     assert label_mask(probability, 0.5, min_area_px=1, peak=0.4).tolist() == both.tolist()
     assert not label_mask(probability, 0.5, min_area_px=1, peak=0.95).any()
+
+
+def test_regions_left_out_for_their_size_are_counted():
+    mask = np.zeros((20, 40), np.float32)
+    mask[2:8, 2:8] = mask[12, 5] = mask[12, 20:22] = mask[15:18, 30:33] = 1.0
+    found = label_regions(mask, 0.5, min_area_px=9)
+    assert (found.labels.max(), found.dropped) == (2, 2)
+    assert label_regions(mask, 0.5, min_area_px=0).dropped == 0
+    # What is nowhere sure enough is left out for another reason.
+    mask[12, 5] = 0.6
+    assert label_regions(mask, 0.5, min_area_px=9, peak=0.8).dropped == 1
