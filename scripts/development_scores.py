@@ -26,7 +26,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nanostream.training.evaluation import Confusion, match_particles
+from nanostream.training.evaluation import match_particles
+from nanostream.training.scores import Confusion
 
 _BARE_SEED = 90_001
 _BARE_IMAGES = 24

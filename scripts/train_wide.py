@@ -115,7 +115,7 @@ def make_model(work: Path, seed: int, out: Path, name: str, scores: Path | None)
     from nanostream.segmentation.domain import describe, fit_reference, unsure_fraction
     from nanostream.segmentation.models import ModelCard, load_network
     from nanostream.segmentation.weights import DEPTH_FEATURES
-    from nanostream.training.calibration import fit_calibration
+    from nanostream.training.choosing import fit_calibration
     from nanostream.training.stream import IGNORED, PARTICLE, SHARES, as_example, draw_picture
     from nanostream.training.stream_fit import StreamRecipe
 

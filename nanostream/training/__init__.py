@@ -4,6 +4,8 @@
 
     scenes ▶ crystals, supports ▶ multislice, cameras ▶ micrographs ▶ sets      simulated
     labels ▶ sources ▶ examples ▶ views                                         what is learnt from
+    projections, placement, textures ▶ phase_objects, survey ▶ imaging          cheap pictures
+    presentation ▶ pictures ▶ stream ▶ stream_fit, rehearsal                    learnt in a stream
     recipe ▶ fit ▶ choosing, held_out ▶ cards                                   a model
     evaluation ▶ scores ▶ figures                                               how good it is
     runs                                                                        all of it in turn

@@ -1,9 +1,9 @@
-"""Lattice images made in a twentieth of a second: crystals as phase gratings on amorphous matter.
+"""Lattice images made in a fifth of a second: crystals as phase gratings on amorphous matter.
 
 `draw_lattice_picture` makes one: particles whose phase is their thickness times a mean and some
 fringes, on a support that is noise with the spectrum of amorphous matter, through the transfer
 function of `nanostream.training.imaging`. There is no multiple scattering and no atom; what there
-is, is breadth: every defocus, any spacing, any thickness and dose. `nanostream.training.simulation`
+is, is breadth: every defocus, any spacing, any thickness and dose. `nanostream.training.multislice`
 makes fewer and truer ones.
 
 Kinds
