@@ -21,6 +21,7 @@ import msgspec
 from nanostream.analysis import Analyzer, versions
 from nanostream.config import Worker
 from nanostream.segmentation.models import ModelCard, Normalization
+from nanostream.segmentation.separation import SeparationRule
 from nanostream.training.evaluation import evaluate_section, pool
 from nanostream.training.held_out import keep_settings, settle
 from nanostream.training.plans import Base, Plan
@@ -141,6 +142,8 @@ def _provisional_card(plan: Plan, trained: Trained, weights: Path) -> ModelCard:
         weights=WEIGHTS,
         weights_sha256=_sha256(weights),
         pixel_size_nm=_range_nm(trained) or (base.pixel_size_nm if base else None),
+        min_area_px=base.min_area_px if base else None,
+        separation=base.separation if base else SeparationRule(),
         materials=tuple(
             dict.fromkeys([*(base.materials if base else ()), *trained.materials, *plan.materials])
         ),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,7 +40,7 @@ class Examples:
     images
         N of (H, W) int16 after the 3x3 median, of any sizes.
     labels
-        M of (H, W) bool, one for each tile of a scene.
+        M of (H, W) uint16, one for each tile of a scene: numbers of the particles, 0 outside.
     scene_of
         (N,) index of each image's scene in ``labels``.
     materials
@@ -49,7 +50,7 @@ class Examples:
     """
 
     images: Sequence[NDArray[np.int16]]
-    labels: Sequence[NDArray[np.bool_]]
+    labels: Sequence[NDArray[np.uint16]]
     scene_of: NDArray[np.int64]
     materials: tuple[str, ...]
     spans: NDArray[np.float64] | None = None
@@ -164,7 +165,7 @@ class _Gathered:
     """Tiles as they are read, one entry for each tile, but labels one for each tile of a scene."""
 
     images: list[NDArray[np.int16]] = field(default_factory=list)
-    labels: list[NDArray[np.bool_]] = field(default_factory=list)
+    labels: list[NDArray[np.uint16]] = field(default_factory=list)
     scene_of: list[int] = field(default_factory=list)
     simulated: list[bool] = field(default_factory=list)
     materials: list[str] = field(default_factory=list)
@@ -179,7 +180,7 @@ class _Gathered:
         if truth is self._truth:
             return
         self._truth, self._first = truth, len(self.labels)
-        tiles = _tiles(resample((truth > 0).astype(np.float32), zoom) > 0.5)
+        tiles = _tiles(_numbers(truth, zoom))
         self.labels += tiles
         self.materials += [material] * len(tiles)
 
@@ -214,6 +215,22 @@ class _Gathered:
             materials=tuple(self.materials),
             spans=None if normalization == "standardize" else counts[drawn],
         )
+
+
+def _numbers(truth: NDArray[np.int32], zoom: float) -> NDArray[np.uint16]:
+    """Numbers of the particles of a micrograph as it is resampled.
+
+    Past 65,535 they begin again at 1: particles so far apart in a label do not touch.
+    """
+    numbers = np.where(truth > 0, (truth - 1) % 65535 + 1, 0).astype(np.uint16)
+    if zoom == 1.0:
+        return numbers
+    inside = resample((truth > 0).astype(np.float32), zoom) > 0.5
+    size = (inside.shape[1], inside.shape[0])
+    nearest = cv2.resize(numbers, size, interpolation=cv2.INTER_NEAREST)
+    # A pixel that is mostly particle but has its middle outside belongs to one beside it.
+    beside = cv2.dilate(nearest, np.ones((3, 3), np.uint8))
+    return np.asarray(np.where(inside, np.where(nearest > 0, nearest, beside), 0), np.uint16)
 
 
 def _check_side(

@@ -71,6 +71,9 @@ class Recipe:
     ----------
     cycles
         One after the other, each from its greatest learning rate again [1]_.
+    rehearsal
+        Generated pictures of all kinds that a network with depth learns from in every other view,
+        so that it does not forget the others over one sample.
     optimizer
         The one there is, for the record: a training begun with another cannot be resumed.
 
@@ -92,6 +95,7 @@ class Recipe:
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
     averaging: float = 0.999
+    rehearsal: int = 160
     optimizer: str = field(default="muon", init=False)
     seed: int = 0
 

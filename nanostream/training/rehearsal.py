@@ -33,7 +33,7 @@ class Labelled:
     Attributes
     ----------
     pixels
-        (H, W) counts, as stored.
+        (H, W) counts after the 3x3 median.
     instances
         (H, W) integer, 0 outside. Particles that touch need numbers of their own.
     """
@@ -67,9 +67,10 @@ def draw_mixture(
             example = pictures[int(rng.integers(len(pictures)))]
         else:
             one = labelled[int(rng.integers(len(labelled)))]
-            example = as_example(
-                altered_picture(rng, one.pixels, one.instances, size_px=crop_px, kind="labelled")
+            picture = altered_picture(
+                rng, one.pixels, one.instances, size_px=crop_px, kind="labelled"
             )
+            example = as_example(picture, filtered=True)
         planes.append(crop_planes(example, rng, crop_px))
     stacked = np.stack(planes)
     return stacked[..., :1], stacked[..., 1:]

@@ -11,8 +11,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nanostream.errors import DataSetError
 from nanostream.segmentation.models import ModelCard, quiet_stderr
+from nanostream.segmentation.weights import WITH_DEPTH
 from nanostream.training.cards import WEIGHTS, Trained, write_model
 from nanostream.training.examples import FINEST_NM, Examples, read_examples
 from nanostream.training.plans import Plan
@@ -71,11 +75,9 @@ def train_model(
     hashes = file_hashes(plan.training)
     _check_same_training(plan, recipe, hashes)
     with quiet_stderr():
-        from nanostream.training import fit
-
         model = _network(plan, recipe)
     on_stage("training")
-    fit.fit(model, examples, recipe, checkpoints=plan.work / "checkpoints", on_step=on_step)
+    _fit(model, examples, recipe, plan, on_step)
     on_stage("scoring")
     weights = plan.work / WEIGHTS
     model.save_weights(weights)
@@ -107,6 +109,58 @@ def _network(plan: Plan, recipe: Recipe) -> keras.Model:
     model = build_network(plan.base.card.architecture, plan.base.card.features)
     load_weights(model, plan.base.weights)
     return model
+
+
+def _fit(
+    model: keras.Model,
+    examples: Examples,
+    recipe: Recipe,
+    plan: Plan,
+    on_step: Callable[[int, float], None] | None,
+) -> None:
+    """Train a network in place; one with two outputs rehearses what it was trained on before."""
+    checkpoints = plan.work / "checkpoints"
+    architecture = plan.base.card.architecture if plan.base else plan.architecture
+    if architecture not in WITH_DEPTH:
+        from nanostream.training.fit import fit
+
+        fit(model, examples, recipe, checkpoints=checkpoints, on_step=on_step)
+        return
+    from nanostream.training.rehearsal import Labelled, draw_mixture, rehearsed
+    from nanostream.training.stream_fit import StreamRecipe, fit_stream
+
+    labelled = [
+        Labelled(image, examples.labels[scene])
+        for image, scene in zip(examples.images, examples.scene_of, strict=True)
+    ]
+    pictures = rehearsed(recipe.seed, count=recipe.rehearsal, size_px=max(512, recipe.crop_px))
+    schedule = StreamRecipe(
+        cycles=tuple(cycle.steps for cycle in recipe.cycles),
+        batch=recipe.batch,
+        crop_px=recipe.crop_px,
+        learning_rate=recipe.learning_rate * recipe.cycles[0].rate,
+        weight_decay=recipe.weight_decay,
+        averaging=recipe.averaging,
+        seed=recipe.seed,
+    )
+
+    def draw(step: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return draw_mixture(
+            labelled, pictures, step, batch=recipe.batch, crop_px=recipe.crop_px, seed=recipe.seed
+        )
+
+    def keep(_: int, averaged: keras.Model) -> None:
+        model.set_weights(averaged.get_weights())
+
+    fit_stream(
+        model,
+        draw,
+        schedule,
+        checkpoints=checkpoints,
+        averaged_every=recipe.steps,
+        on_step=on_step,
+        on_average=keep,
+    )
 
 
 def _materials(examples: Examples) -> tuple[str, ...]:

@@ -203,9 +203,16 @@ def depth_of(instances: NDArray[np.uint16]) -> NDArray[np.float32]:
     return depth
 
 
-def as_example(picture: Picture) -> Example:
-    """The picture as a network sees it, with its targets."""
-    image = normalize(median_filter(picture.pixels), "standardize")
+def as_example(picture: Picture, *, filtered: bool = False) -> Example:
+    """The picture as a network sees it, with its targets.
+
+    Parameters
+    ----------
+    filtered
+        Whether its pixels went through the 3x3 median already.
+    """
+    pixels = picture.pixels if filtered else median_filter(picture.pixels)
+    image = normalize(pixels, "standardize")
     truth = picture.truth
     particle = (truth.instances > 0).view(np.uint8)
     gap = cv2.morphologyEx(particle, cv2.MORPH_CLOSE, _GAP) - particle

@@ -157,7 +157,8 @@ def fit_stream(
     checkpoints
         Folder of the state, written every ``save_every`` steps.
     on_step
-        Called with the number of steps done and the loss of the last.
+        Called with the number of steps done and the loss of the last. What it raises stops the
+        run, which is saved then.
     on_average
         Called every ``averaged_every`` steps and at the end with the number of steps and a network
         of averaged weights.
@@ -191,8 +192,12 @@ def fit_stream(
             loss = float(step_of(images, targets, rate, part))
             done.assign_add(1)
             last = step + 1 == recipe.steps
-            if on_step is not None:
-                on_step(step + 1, loss)
+            try:
+                if on_step is not None:
+                    on_step(step + 1, loss)
+            except BaseException:  # it was stopped
+                manager.save()
+                raise
             if (step + 1) % save_every == 0 or last or stopped():
                 manager.save()
             if on_average is not None and ((step + 1) % averaged_every == 0 or last):

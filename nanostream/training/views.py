@@ -30,7 +30,7 @@ _GAP = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
 
 def augment(
     image: NDArray[np.int16],
-    label: NDArray[np.bool_],
+    label: NDArray[np.integer] | NDArray[np.bool_],
     rng: np.random.Generator,
     *,
     crop_px: int,
@@ -62,7 +62,9 @@ def augment(
         crop = crop * rng.uniform(0.85, 1.2) + rng.normal(0.0, 0.15)
     else:
         crop = (crop * image.std() + image.mean() - span[0]) / (span[1] - span[0])
-    return np.asarray(crop, np.float32), (seen(label.astype(np.float32)) > 0.5).astype(np.float32)
+    return np.asarray(crop, np.float32), (seen((label > 0).astype(np.float32)) > 0.5).astype(
+        np.float32
+    )
 
 
 def _draw_view(

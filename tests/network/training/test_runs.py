@@ -84,6 +84,29 @@ def test_an_interrupted_training_is_resumed_from_its_checkpoint(plan: Plan) -> N
     assert card.scores["by_material"]["all"]["dice"] > 0.5
 
 
+def test_a_network_with_depth_rehearses_and_is_resumed(plan: Plan) -> None:
+    plan = replace(plan, architecture="unet-depth", features=(4, 6))
+    recipe = replace(RECIPE, cycles=(Cycle(12),), rehearsal=3)
+
+    def interrupt(done: int, loss: float) -> None:
+        if done == 5:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train_model(plan, recipe, on_step=interrupt)
+    steps: list[int] = []
+    card = train_model(plan, recipe, on_step=lambda done, _: steps.append(done))
+    assert steps == list(range(6, 13))
+    assert card.architecture == "unet-depth"
+    assert card.training["recipe"]["rehearsal"] == 3
+    base = Base(msgspec.structs.replace(card, min_area_px=17), plan.folder / card.weights)
+    tuned = train_model(
+        replace(plan, base=base, folder=plan.folder / "tuned", work=plan.folder / "work"),
+        replace(recipe, cycles=(Cycle(1),)),
+    )
+    assert (tuned.architecture, tuned.min_area_px) == ("unet-depth", 17)
+
+
 def test_the_checkpoints_of_another_training_are_not_resumed(plan: Plan) -> None:
     def interrupt(done: int, loss: float) -> None:
         raise StopError
