@@ -49,9 +49,9 @@ __all__ = [
 SHARES: dict[str, float] = {
     "lattice usual": 0.2,
     "lattice faint": 0.12,
-    "lattice bare": 0.05,
-    "survey": 0.38,
-    "survey bare": 0.03,
+    "lattice bare": 0.06,
+    "survey": 0.35,
+    "survey bare": 0.05,
     "multislice": 0.22,
 }
 

@@ -242,12 +242,12 @@ def _particles(rng: np.random.Generator, field_px: int) -> tuple[Truth, NDArray[
 def _draw_arrangement(rng: np.random.Generator, field_px: int) -> tuple[Arrangement, float]:
     """How the particles lie, and their median radius in pixels."""
     how = rng.random()
-    if how < 0.2:  # tiny ones
-        arrangement: Arrangement = "superlattice" if rng.random() < 0.45 else "apart"
-        if rng.random() < 0.2:
+    if how < 0.22:  # tiny ones
+        arrangement: Arrangement = "superlattice" if rng.random() < 0.6 else "apart"
+        if rng.random() < 0.15:
             arrangement = "touching"
         return arrangement, float(rng.uniform(2.5, 7.0))
-    if how < 0.3:
+    if how < 0.31:
         return "close-up", float(np.exp(rng.uniform(math.log(0.25), math.log(1.5))) * field_px)
     arrangements: tuple[Arrangement, ...] = ("apart", "touching", "heaped", "superlattice")
     arrangement = arrangements[int(rng.choice(4, p=[0.3, 0.35, 0.22, 0.13]))]
