@@ -22,6 +22,7 @@ from nanostream.analysis import Analyzer, versions
 from nanostream.config import Worker
 from nanostream.segmentation.models import ModelCard, Normalization
 from nanostream.segmentation.separation import SeparationRule
+from nanostream.segmentation.weights import WITH_DEPTH
 from nanostream.training.evaluation import evaluate_section, pool
 from nanostream.training.held_out import keep_settings, settle
 from nanostream.training.plans import Base, Plan
@@ -141,7 +142,7 @@ def _provisional_card(plan: Plan, trained: Trained, weights: Path) -> ModelCard:
         peak=base.peak if base else 0.0,
         weights=WEIGHTS,
         weights_sha256=_sha256(weights),
-        pixel_size_nm=_range_nm(trained) or (base.pixel_size_nm if base else None),
+        pixel_size_nm=_known_nm(trained, base),
         min_area_px=base.min_area_px if base else None,
         separation=base.separation if base else SeparationRule(),
         materials=tuple(
@@ -151,6 +152,13 @@ def _provisional_card(plan: Plan, trained: Trained, weights: Path) -> ModelCard:
         date=datetime.now(UTC).date().isoformat(),
         command=plan.command,
     )
+
+
+def _known_nm(trained: Trained, base: ModelCard | None) -> tuple[float, float] | None:
+    """Pixel sizes that the model knows: of its micrographs, or its base's if it rehearsed them."""
+    if base and base.architecture in WITH_DEPTH:
+        return base.pixel_size_nm
+    return _range_nm(trained) or (base.pixel_size_nm if base else None)
 
 
 def _range_nm(trained: Trained) -> tuple[float, float] | None:
