@@ -52,7 +52,7 @@ def _wanted(work: Path) -> int:
         return 0
 
 
-def fit(work: Path, seed: int, cycles: tuple[int, ...], batch: int, crop_px: int) -> None:
+def fit(given: argparse.Namespace) -> None:
     """Train, from the last checkpoint if there is one."""
     from dataclasses import asdict
     from functools import partial
@@ -64,7 +64,14 @@ def fit(work: Path, seed: int, cycles: tuple[int, ...], batch: int, crop_px: int
 
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
-    recipe = StreamRecipe(cycles=cycles, batch=batch, crop_px=crop_px, seed=seed)
+    work, seed = given.work, given.seed
+    recipe = StreamRecipe(
+        cycles=tuple(int(steps) for steps in given.steps.split(",")),
+        batch=given.batch,
+        crop_px=given.crop_px,
+        pictures_per_step=given.pictures_per_step,
+        seed=seed,
+    )
     (work / "recipe.json").write_text(json.dumps(asdict(recipe)), encoding="utf-8")
     keras.utils.set_random_seed(seed)
     model = build_depth_unet()
@@ -181,6 +188,7 @@ def main() -> None:
     parser.add_argument("--steps", default="2600", help="of each cycle, separated by commas")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--crop-px", type=int, default=384)
+    parser.add_argument("--pictures-per-step", type=float, default=1.0)
     parser.add_argument("--out", type=Path, help="folder of the model, for card")
     parser.add_argument("--name", default="default", help="of the model, for card")
     parser.add_argument("--scores", type=Path, help="for card, see above")
@@ -192,8 +200,7 @@ def main() -> None:
     elif given.what == "card":
         make_model(given.work, given.seed, given.out, given.name, given.scores)
     else:
-        cycles = tuple(int(steps) for steps in given.steps.split(","))
-        fit(given.work, given.seed, cycles, given.batch, given.crop_px)
+        fit(given)
 
 
 if __name__ == "__main__":

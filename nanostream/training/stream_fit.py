@@ -61,7 +61,7 @@ class StreamRecipe:
     weight_decay: float = 1e-4
     averaging: float = 0.995
     first_pictures: int = 80
-    pictures_per_step: float = 1.2
+    pictures_per_step: float = 1.0
     recent: int = 400
     seed: int = 0
 

@@ -55,7 +55,7 @@ def test_the_rate_rises_shortly_and_falls_to_nothing_in_each_cycle():
     assert rates[999] < 1e-4 * recipe.learning_rate
     assert rates[1000] == pytest.approx(recipe.learning_rate)
     assert rates[1499] < 1e-4 * recipe.learning_rate
-    assert recipe.available(1000) == 80 + 1200
+    assert recipe.available(1000) == 80 + 1000
 
 
 def target(particle: float, depth: float, counts: float = 1.0) -> np.ndarray:
