@@ -37,7 +37,12 @@ def test_batches_depend_on_seed_and_step_only() -> None:
 
 def test_what_is_emphasised_is_drawn_more_often_in_its_cycle() -> None:
     dark = np.full((96, 96), 0, np.int16)
-    examples = Examples([dark, dark + 1000], [dark > 0, dark == 0], np.arange(2), ("Au", "CdSe+Pt"))
+    examples = Examples(
+        [dark, dark + 1000],
+        [(dark > 0).astype(np.uint16), (dark == 0).astype(np.uint16)],
+        np.arange(2),
+        ("Au", "CdSe+Pt"),
+    )
     recipe = replace(RECIPE, cycles=(Cycle(30), Cycle(60, {"CdSe": 4.0}), Cycle(30)))
 
     def part(steps: range) -> float:
@@ -84,7 +89,9 @@ def test_image_and_label_are_moved_alike() -> None:
 def test_a_batch_is_scaled_by_the_span_of_each_image() -> None:
     flat = np.full((64, 64), 500, np.int16)
     spans = np.array([[0.0, 1000.0], [400.0, 600.0], [0.0, 500.0]])
-    examples = Examples([flat] * 3, [flat > 0], np.zeros(3, np.int64), ("Au",), spans)
+    examples = Examples(
+        [flat] * 3, [(flat > 0).astype(np.uint16)], np.zeros(3, np.int64), ("Au",), spans
+    )
     recipe = replace(RECIPE, cycles=(Cycle(10, alteration=0.0),))
 
     seen = {
