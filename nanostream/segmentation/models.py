@@ -28,7 +28,7 @@ from msgspec import Struct
 
 from nanostream.errors import ModelError
 from nanostream.segmentation.domain import DomainReference
-from nanostream.segmentation.separation import SeparationRule
+from nanostream.segmentation.separation_rule import SeparationRule
 from nanostream.segmentation.weights import (
     BATCH_NORM_EPSILON,
     PAPER_FEATURES,

@@ -28,14 +28,15 @@ References
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Separated", "SeparationRule", "fill_dark_holes", "separate"]
+from nanostream.segmentation.separation_rule import SeparationRule
+
+__all__ = ["Separated", "fill_dark_holes", "separate"]
 
 #: Logarithms of a depth below this say nothing.
 _LEAST_DEPTH = 0.02
@@ -53,32 +54,6 @@ _LEAST_RISE_PX = 0.75
 _LEVELS = 10
 
 _NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
-
-
-@dataclass(frozen=True)
-class SeparationRule:
-    """When two parts of a region are two particles.
-
-    Attributes
-    ----------
-    smoothing
-        Deviation of the blur of the learnt depth, of the region's half width.
-    rise
-        How much the logarithm of the learnt depth rises from the pass to the lower summit.
-    least_depth
-        Learnt depth that a summit has; every particle's own is 1.
-    solidity
-        Without a learnt depth: regions are split only if they fill less of their convex hull.
-    distance_rise
-        Without a learnt depth: rise from the pass to the lower summit, of the greatest distance to
-        the region's outline.
-    """
-
-    smoothing: float = 0.16
-    rise: float = 0.2
-    least_depth: float = 0.25
-    solidity: float = 0.90
-    distance_rise: float = 0.10
 
 
 class Separated(NamedTuple):

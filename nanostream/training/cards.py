@@ -21,7 +21,7 @@ import msgspec
 from nanostream.analysis import Analyzer, versions
 from nanostream.config import Worker
 from nanostream.segmentation.models import ModelCard, Normalization
-from nanostream.segmentation.separation import SeparationRule
+from nanostream.segmentation.separation_rule import SeparationRule
 from nanostream.segmentation.weights import WITH_DEPTH
 from nanostream.training.evaluation import evaluate_section, pool
 from nanostream.training.held_out import keep_settings, settle

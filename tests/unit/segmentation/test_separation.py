@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from nanostream.segmentation.masks import label_mask
 from nanostream.segmentation.separation import (
     Separated,
-    SeparationRule,
     fill_dark_holes,
     separate,
 )
+from nanostream.segmentation.separation_rule import SeparationRule
 
 Disc = tuple[float, float, float]
 
