@@ -50,7 +50,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class SampleScore:
-    """What came of one image."""
+    """Outcome of one image."""
 
     name: str
     dice: float

@@ -51,7 +51,7 @@ _SPACINGS_NM = (
 
 @dataclass(frozen=True)
 class _Matter:
-    """What a scene's particles and its support are made of.
+    """Materials of a scene's particles and of its support.
 
     Attributes
     ----------

@@ -19,7 +19,7 @@ __all__ = ["Picture", "Truth", "visible_particles"]
 
 @dataclass(frozen=True)
 class Truth:
-    """What every pixel of a field is.
+    """Kind of every pixel of a field.
 
     Attributes
     ----------

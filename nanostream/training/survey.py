@@ -33,7 +33,7 @@ _INVERTED = 0.04
 
 @dataclass(frozen=True)
 class _Look:
-    """What the particles of one picture have in common.
+    """Properties that the particles of one picture have in common.
 
     Attributes
     ----------
