@@ -62,7 +62,7 @@ class SampleScore:
 
 @dataclass(frozen=True)
 class SetScore:
-    """What came of a set."""
+    """Outcome of a set."""
 
     images: int
     dice: float
