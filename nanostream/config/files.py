@@ -147,7 +147,7 @@ def as_toml(config: Config) -> str:
     Examples
     --------
     >>> config = override(Config(), worker={"batch": 4})
-    >>> print(as_toml(config).split("[worker]")[1].splitlines()[5])
+    >>> print(*[line for line in as_toml(config).splitlines() if line.startswith("batch")])
     batch = 4  # default: 1
     """
     lines = []
