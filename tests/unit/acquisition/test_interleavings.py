@@ -6,6 +6,7 @@ is one of its own kind, so that pixels tell which save they are of.
 """
 
 import itertools
+from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -43,10 +44,16 @@ def images(count):
     return [rng.integers(1, 30_000, (12, 11), dtype=np.int16) for _ in range(count)]
 
 
+def clock(second_s):
+    """The local time of the writer, which passes only when it is asked for."""
+    times = (datetime(2026, 11, 30) + n * timedelta(seconds=second_s) for n in itertools.count())
+    return lambda: next(times)
+
+
 class Microscope:
     """The writer: its images, and which of them is complete where."""
 
-    def __init__(self, folder, kind, count, *, mdoc, faults, seed):
+    def __init__(self, folder, kind, count, *, mdoc, faults, seed, second_s):
         self.folder, self.kind = folder, kind
         folder.mkdir()
         self.images = images(count)
@@ -55,7 +62,15 @@ class Microscope:
         # Half a header may not say that it is of a frame stack.
         self.exact = "reordered" not in faults and not (kind == "gatan" and faults)
         self._asked = -1
-        self._steps = script(kind, self._each(), folder, mdoc=mdoc, faults=faults, seed=seed)
+        self._steps = script(
+            kind,
+            self._each(),
+            folder,
+            mdoc=mdoc,
+            faults=faults,
+            seed=seed,
+            clock=clock(second_s),
+        )
 
     def _each(self):
         for pixels in self.images:
@@ -149,7 +164,7 @@ class Agent(Driver):
                 frame = answers.read_frame(self.folder.root, release, known)
             except OverwrittenError:
                 del self.released[section]
-                self.memory.quarantined(section)
+                self.memory.quarantined(section, "written anew before it was read", attempts=0)
                 continue
             except (MicrographError, OSError):
                 self.released[section] = o.Release(section)
@@ -197,16 +212,23 @@ def settle(agent):
     mdoc=st.booleans(),
     faults=st.sets(st.sampled_from(["pause", "torn-header", "reordered"])),
     seed=st.integers(0, 9),
+    second_s=st.sampled_from([0, 1]),  # files of one second have one title
     between=st.lists(st.lists(OPERATION, max_size=3), min_size=1, max_size=12),
 )
 def test_any_interleaving_gives_each_section_once_and_never_early(
-    kind, count, mdoc, faults, seed, between
+    kind, count, mdoc, faults, seed, second_s, between
 ):
     mdoc = mdoc or kind == "tiff"  # a TIFF without a sidecar is left alone
     faults -= IMPOSSIBLE.get(kind, set()) | (set() if mdoc else UNDECIDABLE.get(kind, set()))
     with TemporaryDirectory() as name, Ledger(Path(name) / "ledger.db") as ledger:
         microscope = Microscope(
-            Path(name) / "watched", kind, count, mdoc=mdoc, faults=faults, seed=seed
+            Path(name) / "watched",
+            kind,
+            count,
+            mdoc=mdoc,
+            faults=faults,
+            seed=seed,
+            second_s=second_s,
         )
         agent = Agent(microscope.folder, ledger)
         for operations in itertools.cycle(between):
