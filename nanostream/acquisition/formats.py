@@ -6,7 +6,7 @@ file                   read by                 pixel size from
 .dm3 .dm4              ncempy                  calibration of the image
 .ser                   ncempy                  calibration of the section
 .emd                   ncempy                  Berkeley: last axis; Velox: metadata
-.png                   OpenCV                  none
+.png                   `pngs`                  none
 .npy                   NumPy                   none
 =====================  ======================  ====================================================
 
@@ -34,6 +34,7 @@ __all__ = [
     "WIRE_DTYPES",
     "ReadPixels",
     "Sections",
+    "is_grey",
     "length_nm",
     "open_file",
     "refusals",
@@ -108,10 +109,21 @@ def _silence() -> Iterator[None]:
 
 
 def wire_pixels(pixels: NDArray[Any], name: str) -> NDArray[Any]:
-    """Two-dimensional pixels of a type that a `Frame` may have, in native order."""
+    """Two-dimensional pixels of a type that a `Frame` may have, in native order.
+
+    Three equal channels are grey values, as ImageJ and drawing programs save them; a fourth is
+    opacity and says nothing of the specimen.
+
+    Raises
+    ------
+    MicrographError
+        The image is in colour, has another number of dimensions or numbers that are not real.
+    """
     if pixels.ndim == 3 and pixels.shape[-1] in (3, 4):
-        msg = f"{name}: colour image {pixels.shape}; save it as grey values"
-        raise MicrographError(msg)
+        if not is_grey(pixels):
+            msg = f"{name}: colour image {pixels.shape}; save it as grey values"
+            raise MicrographError(msg)
+        pixels = pixels[..., 0]
     if pixels.ndim != 2 or 0 in pixels.shape:
         msg = f"{name}: data of shape {pixels.shape} where an image (rows, columns) is expected"
         raise MicrographError(msg)
@@ -122,6 +134,11 @@ def wire_pixels(pixels: NDArray[Any], name: str) -> NDArray[Any]:
     dtype = pixels.dtype.newbyteorder("=") if known else np.dtype(np.float32)
     with np.errstate(over="ignore"):  # float64 beyond float32 becomes inf, which the model rejects
         return np.ascontiguousarray(pixels, dtype)
+
+
+def is_grey(pixels: NDArray[Any]) -> bool:
+    """Whether the first three channels (H, W, C) are equal everywhere."""
+    return all(bool((pixels[..., 0] == pixels[..., other]).all()) for other in (1, 2))
 
 
 def length_nm(size: object, unit: object) -> float | None:
@@ -208,13 +225,10 @@ def _open_velox(path: Path) -> Iterator[Sections]:
 
 @contextlib.contextmanager
 def _open_png(path: Path) -> Iterator[Sections]:
-    import cv2
+    from nanostream.acquisition.pngs import read_png
 
-    image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None:
-        msg = f"{path.name}: not a readable PNG file"
-        raise MicrographError(msg)
-    yield Sections(1, lambda _: (np.asarray(image), None))
+    image = read_png(path.read_bytes(), path.name).pixels
+    yield Sections(1, lambda _: (image, None))
 
 
 @contextlib.contextmanager

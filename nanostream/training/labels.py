@@ -21,8 +21,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from nanostream.acquisition.formats import is_grey
 from nanostream.acquisition.frames import SUFFIXES, count_sections, read_section
-from nanostream.errors import DataSetError
+from nanostream.acquisition.pngs import read_png
+from nanostream.errors import DataSetError, MicrographError
 from nanostream.records import Frame, SectionId
 
 __all__ = ["Pair", "Pairing", "pair_labels", "read_label", "read_pair"]
@@ -177,7 +179,9 @@ def read_label(path: Path) -> NDArray[np.int32]:
     ----------
     path
         Of two grey values the greater is particle, whatever they are; of one, 0 is background.
-        A 16-bit PNG of more values has a number for each particle, and 0 for the background.
+        A 16-bit PNG of more values has a number for each particle, and 0 for the background. Of a
+        palette the indices count, not its colours. Where nothing but one colour is drawn on
+        transparent paper, what is drawn is particle.
 
     Returns
     -------
@@ -188,33 +192,57 @@ def read_label(path: Path) -> NDArray[np.int32]:
     Raises
     ------
     DataSetError
-        If it is no PNG, in colour, or has more than two grey values in 8 bits: smoothed edges,
-        or a picture of the micrograph.
+        If it is no PNG, in colour, drawn with several colours on transparent paper, or has more
+        than two grey values in 8 bits: smoothed edges, or a picture of the micrograph.
     """
-    # OpenCV decodes memory: it cannot open names outside the ANSI code page on Windows.
-    data = np.frombuffer(path.read_bytes(), np.uint8)
-    grey: Any = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if grey is None:
-        msg = f"{path}: not a readable PNG file; save it again"
-        raise DataSetError(msg)
-    if grey.ndim == 3:  # of a drawing program, which saves grey as three equal channels
-        if (grey[..., :3] != grey[..., :1]).any():
-            msg = f"{path}: a label in colour; save it as grey values"
-            raise DataSetError(msg)
-        grey = np.ascontiguousarray(grey[..., 0])
-    values = np.flatnonzero(np.bincount(grey.reshape(-1)))
-    if values.size > 2:
-        if grey.dtype != np.uint16:
-            shown = ", ".join(map(str, values[:4]))
+    try:
+        label = read_png(path.read_bytes(), str(path), palette="index")
+    except MicrographError as error:
+        raise DataSetError(str(error)) from error
+    values = label.pixels if label.pixels.ndim == 2 else _drawn(label.pixels, path)
+    found = np.flatnonzero(np.bincount(values.reshape(-1)))
+    if found.size > 2:
+        # An index for each particle, unless the palette is a scale of grey values.
+        indexed = label.palette is not None and not _is_ramp(label.palette[: found[-1] + 1])
+        if values.dtype != np.uint16 and not indexed:
+            shown = ", ".join(map(str, found[:4]))
             msg = (
-                f"{path}: {values.size} grey values ({shown}, ...); a label has two, background "
+                f"{path}: {found.size} grey values ({shown}, ...); a label has two, background "
                 "and particle, or is a 16-bit PNG with a number for each particle"
             )
             raise DataSetError(msg)
-        return np.asarray(grey, np.int32)
-    particle = grey == values[-1] if values[-1] > 0 else np.zeros(grey.shape, np.bool_)
+        return np.asarray(values, np.int32)
+    particle = values == found[-1] if found[-1] > 0 else np.zeros(values.shape, np.bool_)
     _, numbers = cv2.connectedComponents(particle.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
     return np.asarray(numbers, np.int32)
+
+
+def _drawn(channels: NDArray[Any], path: Path) -> NDArray[Any]:
+    """Grey values (H, W) of a drawing program's channels, or its opacity if that is the drawing."""
+    opacity = channels[..., 3] if channels.shape[-1] == 4 else np.array([1])
+    if not opacity.any():
+        msg = f"{path}: nothing but transparency; save the label without opacity (flatten it)"
+        raise DataSetError(msg)
+    if (opacity == opacity.flat[0]).all():
+        if not is_grey(channels):
+            msg = f"{path}: a label in colour; save it as grey values"
+            raise DataSetError(msg)
+        return np.ascontiguousarray(channels[..., 0])
+    colours = channels[opacity > 0][:, :3]
+    if np.unique(opacity).size > 2 or opacity.min() > 0 or (colours != colours[0]).any():
+        msg = (
+            f"{path}: a label that is transparent in part, and of several colours or degrees of "
+            "opacity where it is not; save it without opacity (flatten it)"
+        )
+        raise DataSetError(msg)
+    return np.ascontiguousarray(opacity)
+
+
+def _is_ramp(palette: NDArray[np.uint8]) -> bool:
+    """Whether the colours of a palette (N, 3) are grey values from dark to bright, or back."""
+    steps = np.diff(palette[:, 0].astype(int))
+    grey = bool((palette == palette[:, :1]).all())
+    return grey and bool((steps >= 0).all() or (steps <= 0).all())
 
 
 def read_pair(pair: Pair) -> tuple[Frame, NDArray[np.int32]]:

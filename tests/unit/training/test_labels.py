@@ -7,6 +7,7 @@ import pytest
 from nanostream.acquisition.simulator import StackWriter
 from nanostream.errors import DataSetError, MicrographError
 from nanostream.training.labels import Pair, Pairing, pair_labels, read_label, read_pair
+from tests.micrograph_files import write_png
 
 
 def stack(path, *images):
@@ -148,6 +149,52 @@ def test_grey_saved_as_colour_is_grey(tmp_path):
     mask = disc()
     drawn = np.dstack([mask, mask, mask, np.full_like(mask, 255)])
     np.testing.assert_array_equal(read_label(png(tmp_path / "l.png", drawn)) > 0, mask > 0)
+
+
+@pytest.mark.parametrize(("colour", "paper"), [(255, 255), (0, 0), (255, 0), (0, 255)])
+def test_what_is_drawn_on_transparent_paper_is_particle(tmp_path, colour, paper):
+    mask = disc()
+    grey = np.where(mask > 0, colour, paper).astype(np.uint8)
+    drawn = np.dstack([grey, grey, grey, mask])
+    np.testing.assert_array_equal(read_label(png(tmp_path / "l.png", drawn)) > 0, mask > 0)
+
+
+def test_of_a_palette_the_indices_count_and_not_its_colours(tmp_path):
+    mask = (disc() > 0).astype(np.uint8)
+    # ImageJ's inverting table: what is 1 is drawn black.
+    write_png(tmp_path / "l.png", mask, bits=8, kind=3, palette=[[255] * 3, [0] * 3])
+    np.testing.assert_array_equal(read_label(tmp_path / "l.png") > 0, mask > 0)
+    numbers = np.zeros((6, 6), np.uint8)
+    numbers[:3], numbers[3:5] = 2, 7
+    colours = np.arange(3 * 8).reshape(8, 3) * 29 % 256
+    write_png(tmp_path / "n.png", numbers, bits=4, kind=3, palette=colours)
+    np.testing.assert_array_equal(read_label(tmp_path / "n.png"), numbers)
+
+
+def test_a_palette_of_grey_values_is_no_numbering_of_particles(tmp_path):
+    values = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    for name, ramp in (("up.png", np.arange(256)), ("down.png", np.arange(256)[::-1])):
+        write_png(tmp_path / name, values, bits=8, kind=3, palette=np.repeat(ramp, 3))
+        with pytest.raises(DataSetError, match="64 grey values"):
+            read_label(tmp_path / name)
+
+
+def shaded():
+    """A disc on transparent paper, with soft edges or with a hole that was painted over."""
+    white = np.full_like(disc(), 255)
+    return [
+        np.dstack([white, white, white, cv2.blur(disc(), (5, 5))]),
+        np.dstack([*[np.where(np.eye(64), 0, white).astype(np.uint8)] * 3, disc()]),
+        np.dstack([white, white, white, 0 * white]),
+    ]
+
+
+@pytest.mark.parametrize("content", shaded(), ids=["soft", "two colours", "nothing"])
+def test_a_label_that_is_transparent_in_part_is_refused_where_it_can_mean_two_things(
+    tmp_path, content
+):
+    with pytest.raises(DataSetError, match="flatten it"):
+        read_label(png(tmp_path / "l.png", content))
 
 
 @pytest.mark.parametrize(
