@@ -11,7 +11,7 @@ from nanostream.acquisition.frames import SUFFIXES, count_sections, read_section
 from nanostream.acquisition.simulator import StackWriter
 from nanostream.errors import MicrographError, NotReadyError
 from nanostream.records import SectionId
-from tests.micrograph_files import write_berkeley, write_dm, write_png, write_ser, write_velox
+from tests.micrograph_files import write_berkeley, write_dm, write_ser, write_velox
 
 PIXELS = (np.arange(2 * 5 * 7).reshape(2, 5, 7) * 3).astype(np.int16)
 
