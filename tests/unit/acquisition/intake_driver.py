@@ -220,7 +220,7 @@ class Memory:
     def stored(self, section: SectionId) -> None:
         self.sections[section] = "stored"
 
-    def quarantined(self, section: SectionId) -> None:
+    def quarantined(self, section: SectionId, reason: str, attempts: int) -> None:
         self.sections[section] = "quarantined"
 
 
