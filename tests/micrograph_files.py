@@ -9,93 +9,162 @@ import zlib
 import h5py
 import numpy as np
 
+#: Gatan's number of a type of pixels, and that of its array.
+DM_TYPES = {"int16": (1, 2), "int32": (7, 3), "float32": (2, 6), "uint8": (6, 8), "uint16": (10, 4)}
+DM_TYPES |= {"float64": (12, 7), "int8": (9, 9), "uint32": (11, 5), "complex64": (3, 7)}
+DM_COLOUR = (23, 5)
+
 
 def write_dm(path, stack, *, version, scale, unit):
     """Smallest DM3 or DM4 file: one object, no thumbnail (format: ncempy's dm.py)."""
-    size = ">q" if version == 4 else ">i"
+    units = [unit, unit, "s", ""][: stack.ndim]
+    write_dm_images(path, [(stack, units, {})], version=version, scale=scale)
 
-    def number(value):
-        return struct.pack(size, value)
 
-    def tag(kind, name, body):
+def write_dm_images(path, images, *, version, scale, thumbnail=None):
+    """DM3 or DM4 file of several images: data, units (columns first) and further names."""
+    writer = _Dm(version)
+    listed = [writer.image(data, units, scale, **more) for data, units, more in images]
+    tags = [writer.group("ImageList", *listed)]
+    if thumbnail is not None:
+        index = writer.data("ImageIndex", [5], struct.pack("<I", thumbnail))
+        tags.append(writer.group("Thumbnails", writer.group("", index)))
+    body = b"\0\0" + writer.number(len(tags)) + b"".join(tags)
+    head = struct.pack(">i", version) + writer.number(len(body)) + struct.pack(">i", 1)
+    path.write_bytes(head + body)
+
+
+class _Dm:
+    """Tags of a DM3 or DM4 file."""
+
+    def __init__(self, version):
+        self._version = version
+
+    def number(self, value):
+        return struct.pack(">q" if self._version == 4 else ">i", value)
+
+    def tag(self, kind, name, body):
         head = struct.pack(">bh", kind, len(name)) + name.encode()
-        return head + (number(len(body)) if version == 4 else b"") + body
+        return head + (self.number(len(body)) if self._version == 4 else b"") + body
 
-    def group(name, *tags):
-        return tag(20, name, b"\0\0" + number(len(tags)) + b"".join(tags))
+    def group(self, name, *tags):
+        return self.tag(20, name, b"\0\0" + self.number(len(tags)) + b"".join(tags))
 
-    def data(name, info, payload):
-        body = b"%%%%" + number(len(info)) + b"".join(map(number, info)) + payload
-        return tag(21, name, body)
+    def data(self, name, info, payload):
+        body = b"%%%%" + self.number(len(info)) + b"".join(map(self.number, info)) + payload
+        return self.tag(21, name, body)
 
-    def dimension(value, text):
-        units = text.encode("utf-16-le")
-        return group(
+    def text(self, name, text):
+        return self.data(name, [20, 4, len(text)], text.encode("utf-16-le"))
+
+    def dimension(self, scale, unit):
+        return self.group(
             "",
-            data("Origin", [6], struct.pack("<f", 0)),
-            data("Scale", [6], struct.pack("<f", value)),
-            data("Units", [20, 4, len(text)], units),
+            self.data("Origin", [6], struct.pack("<f", 0)),
+            self.data("Scale", [6], struct.pack("<f", scale)),
+            self.text("Units", unit),
         )
 
-    axes = [dimension(scale, unit), dimension(scale, unit)]
-    if stack.ndim == 3:
-        axes.append(dimension(1, "s"))
-    code, array_type = {"int16": (1, 2), "int32": (7, 3), "float32": (2, 6)}[stack.dtype.name]
-    image = group(
-        "ImageData",
-        group("Calibrations", group("Dimension", *axes)),
-        data("Data", [20, array_type, stack.size], stack.tobytes()),
-        data("DataType", [5], struct.pack("<I", code)),
-        group("Dimensions", *(data("", [5], struct.pack("<I", n)) for n in stack.shape[::-1])),
-    )
-    root = group("ImageList", group("", image))
-    body = b"\0\0" + number(1) + root
-    path.write_bytes(struct.pack(">i", version) + number(len(body)) + struct.pack(">i", 1) + body)
+    def image(self, stack, units, scale, *, name="", form="", kind=None):
+        axes = [self.dimension(1 if n > 1 else scale, unit) for n, unit in enumerate(units)]
+        code, array_type = kind or DM_TYPES[stack.dtype.name]
+        image = self.group(
+            "ImageData",
+            self.group("Calibrations", self.group("Dimension", *axes)),
+            self.data("Data", [20, array_type, stack.size], stack.tobytes()),
+            self.data("DataType", [5], struct.pack("<I", code)),
+            self.group(
+                "Dimensions",
+                *(self.data("", [5], struct.pack("<I", n)) for n in stack.shape[::-1]),
+            ),
+        )
+        tags = [image]
+        if form:
+            meta = self.group("Meta Data", self.text("Format", form))
+            tags.append(self.group("ImageTags", meta))
+        if name:
+            tags.append(self.text("Name", name))
+        return self.group("", *tags)
 
 
-def write_ser(path, stack, *, pixel_m, data_type):
-    """TIA series, version 0x0210; rows from the bottom up."""
-    header = struct.pack("<3h6i", 0x4949, 0x0197, 0x0210, 0x4122, 0x4152, *[len(stack)] * 2, 0, 1)
-    header += struct.pack("<iddiii", len(stack), 0, 1, 0, 0, 0)
-    header = header[:22] + struct.pack("<i", len(header)) + header[26:]
-    offset = len(header) + 8 * len(stack)
+#: TIA's number of a type of pixels.
+SER_TYPES = {"u1": 1, "u2": 2, "u4": 3, "i1": 4, "i2": 5, "i4": 6, "f4": 7, "f8": 8}
+_SER_COMPLEX = {"c8": 9, "c16": 10}
+
+
+def write_ser(path, stack, *, pixel_m, version=0x0210):
+    """TIA series; rows from the bottom up. Offsets have 8 bytes from version 0x0220 on."""
+    word = "q" if version >= 0x0220 else "i"
+    kind = (SER_TYPES | _SER_COMPLEX)[stack.dtype.str[1:]]
+    count = len(stack)
+    dimension = struct.pack("<iddiii", count, 0, 1, 0, 0, 0)
+    size = 3 * 2 + 4 * 4 + struct.calcsize(f"<{word}") + 4 + len(dimension)
+    header = struct.pack("<3H4i", 0x4949, 0x0197, version, 0x4122, 0x4152, count, count)
+    header += struct.pack(f"<{word}i", size, 1) + dimension
     elements = [
         struct.pack("<ddi", 0, pixel_m, 0) * 2
-        + struct.pack("<hii", data_type, *image.shape[::-1])
+        + struct.pack("<hii", kind, *image.shape[::-1])
         + image[::-1].tobytes()
         for image in stack
     ]
-    offsets = [offset + sum(map(len, elements[:i])) for i in range(len(elements))]
-    tables = struct.pack(f"<{2 * len(stack)}i", *offsets, *offsets)
+    first = size + 2 * count * struct.calcsize(f"<{word}")
+    offsets = [first + sum(map(len, elements[:i])) for i in range(count)]
+    tables = struct.pack(f"<{2 * count}{word}", *offsets, *offsets)
     path.write_bytes(header + tables + b"".join(elements))
 
 
-def write_berkeley(path, stack, *, step, unit):
+def write_berkeley(path, data, *, step, unit, names=None, root="data/image"):
+    """EMD file of openNCEM: an axis for each dimension, with name, unit and step."""
+    steps = step if isinstance(step, list) else [step] * data.ndim
     with h5py.File(path, "w") as file:
-        group = file.create_group("data/image")
+        group = file.create_group(root)
         group.attrs["emd_group_type"] = 1
-        group["data"] = stack
-        for i, length in enumerate(stack.shape, 1):
-            group[f"dim{i}"] = np.arange(length) * step
-            group[f"dim{i}"].attrs["units"] = unit
+        group["data"] = data
+        for i, length in enumerate(data.shape, 1):
+            axis = group.create_dataset(f"dim{i}", data=np.arange(max(length, 2)) * steps[i - 1])
+            axis.attrs["units"] = unit
+            axis.attrs["name"] = names[i - 1] if names else ""
+
+
+def write_hyperspy(path, data, *, step, unit, names):
+    """EMD file of HyperSpy: all axes in reverse, each with its first two values."""
+    write_berkeley(
+        path, data.T, step=step, unit=unit, names=names[::-1], root="signals/__unnamed__"
+    )
+    with h5py.File(path, "a") as file:
+        file["signals"].attrs["emd_group_type"] = 1
+
+
+def velox_card(detector, *, unit="m", size=5e-11, detector_type=None):
+    """Metadata of an image of Velox."""
+    card = {"BinaryResult": {"Detector": detector}, "Stage": {}, "Scan": {}}
+    card["Acquisition"] = {"AcquisitionStartDatetime": {"DateTime": "1500000000"}}
+    if unit:
+        card["BinaryResult"] |= {
+            "PixelUnitX": unit,
+            "PixelUnitY": unit,
+            "PixelSize": {"width": str(size), "height": str(size)},
+        }
+    if detector_type:
+        named = {"DetectorName": detector, "DetectorType": detector_type}
+        card["Detectors"] = {"Detector-0": named}
+    return json.dumps(card).encode()
+
+
+def write_velox_sets(path, sets):
+    """EMD file of Velox: images (rows, columns, frames) and their metadata, by random ids."""
+    with h5py.File(path, "w") as file:
+        file.create_group("Data/Image")
+        for key, (data, card) in zip(("0a", "7b", "a1", "f0"), sets, strict=False):
+            text = np.zeros(len(card) + 10, np.uint8)
+            text[: len(card)] = np.frombuffer(card, np.uint8)
+            file[f"Data/Image/{key}/Data"] = data
+            file[f"Data/Image/{key}/Metadata"] = text[:, None]
 
 
 def write_velox(path, stack, *, pixel_m):
-    card = {
-        "BinaryResult": {
-            "PixelUnitX": "m",
-            "PixelUnitY": "m",
-            "PixelSize": {"width": str(pixel_m), "height": str(pixel_m)},
-            "Detector": "BM-Ceta",
-        },
-        "Acquisition": {"AcquisitionStartDatetime": {"DateTime": "1500000000"}},
-        "Stage": {},
-        "Scan": {},
-    }
-    text = np.frombuffer(json.dumps(card).encode(), np.uint8)
-    with h5py.File(path, "w") as file:
-        file["Data/Image/0a/Data"] = np.moveaxis(stack, 0, -1)
-        file["Data/Image/0a/Metadata"] = text[:, None]
+    """EMD file of Velox with the frames of one camera."""
+    write_velox_sets(path, [(np.moveaxis(stack, 0, -1), velox_card("BM-Ceta", size=pixel_m))])
 
 
 def png_chunk(kind, body):

@@ -69,6 +69,7 @@ __all__ = [
     "is_tiff",
     "read_frame",
     "read_section",
+    "remark_on",
 ]
 
 #: Endings of the files that can be read, in lower case.
@@ -180,6 +181,20 @@ def count_sections(path: Path) -> SectionCount:
         contents, status = inspect(path, at_rest=True)
     size = status.st_size
     return SectionCount(contents.complete_sections(size), contents.lacks(size))
+
+
+def remark_on(path: Path) -> str:
+    """Which of several data sets of a file are its sections, and what is left out; or empty.
+
+    Raises
+    ------
+    MicrographError
+        As `count_sections`.
+    """
+    if _kind(path) != "other":
+        return ""
+    with formats.open_file(path) as file:
+        return file.remark
 
 
 def frames_finished(path: Path) -> bool:

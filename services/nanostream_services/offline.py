@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from msgspec.structs import replace
 
-from nanostream.acquisition.frames import count_sections, read_section
+from nanostream.acquisition.frames import count_sections, read_section, remark_on
 from nanostream.acquisition.mdoc import has_mdoc
 from nanostream.analysis import Analyzer, used_threshold, versions
 from nanostream.config import Config, tracker_of
@@ -155,6 +155,8 @@ class _Run:
         frame = read_frame(file, section, self._config, given=self._given)
         if own := _other_than(self._given.nm, frame):
             self.warned.append(f"{section}: {own}")
+        if section.z == 0 and (remark := remark_on(file)):
+            self.warned.append(f"{section.path}: {remark}")
         if silent := _silent_sidecar(file, frame):
             self.warned.append(f"{section}: {silent}")
         if self._store.has(section):

@@ -17,7 +17,7 @@ PIXELS = (np.arange(2 * 5 * 7).reshape(2, 5, 7) * 3).astype(np.int16)
 
 
 def write_spectra(path):
-    write_ser(path, PIXELS, pixel_m=1.0, data_type=5)
+    write_ser(path, PIXELS, pixel_m=1.0)
     data = bytearray(path.read_bytes())
     data[6:10] = struct.pack("<i", 0x4120)
     path.write_bytes(data)
@@ -44,7 +44,7 @@ WRITERS = {
     "a.mrc": write_mrc,
     "a.dm3": lambda p, s: write_dm(p, s, version=3, scale=0.05, unit="nm"),
     "a.dm4": lambda p, s: write_dm(p, s, version=4, scale=5e-5, unit="µm"),
-    "a.ser": lambda p, s: write_ser(p, s, pixel_m=5e-11, data_type=5),
+    "a.ser": lambda p, s: write_ser(p, s, pixel_m=5e-11),
     "berkeley.emd": lambda p, s: write_berkeley(p, s, step=0.05, unit="[n_m]"),
     "angstrom.EMD": lambda p, s: write_berkeley(p, s, step=0.5, unit="Å"),
     "velox.emd": lambda p, s: write_velox(p, s, pixel_m=5e-11),
@@ -180,7 +180,7 @@ WRONG = {
     "folder.npy": (lambda p: p.mkdir(), "cannot be read"),
     "cube.dm4": (
         lambda p: write_dm(p, np.zeros((2, 2, 5, 7), np.int16), version=4, scale=1.0, unit="nm"),
-        "4-D data; an image or a stack is expected",
+        "no micrograph (4-D data; an image or a stack is expected)",
     ),
     "spectra.ser": (write_spectra, "a series of spectra"),
 } | {

@@ -1,0 +1,281 @@
+"""Images in EMD files: HDF5 by openNCEM's and HyperSpy's rule ("Berkeley"), or by Velox.
+
+A file may hold many data sets; the sections of one of them are read, and the others are named.
+
+Velox
+    keeps the images of all detectors, their Fourier transforms and element maps under random ids,
+    rows first and frames last. Taken is the image of the camera, before that of the HAADF detector,
+    of another dark field, and of any other; of two the one with more pixels. What is complex, is of
+    a spectrometer or has no length is left out.
+Berkeley
+    has axes with names and units. An axis called y has the rows, x the columns, another the
+    sections. Without such names the last axis has the columns, as openNCEM writes them; HyperSpy
+    writes all axes in reverse.
+
+References
+----------
+openNCEM, emdatasets.com; RosettaSciIO, ``emd/_emd_velox.py`` and ``emd/_emd_ncem.py`` (which data
+sets there are, and their order).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from nanostream.acquisition.sections import (
+    Sections,
+    check_section_size,
+    is_energy,
+    left_out,
+    length_nm,
+)
+from nanostream.errors import MicrographError
+
+__all__ = ["open_emd"]
+
+#: Deflate makes at most 1032 bytes of one; no other filter of HDF5's makes more.
+_MOST_FROM_A_BYTE = 1032
+
+_CAMERA = re.compile(r"ceta|falcon|camera|eagle|oneview|ultrascan|orius|rio|^k[23]", re.IGNORECASE)
+_SPECTROMETER = re.compile(r"super-?x|eds|edx|zebra|gif|quantum|eels|x-?ray", re.IGNORECASE)
+#: Detectors in the order in which they are taken; a camera comes before.
+_DETECTORS = (re.compile(r"haadf", re.IGNORECASE), re.compile(r"df", re.IGNORECASE))
+
+_ROWS = {"y", "r_y", "ry", "height"}
+_COLUMNS = {"x", "r_x", "rx", "width"}
+#: Names of the data in a group, by the versions of the Berkeley format.
+_DATA = ("data", "realslice")
+
+
+@dataclass(frozen=True)
+class _Image:
+    """A data set of a file, and what is known of it.
+
+    Attributes
+    ----------
+    name : str
+        For messages.
+    data : h5py.Dataset
+    axes : tuple of int
+        Of the sections (-1 for none), the rows and the columns.
+    pixel_size_nm : float or None
+    rank : int
+        The lowest is taken first.
+    refusal : str
+        Why it is no micrograph; empty if it is one.
+    """
+
+    name: str
+    data: h5py.Dataset
+    axes: tuple[int, int, int]
+    pixel_size_nm: float | None
+    rank: int = 0
+    refusal: str = ""
+
+    @property
+    def count(self) -> int:
+        return int(self.data.shape[self.axes[0]]) if self.axes[0] >= 0 else 1
+
+    @property
+    def order(self) -> tuple[int, int]:
+        return self.rank, -math.prod(self.data.shape)
+
+    def read(self, z: int) -> NDArray[Any]:
+        """Section z (rows, columns)."""
+        stack, rows, columns = self.axes
+        where = tuple(z if axis == stack else slice(None) for axis in range(self.data.ndim))
+        pixels = np.asarray(self.data[where])
+        return pixels if rows < columns else pixels.T
+
+
+@contextlib.contextmanager
+def open_emd(path: Path) -> Iterator[Sections]:
+    """The sections of the data set that is taken, of a file that is open meanwhile.
+
+    Raises
+    ------
+    MicrographError
+        No data set is a micrograph, or its pixels are not all there.
+    OSError
+        The file cannot be opened or read, or is no HDF5 file.
+    """
+    with h5py.File(path, "r") as file:
+        velox = file.get("Data")
+        images = list(_velox(velox) if isinstance(velox, h5py.Group) else _berkeley(file))
+        images.sort(key=lambda image: image.order)
+        taken = next((image for image in images if not image.refusal), None)
+        if taken is None:
+            reasons = "; ".join(f"{image.name} {image.refusal}" for image in images)
+            msg = f"{path.name}: no micrograph ({reasons or 'no data set of EMD'})"
+            raise MicrographError(msg)
+        _check_size(taken, path.name)
+        others = [
+            f"{image.name} ({image.refusal})" if image.refusal else image.name
+            for image in images
+            if image is not taken
+        ]
+        remark = left_out(taken.name, others)
+        yield Sections(taken.count, lambda z: (taken.read(z), taken.pixel_size_nm), remark)
+
+
+def _check_size(image: _Image, name: str) -> None:
+    """Refuse a data set that is larger than the file can hold: nothing was written of it."""
+    data = image.data
+    check_section_size([data.shape[axis] for axis in image.axes[1:]], data.dtype.itemsize, name)
+    stored = data.id.get_storage_size()
+    if data.nbytes > _MOST_FROM_A_BYTE * stored:
+        msg = f"{name}: {image.name} has {data.nbytes} bytes of pixels, {stored} are stored"
+        raise MicrographError(msg)
+
+
+# --- Velox ---------------------------------------------------------------------------------------
+
+
+def _velox(data: h5py.Group) -> Iterator[_Image]:
+    images = data.get("Image")
+    for key, group in sorted(images.items()) if isinstance(images, h5py.Group) else ():
+        values = group.get("Data") if isinstance(group, h5py.Group) else None
+        if isinstance(values, h5py.Dataset):
+            yield _velox_image(key, group, values)
+    for kind in ("SpectrumImage", "Spectrum"):
+        others = data.get(kind)
+        for group in others.values() if isinstance(others, h5py.Group) else ():
+            values = group.get("Data") if isinstance(group, h5py.Group) else None
+            if isinstance(values, h5py.Dataset):
+                yield _Image(kind, values, (-1, 0, 1), None, refusal="is no image")
+
+
+def _velox_image(key: str, group: h5py.Group, data: h5py.Dataset) -> _Image:
+    card = _card(group)
+    result = _table(card, "BinaryResult")
+    detector = str(result.get("Detector") or key)
+    kinds = {
+        str(_table(_table(card, "Detectors"), name).get("DetectorType", ""))
+        for name in _table(card, "Detectors")
+        if _table(_table(card, "Detectors"), name).get("DetectorName") == detector
+    }
+    unit = result.get("PixelUnitX", "")
+    refusal = ""
+    if data.dtype.kind not in "biuf":
+        refusal = "a Fourier transform or complex image"
+    elif _SPECTROMETER.search(detector) or "AnalyticalDetector" in kinds:
+        refusal = "a map of a spectrometer"
+    elif data.ndim != 3 or 0 in data.shape:
+        refusal = f"of shape {data.shape}"
+    elif length_nm(1, unit) is None and unit:
+        refusal = f"in units of {unit}, no lengths"
+    size = _table(result, "PixelSize").get("width")
+    camera = bool(_CAMERA.search(detector)) or "ImagingDetector" in kinds
+    rank = 0 if camera else 1 + _place(detector)
+    return _Image(detector, data, (2, 0, 1), length_nm(size, unit), rank, refusal)
+
+
+def _place(detector: str) -> int:
+    """Place of a detector of a scan in the order in which they are taken."""
+    places = (n for n, known in enumerate(_DETECTORS) if known.search(detector))
+    return next(places, len(_DETECTORS))
+
+
+def _card(group: h5py.Group) -> dict[str, Any]:
+    """Metadata of the first frame; empty if it cannot be read."""
+    written = group.get("Metadata")
+    if not isinstance(written, h5py.Dataset) or written.ndim != 2 or 0 in written.shape:
+        return {}
+    text = bytes(np.asarray(written[:, 0], np.uint8)).partition(b"\0")[0]
+    try:
+        card = json.loads(text.decode("utf-8", "replace"))
+    except ValueError:
+        return {}
+    return card if isinstance(card, dict) else {}
+
+
+def _table(card: dict[str, Any], key: str) -> dict[str, Any]:
+    table = card.get(key)
+    return table if isinstance(table, dict) else {}
+
+
+# --- Berkeley and HyperSpy -----------------------------------------------------------------------
+
+
+def _berkeley(file: h5py.File) -> Iterator[_Image]:
+    groups: list[h5py.Group] = []
+
+    def note(_: str, item: object) -> None:
+        if isinstance(item, h5py.Group) and _number(item.attrs.get("emd_group_type")) == 1:
+            groups.append(item)
+
+    file.visititems(note)  # follows no links out of the file, and none in a circle
+    signals = file.get("signals")
+    hyperspy = isinstance(signals, h5py.Group) and "emd_group_type" in signals.attrs
+    for group in groups:
+        for name in _DATA:
+            data = group.get(name)
+            if isinstance(data, h5py.Dataset):
+                reverse = hyperspy and group.name.startswith("/signals/")
+                yield _berkeley_image(group, data, reverse=reverse)
+
+
+def _berkeley_image(group: h5py.Group, data: h5py.Dataset, *, reverse: bool) -> _Image:
+    name = group.name.strip("/")
+    dims = [group.get(f"dim{n + 1}") for n in range(data.ndim)]
+    names = [_text(dim, "name").lower() for dim in dims]
+    units = [_text(dim, "units") for dim in dims]
+    refusal = ""
+    if data.dtype.kind not in "biuf":
+        refusal = f"of type {data.dtype}"
+    elif data.ndim not in (2, 3):
+        refusal = f"{data.ndim}-D data; an image or a stack is expected"
+    elif any(map(is_energy, units)) or "energy" in names:
+        refusal = "a spectrum or spectrum image"
+    elif 0 in data.shape:
+        refusal = f"of shape {data.shape}"
+    if refusal:
+        return _Image(name, data, (-1, 0, 1), None, refusal=refusal)
+    axes = _axes(names, reverse=reverse)
+    size_nm = length_nm(_step(dims[axes[2]]), units[axes[2]])
+    return _Image(name, data, axes, size_nm, rank=0 if size_nm else 1)
+
+
+def _axes(names: list[str], *, reverse: bool) -> tuple[int, int, int]:
+    """Which axis has the sections (-1 for none), the rows and the columns."""
+    numbers = list(range(len(names)))
+    rows = [n for n in numbers if names[n] in _ROWS]
+    columns = [n for n in numbers if names[n] in _COLUMNS]
+    if not reverse and len(rows) == len(columns) == 1:
+        (stack,) = [n for n in numbers if n not in (*rows, *columns)] or [-1]
+        return stack, rows[0], columns[0]
+    stack, row, column = numbers[::-1] if len(numbers) == 3 else (-1, *numbers[::-1])
+    if reverse:
+        return stack, row, column
+    return (0, 1, 2) if len(numbers) == 3 else (-1, 0, 1)
+
+
+def _step(dim: object) -> float | None:
+    if not isinstance(dim, h5py.Dataset) or dim.ndim != 1 or dim.shape[0] < 2:
+        return None
+    return None if dim.dtype.kind not in "iuf" else float(dim[1]) - float(dim[0])
+
+
+def _text(item: object, key: str) -> str:
+    """An attribute as text; empty if there is none."""
+    value = item.attrs.get(key, "") if isinstance(item, h5py.Dataset) else ""
+    value = value.flat[0] if isinstance(value, np.ndarray) and value.size else value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _number(value: object) -> int | None:
+    try:
+        return int(value)  # type: ignore[call-overload,no-any-return]
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,161 @@
+"""EMD files: which data set is taken, in which order its axes are, and what is refused."""
+
+import h5py
+import numpy as np
+import pytest
+
+from nanostream.acquisition.frames import count_sections, read_section, remark_on
+from nanostream.errors import MicrographError
+from tests.micrograph_files import velox_card, write_berkeley, write_hyperspy, write_velox_sets
+
+RANDOM = np.random.default_rng(0)
+IMAGE = RANDOM.integers(1000, 9000, (16, 12, 1), np.uint16)
+MAP = RANDOM.poisson(1, (16, 12, 1)).astype(np.float32)
+FFT = np.zeros((16, 7, 1), [("realFloatHalfEven", "<f4"), ("imagFloatHalfEven", "<f4")])
+
+CAMERA = (IMAGE, velox_card("BM-Ceta"))
+FOURIER = (FFT, velox_card("BM-Ceta", unit="1/m", size=1e8))
+ELEMENTS = (MAP, velox_card("SuperXG2"))
+ENERGIES = (MAP, velox_card("Zebra", unit=None))
+OTHER = (IMAGE // 2, velox_card("DF4"))
+HAADF = (IMAGE // 3, velox_card("HAADF"))
+#: What Velox 3 says of detectors of names that nobody knows.
+NEW_CAMERA = (IMAGE // 4, velox_card("Zeta", detector_type="ImagingDetector"))
+NEW_SPECTROMETER = (IMAGE // 5, velox_card("Ultra-X", detector_type="AnalyticalDetector"))
+
+
+@pytest.mark.parametrize(
+    ("sets", "taken"),
+    [
+        ([CAMERA, FOURIER], CAMERA),
+        ([FOURIER, CAMERA], CAMERA),
+        ([ELEMENTS, CAMERA], CAMERA),
+        ([ENERGIES, CAMERA], CAMERA),
+        ([OTHER, CAMERA], CAMERA),
+        ([OTHER, HAADF, ELEMENTS], HAADF),
+        ([(IMAGE // 7, velox_card("BF-S")), OTHER], OTHER),
+        ([HAADF, NEW_CAMERA], NEW_CAMERA),
+        ([NEW_SPECTROMETER, OTHER], OTHER),
+        ([(IMAGE[:8], velox_card("HAADF")), HAADF], HAADF),
+    ],
+)
+def test_of_velox_the_camera_or_the_best_detector_is_taken(tmp_path, sets, taken):
+    path = tmp_path / "a.emd"
+    write_velox_sets(path, sets)
+    frame = read_section(path)
+    np.testing.assert_array_equal(frame.pixels, taken[0][..., 0])
+    assert frame.pixel_size_nm == pytest.approx(0.05)
+    assert frame.metadata.first_row == "top"
+    assert count_sections(path) == (1, False)
+
+
+def test_all_data_sets_of_velox_are_named(tmp_path):
+    write_velox_sets(tmp_path / "a.emd", [OTHER, FOURIER, ELEMENTS, CAMERA])
+    assert remark_on(tmp_path / "a.emd") == (
+        "of 4 data sets BM-Ceta is taken; left out: BM-Ceta (a Fourier transform or complex "
+        "image), DF4, SuperXG2 (a map of a spectrometer)"
+    )
+    write_velox_sets(tmp_path / "b.emd", [CAMERA])
+    assert remark_on(tmp_path / "b.emd") == ""
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        ([FOURIER], "BM-Ceta a Fourier transform"),
+        ([ELEMENTS, ENERGIES], "SuperXG2 a map of a spectrometer; Zebra a map"),
+        ([(IMAGE, velox_card("BM-Ceta", unit="1/m", size=1e8))], "in units of 1/m, no lengths"),
+        ([], "no data set of EMD"),
+    ],
+)
+def test_a_velox_file_without_a_micrograph_is_refused(tmp_path, sets, said):
+    write_velox_sets(tmp_path / "a.emd", sets)
+    with pytest.raises(MicrographError, match=rf"a\.emd: no micrograph \(.*{said}"):
+        read_section(tmp_path / "a.emd")
+
+
+def test_an_uncalibrated_or_odd_velox_image_has_no_pixel_size(tmp_path):
+    for card in (velox_card("BM-Ceta", unit=None), b"{", b'{"BinaryResult": 3}', b"[]"):
+        write_velox_sets(tmp_path / "a.emd", [(IMAGE, card)])
+        frame = read_section(tmp_path / "a.emd")
+        np.testing.assert_array_equal(frame.pixels, IMAGE[..., 0])
+        assert frame.pixel_size_nm is None
+
+
+STACK = RANDOM.normal(size=(3, 16, 12)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("names", "data"),
+    [
+        (("t", "y", "x"), STACK),
+        (("", "", ""), STACK),
+        (("x", "y", "t"), STACK.T),
+        (("y", "x", "t"), np.moveaxis(STACK, 0, -1)),
+        (("R_x", "R_y", "depth"), STACK.T),
+    ],
+)
+def test_the_axes_of_a_berkeley_file_are_known_by_their_names(tmp_path, names, data):
+    path = tmp_path / "a.emd"
+    steps = [{"y": 0.07, "R_y": 0.07, "t": 5.0, "depth": 5.0}.get(name, 0.05) for name in names]
+    write_berkeley(path, data, step=steps, unit="[n_m]", names=names)
+    assert count_sections(path) == (3, False)
+    for z in range(3):
+        frame = read_section(path, z)
+        np.testing.assert_array_equal(frame.pixels, STACK[z])
+        assert frame.pixel_size_nm == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("names", [("t", "y", "x"), ("", "", "")])
+def test_hyperspy_writes_all_axes_in_reverse(tmp_path, names):
+    write_hyperspy(tmp_path / "a.emd", STACK, names=names, step=0.05, unit="[n_m]")
+    assert count_sections(tmp_path / "a.emd") == (3, False)
+    frame = read_section(tmp_path / "a.emd", 1)
+    np.testing.assert_array_equal(frame.pixels, STACK[1])
+    assert frame.pixel_size_nm == pytest.approx(0.05)
+    write_hyperspy(tmp_path / "b.emd", STACK[0], names=names[1:], step=0.05, unit="[n_m]")
+    np.testing.assert_array_equal(read_section(tmp_path / "b.emd").pixels, STACK[0])
+
+
+@pytest.mark.parametrize(
+    ("data", "unit", "said"),
+    [
+        (STACK[0, 0], "[n_m]", "1-D data"),
+        (STACK[None], "[n_m]", "4-D data"),
+        (STACK, "[e_V]", "a spectrum or spectrum image"),
+        (STACK.astype(complex), "[n_m]", "of type complex128"),
+        (STACK[:, :0], "[n_m]", "of shape"),
+    ],
+)
+def test_what_is_no_image_in_a_berkeley_file_is_refused(tmp_path, data, unit, said):
+    write_berkeley(tmp_path / "a.emd", data, step=0.05, unit=unit)
+    with pytest.raises(MicrographError, match=rf"no micrograph .*{said}"):
+        read_section(tmp_path / "a.emd")
+
+
+def test_diffraction_in_a_berkeley_file_has_no_length(tmp_path):
+    write_berkeley(tmp_path / "a.emd", STACK, step=0.05, unit="[1_/_n_m]")
+    assert read_section(tmp_path / "a.emd").pixel_size_nm is None
+
+
+def test_a_data_set_of_which_nothing_was_written_is_refused(tmp_path):
+    with h5py.File(tmp_path / "a.emd", "w") as file:
+        group = file.create_group("data/image")
+        group.attrs["emd_group_type"] = 1
+        group.create_dataset("data", (10**6, 4096, 4096), np.uint16, chunks=(1, 4096, 4096))
+    with pytest.raises(MicrographError, match="33554432000000 bytes of pixels, 0 are stored"):
+        count_sections(tmp_path / "a.emd")
+    with h5py.File(tmp_path / "b.emd", "w") as file:
+        group = file.create_group("data/image")
+        group.attrs["emd_group_type"] = 1
+        group.create_dataset("data", (10**6, 10**6), np.uint16, chunks=(1, 1000))
+    with pytest.raises(MicrographError, match="images of 1000000 x 1000000 pixels"):
+        read_section(tmp_path / "b.emd")
+
+
+def test_an_hdf5_file_of_another_kind_is_refused(tmp_path):
+    with h5py.File(tmp_path / "a.emd", "w") as file:
+        file["x"] = np.arange(3)
+        file["y"] = h5py.SoftLink("/")  # a circle
+    with pytest.raises(MicrographError, match="no data set of EMD"):
+        read_section(tmp_path / "a.emd")
