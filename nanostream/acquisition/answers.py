@@ -42,7 +42,9 @@ def inspect(
     """
     path = root / order.path
     try:
-        contents, status = read(path)
+        # Foreign TIFFs lie still as well: it is their sidecar that is waited for.
+        at_rest = order.at_rest and not frames.is_tiff(path)
+        contents, status = frames.inspect(path, at_rest=True) if at_rest else read(path)
         finished = contents.frames and frames.frames_finished(path)
     except OSError as error:
         logger.debug("%s cannot be read now: %s", order.path, error)
@@ -119,7 +121,10 @@ def read_frame(
     if not release.described:
         sidecar = read_metadata(path, section.z, title=file.title)
     if file.generation_of(section.z) == section.generation:
-        frame = frames.read_frame(path, section, sidecar, pixel_size_nm=pixel_size_nm)
+        # A file without a title may have been found by its length alone, once it lay still.
+        frame = frames.read_frame(
+            path, section, sidecar, pixel_size_nm=pixel_size_nm, at_rest=not file.title
+        )
         # The title has SerialEM's time of "Open New": pixels of a newer file of the same name must
         # not pass for this section's.
         if is_same_title(file.title, frame.metadata.file_title or ""):

@@ -216,6 +216,7 @@ def read_frame(
     sidecar: SidecarEntry | None,
     *,
     pixel_size_nm: float | None = None,
+    at_rest: bool = False,
 ) -> Frame:
     """One complete section of a file that may still be written, with all that is known of it.
 
@@ -229,6 +230,8 @@ def read_frame(
         From `nanostream.acquisition.mdoc.read_metadata`.
     pixel_size_nm : float or None
         From the configuration, for files that say none.
+    at_rest : bool
+        An MRC file was found lying still: see `inspect`.
 
     Returns
     -------
@@ -243,7 +246,7 @@ def read_frame(
     MicrographError, OSError
         As `inspect`; MicrographError also for pixels that are not a micrograph.
     """
-    stored = _read(path, section.z, at_rest=False)
+    stored = _read(path, section.z, at_rest=at_rest and _kind(path) == "mrc")
     return _frame(path, section, stored, sidecar, (pixel_size_nm, "configuration"))
 
 

@@ -178,7 +178,7 @@ class Intake:
             return []
         path, listed = self._due.popitem(last=False)
         self._inspecting = path
-        return [o.Inspect(path, listed)]
+        return [o.Inspect(path, listed, self._readiness.lies_still(path))]
 
     def _next_sidecar(self, now_s: float) -> list[o.Order]:
         """Order the next sidecar of held sections to be read, by the same rule."""
@@ -205,7 +205,8 @@ class Intake:
         due.update(path for path in listing if path in self._overdue.unlisted)
         for path in due:
             self._due.pop(path, None)  # its entry there is older
-        return [o.Inspect(path, listing[path]) for path in sorted(due)]
+        still = self._readiness.lies_still
+        return [o.Inspect(path, listing[path], still(path)) for path in sorted(due)]
 
     def _scanned(self, scan: o.Scanned, now_s: float) -> list[o.Order]:
         orders = self._plan_scans(scan, now_s)

@@ -164,10 +164,14 @@ class List:
 
 @dataclass(frozen=True)
 class Inspect:
-    """Read the header of a file; answered by one of the ``Header`` events."""
+    """Read the header of a file; answered by one of the ``Header`` events.
+
+    ``at_rest``: it was not ready and has not changed for long, so that nobody writes it any more.
+    """
 
     path: str
     listed: FileStat
+    at_rest: bool = False
 
 
 @dataclass(frozen=True)

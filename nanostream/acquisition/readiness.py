@@ -281,6 +281,11 @@ class Readiness:
         self._answer(path, stat, lagging=awaited or contents.lags(stat.size))
         return [SectionId(path, z, file.generation) for z in range(file.published, complete)]
 
+    def lies_still(self, path: str) -> bool:
+        """Whether a file that was not ready has not changed for `RECHECK_S`, at its inspection."""
+        entry = self._entries[path]
+        return entry.lagging and entry.still_s >= RECHECK_S
+
     def in_doubt(self, path: str) -> bool:
         """Whether to compare the sections of a file, just inspected, with what was read of them."""
         entry = self._entries[path]

@@ -110,7 +110,9 @@ def acquired_files(
     not_ready = []
     for path in files:
         try:
-            contents, stat = frames.inspect(folder / path, at_rest=at_rest)
+            # What was read of a file that lay still cannot be told in any other way.
+            still = at_rest or (path in last_read and not frames.is_tiff(folder / path))
+            contents, stat = frames.inspect(folder / path, at_rest=still)
         except NotReadyError as error:
             not_ready.append(str(error))
             continue

@@ -8,8 +8,8 @@ import pytest
 
 from nanostream.acquisition import answers
 from nanostream.acquisition import orders as o
-from nanostream.acquisition.mrc import fingerprint, read_section
-from nanostream.acquisition.readiness import FileStat, KnownFile
+from nanostream.acquisition.mrc import HEADER_DTYPE, fingerprint, read_section
+from nanostream.acquisition.readiness import RECHECK_S, FileStat, KnownFile
 from nanostream.acquisition.simulator import StackWriter, script
 from nanostream.config import Watch
 from nanostream.errors import OverwrittenError
@@ -133,3 +133,35 @@ def test_a_stack_that_is_cut_off_is_reported_and_its_whole_sections_go(tmp_path)
     ]
     (report,) = watched.reports
     assert report.startswith("cut.mrc is cut off, or still being copied")
+
+
+def bare(path, *, extended=0):
+    """An MRC file of another program: no map string, no stamp and no labels."""
+    header = np.zeros(1, HEADER_DTYPE)
+    for key, value in {"nx": 16, "ny": 16, "nz": 1, "mode": 1, "next": extended}.items():
+        header[key] = value
+    path.write_bytes(header.tobytes() + np.full((16, 16), 7, np.int16).tobytes())
+
+
+def test_a_bare_header_is_believed_when_its_file_has_lain_still_for_a_minute(tmp_path):
+    watched = driver(tmp_path / "watched")
+    bare(tmp_path / "watched" / "a.mrc")
+    assert watched.turns(RECHECK_S) == []
+    assert watched.turns(20.0) == ["a.mrc#0"]
+    section = SectionId("a.mrc", 0)
+    file = watched.intake.known_file("a.mrc")
+    frame = answers.read_frame(tmp_path / "watched", watched.released[section], file)
+    assert (frame.pixels == 7).all()
+
+
+def test_an_extended_header_that_does_not_come_for_a_minute_is_refused(tmp_path):
+    watched = driver(tmp_path / "watched")
+    bare(tmp_path / "watched" / "a.mrc", extended=2048)
+    assert watched.turns(RECHECK_S + 20.0) == []
+    assert watched.reported("not a micrograph: a.mrc: its header counts an extended header") == 1
+
+
+def test_a_foreign_tiff_is_not_taken_however_long_it_lies_still(tmp_path):
+    watched = driver(tmp_path / "watched")
+    cv2.imwrite(str(tmp_path / "watched" / "holiday.tif"), np.zeros((8, 8), np.uint8))
+    assert watched.turns(10 * RECHECK_S) == []

@@ -103,6 +103,44 @@ def test_stamp_decides_where_both_orders_make_sense():
     assert (header.nx, header.ny) == (256, 512)
 
 
+def bytes_file(order, side, *, sections=2, stamp=b"DD\0\0", axes=(1, 2, 3), more=b""):
+    """A file of 8 bits, whose mode is the same in both byte orders."""
+    header = bytearray(
+        header_bytes(order, mode=0, nx=side, ny=side, nz=sections, axes=axes, mx=side, my=side)
+    )
+    header[212:216] = stamp
+    return bytes(header) + bytes(sections * side * side) + more
+
+
+SIDES = [1, 127, 255, 256, 257, 300, 511, 512, 768, 1000, 1024, 2048]
+
+
+@pytest.mark.parametrize("stamp", [b"DD\0\0", b"DA\0\0", b"\x11\x11\0\0", bytes(4), b"junk"])
+@pytest.mark.parametrize("order", "<>")
+def test_bytes_of_any_side_are_read_whatever_the_stamp_says(tmp_path, order, stamp):
+    path = tmp_path / "a.mrc"
+    for side in SIDES:
+        for data in (
+            bytes_file(order, side, stamp=stamp),
+            bytes_file(order, side, stamp=stamp, axes=(0, 0, 0)),
+            bytes_file(order, side, stamp=stamp, more=bytes(side * side)),  # the header lags
+            bytes_file(order, side, stamp=stamp)[:-1],  # cut off
+        ):
+            path.write_bytes(data)
+            header, _ = mrc.read_header(path)
+            assert (header.nx, header.ny, header.nz) == (side, side, 2), (side, len(data))
+
+
+def test_an_extended_header_that_is_counted_but_absent_is_refused(tmp_path):
+    path = tmp_path / "a.mrc"
+    path.write_bytes(header_bytes(next=4096) + bytes(2 * 48))
+    with pytest.raises(NotReadyError, match="extended header of 4096 bytes"):
+        mrc.read_header(path)  # a copy may just have come so far
+    with pytest.raises(MicrographError, match="it is as long as its pixels alone") as caught:
+        mrc.read_header(path, at_rest=True)
+    assert not isinstance(caught.value, NotReadyError)
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
