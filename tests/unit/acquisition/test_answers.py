@@ -135,10 +135,10 @@ def test_a_stack_that_is_cut_off_is_reported_and_its_whole_sections_go(tmp_path)
     assert report.startswith("cut.mrc is cut off, or still being copied")
 
 
-def bare(path, *, extended=0):
+def bare(path, **more):
     """An MRC file of another program: no map string, no stamp and no labels."""
     header = np.zeros(1, HEADER_DTYPE)
-    for key, value in {"nx": 16, "ny": 16, "nz": 1, "mode": 1, "next": extended}.items():
+    for key, value in ({"nx": 16, "ny": 16, "nz": 1, "mode": 1} | more).items():
         header[key] = value
     path.write_bytes(header.tobytes() + np.full((16, 16), 7, np.int16).tobytes())
 
@@ -156,7 +156,7 @@ def test_a_bare_header_is_believed_when_its_file_has_lain_still_for_a_minute(tmp
 
 def test_an_extended_header_that_does_not_come_for_a_minute_is_refused(tmp_path):
     watched = driver(tmp_path / "watched")
-    bare(tmp_path / "watched" / "a.mrc", extended=2048)
+    bare(tmp_path / "watched" / "a.mrc", next=2048, map=b"MAP ")
     assert watched.turns(RECHECK_S + 20.0) == []
     assert watched.reported("not a micrograph: a.mrc: its header counts an extended header") == 1
 
