@@ -14,8 +14,8 @@ import msgspec
 
 from nanostream.acquisition import frames
 from nanostream.acquisition import orders as o
-from nanostream.acquisition.mdoc import has_mdoc, read_metadata, read_metadata_of
 from nanostream.acquisition.readiness import Contents, FileStat, KnownFile, is_same_title
+from nanostream.acquisition.sidecars import find_sidecar, read_metadata, read_metadata_of
 from nanostream.errors import MicrographError, NotReadyError, OverwrittenError
 from nanostream.records import Frame
 
@@ -90,7 +90,8 @@ def read_sidecar(root: Path, order: o.ReadSidecar) -> o.SidecarRead:
     path = root / order.path
     numbers = (section.z for section in order.sections)
     entries = read_metadata_of(path, numbers, title=order.title, dated=not order.late)
-    return o.SidecarRead(order, dict(zip(order.sections, entries, strict=True)), has_mdoc(path))
+    found = dict(zip(order.sections, entries, strict=True))
+    return o.SidecarRead(order, found, has_mdoc=find_sidecar(path) is not None)
 
 
 def read_frame(

@@ -225,5 +225,6 @@ def lists(idoc: str, path: str) -> bool:
     >>> lists("day1/gold.idoc", "day1/gold0003.tif"), lists("gold.idoc", "gold.tif")
     (True, False)
     """
-    root = idoc.removesuffix(".idoc")
-    return root != idoc and re.fullmatch(re.escape(root) + r"\d{4,}\.tif", path) is not None
+    root = re.escape(idoc[: -len(".idoc")])
+    named = re.fullmatch(root + r"\d{4,}\.tif", path, re.IGNORECASE)
+    return idoc.lower().endswith(".idoc") and named is not None

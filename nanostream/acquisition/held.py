@@ -47,6 +47,8 @@ class HeldSections:
         self._unread: deque[o.ReadSidecar] = deque()
         self._reading = False
         self._expects_mdocs = True
+        #: Files of which that their mdoc gives nothing was reported.
+        self._silent: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -98,6 +100,15 @@ class HeldSections:
                 self._held.move_to_end(section)  # if there is no time for all, others first
                 continue
             del self._held[section]
+            if entry is None and event.has_mdoc and section.path not in self._silent:
+                self._silent.add(section.path)
+                released.append(
+                    o.Report(
+                        f"{section}: its mdoc is there and gives nothing for it: an older file's, "
+                        f"damaged, or written later than {self._wait_s:g} s after it; such "
+                        "sections have the pixel size of their file"
+                    )
+                )
             if section.z == 0:
                 self._expects_mdocs = entry is not None
             released.append(o.Release(section, entry, described=True, written_s=wait.written_s))

@@ -190,7 +190,7 @@ class Intake:
         if self._setting_apart:  # what changes during the first scan is news after it
             self._changed |= paths
             return []
-        idocs = [path for path in paths if path.endswith(".idoc")]
+        idocs = [path for path in paths if path.lower().endswith(".idoc")]
         series = {
             path for path in self._overdue.unlisted if any(lists(idoc, path) for idoc in idocs)
         }

@@ -1,43 +1,30 @@
-"""SerialEM's metadata: ``gold.mrc.mdoc`` beside ``gold.mrc``, ``gold.idoc`` of a TIFF series.
+"""SerialEM's mdoc and idoc files as IMOD's autodoc reads them, and what a section of one says.
 
 An mdoc is written after the pixels and the header of its section, appended for a later section and
-rewritten as a whole for the first one; it may be absent (SerialEM writes none by default). Of a
-file that is being written only what is complete counts.
+rewritten as a whole for the first one. Of a file that is being written only what is complete
+counts. `nanostream.acquisition.sidecars` finds and reads the files.
 """
 
 from __future__ import annotations
 
 import codecs
-import functools
-import logging
 import math
 import re
-import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-
-from msgspec.structs import replace
 
 from nanostream.records import Metadata
 
 __all__ = [
     "MONTHS",
-    "MOST_BYTES",
+    "TILT_FRAMES",
     "Mdoc",
-    "has_mdoc",
     "metadata_of",
     "parse_mdoc",
-    "read_mdoc",
-    "read_metadata",
-    "read_metadata_of",
+    "without_mark",
 ]
 
-logger = logging.getLogger(__name__)
-
-#: An mdoc of 100,000 sections has some 80 MB.
-MOST_BYTES = 2**27
 #: Coordinates of a montage are ints in SerialEM; beyond 64 bits a number cannot be sent or stored.
 _END_INT = 2**31
 #: SerialEM's labels have at most 15 letters (MAX_LABEL_SIZE in NavigatorDlg.h).
@@ -47,7 +34,7 @@ _LONGEST_LABEL = 100
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 #: First and last frame of a tilt, where one file has the frames of a tilt series.
-_TILT_FRAMES = "FrameTSStartEndFrames"
+TILT_FRAMES = "FrameTSStartEndFrames"
 #: What does not count at the ends of lines, keys and values.
 _BLANKS = " \t"
 #: Titles have brackets in them.
@@ -84,9 +71,13 @@ class Mdoc:
     def section(self, z: int, name: str = "") -> Mapping[str, str] | None:
         """Keys that describe section `z` of file `name`; None if it is not there (yet)."""
         if self.images:
-            return self.images.get(name) if z == 0 else None
+            if z != 0:
+                return None
+            folded = name.casefold()  # names come from Windows
+            named = (keys for other, keys in self.images.items() if other.casefold() == folded)
+            return self.images.get(name) or next(named, None)
         whole = self.frame_sets.get(0)
-        if whole is None or not any(_TILT_FRAMES in keys for keys in self.sections.values()):
+        if whole is None or not any(TILT_FRAMES in keys for keys in self.sections.values()):
             return self.sections.get(z, whole)
         # Frames of a whole tilt series: a section describes a tilt, and says which frames it has.
         tilts = (keys for keys in self.sections.values() if _has_frame(keys, z))
@@ -121,7 +112,7 @@ def parse_mdoc(text: str | bytes, *, dated: bool = False) -> Mdoc:
     brackets do not count (autodoc.c, ``AdocRead``), nor do empty lines and how lines end.
     """
     if isinstance(text, bytes):
-        data, encoding = _without_mark(text)
+        data, encoding = without_mark(text)
         text = data.decode(encoding, errors="replace")
     *lines, rest = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     parts = _Parts()
@@ -189,7 +180,7 @@ def _is_complete(parts: _Parts, *, torn: bool, dated: bool) -> bool:
     return "DateTime" in keys or not (dated or any(others))
 
 
-def _without_mark(data: bytes) -> tuple[bytes, str]:
+def without_mark(data: bytes) -> tuple[bytes, str]:
     """A file without the mark that editors set before it, and its encoding."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", errors="replace").encode("utf-8"), "utf-8"
@@ -269,187 +260,10 @@ def _pixel_size(
     return (spacing / 10, "mdoc") if spacing else (None, None)
 
 
-def read_metadata(path: Path, z: int, *, title: str = "") -> tuple[float | None, Metadata] | None:
-    """Pixel size and metadata of one section of a file on disk.
-
-    Parameters
-    ----------
-    path : Path
-        The micrograph; its mdoc is ``<name>.mdoc`` beside it, its idoc ``<root>.idoc``.
-    z : int
-        0-based section.
-    title : str
-        First label of the file. SerialEM gives it to the mdoc as well, with the time of "Open
-        New": an mdoc with another one was left by an older file of the same name. Where the mdoc
-        has none, its MinMaxMean is not believed.
-
-    Returns
-    -------
-    tuple or None
-        As `metadata_of`; None if there is no mdoc, or it has no such section yet, or it belongs to
-        another file.
-    """
-    return next(read_metadata_of(path, [z], title=title))
-
-
-def read_metadata_of(
-    path: Path, numbers: Iterable[int], *, title: str = "", dated: bool = False
-) -> Iterator[tuple[float | None, Metadata] | None]:
-    """`read_metadata` of several sections of one file, which is read once.
-
-    Parameters
-    ----------
-    path, title
-        As `read_metadata`.
-    numbers : iterable of int
-        0-based sections.
-    dated : bool
-        As `parse_mdoc`.
-
-    Yields
-    ------
-    tuple or None
-        In the order of the numbers.
-    """
-    sidecar = _sidecar(path)
-    for z in numbers:
-        mdoc = None if sidecar is None else sidecar.around(z, dated=dated)
-        yield None if mdoc is None else _entry(mdoc, path, z, title)
-
-
-def _entry(mdoc: Mdoc, path: Path, z: int, title: str) -> tuple[float | None, Metadata] | None:
-    if mdoc.section(z, path.name) is None:
-        return None
-    of_mdoc = next((t for t in mdoc.titles if t.startswith("SerialEM:")), "")
-    ours = title.startswith("SerialEM:")
-    if ours and of_mdoc and not mdoc.frame_sets and _label(of_mdoc) != _label(title):
-        return None
-    pixel_size_nm, metadata = metadata_of(mdoc, z, path.name)
-    if ours and not of_mdoc:
-        metadata = replace(metadata, min_max_mean=None)
-    return pixel_size_nm, metadata
-
-
-def read_mdoc(path: Path, z: int | None = None) -> Mdoc | None:
-    """The mdoc or idoc of a micrograph, or None.
-
-    Parameters
-    ----------
-    path : Path
-        The micrograph.
-    z : int or None
-        0-based section that is asked for; others may be left out. Of an idoc it is the one of this
-        file.
-    """
-    sidecar = _sidecar(path)
-    if sidecar is None:
-        return None
-    return sidecar.around(z) if z is not None or sidecar.image else sidecar.whole
-
-
-def has_mdoc(path: Path) -> bool:
-    """Whether there is an mdoc beside a micrograph."""
-    try:
-        return stat.S_ISREG(path.with_name(path.name + ".mdoc").stat().st_mode)
-    except OSError:
-        return False
-
-
-class _Sidecar:
-    """An mdoc, or an idoc and which ``image`` of it is asked for, as it was read once.
-
-    Parsing all of it for each section of a long movie would cost more with every section.
-    """
-
-    def __init__(self, data: bytes, image: str = "") -> None:
-        self.image = image
-        self._data, self._encoding = _without_mark(data)
-        found = list(_HEADS["Image" if image else "ZValue"].finditer(self._data))
-        self._starts = [match.start() for match in found]
-        self._places = {match[1].strip(b" \t"): place for place, match in enumerate(found)}
-
-    @functools.cached_property
-    def whole(self) -> Mdoc:
-        """All of it."""
-        return self._parsed(self._data)
-
-    @functools.cached_property
-    def _of_tilts(self) -> bool:
-        return _TILT_FRAMES.encode() in self._data
-
-    def around(self, z: int | None, *, dated: bool = False) -> Mdoc:
-        """Top of it, one section, the one before and the start of the one after.
-
-        Enough for `parse_mdoc` to judge whether the section is complete.
-        """
-        data, starts = self._data, self._starts
-        place = self._places.get((self.image or str(z)).encode(self._encoding, "replace"))
-        if self._of_tilts:
-            return self.whole
-        if not starts:
-            return self._parsed(data, dated=dated)  # of frame sets
-        if place is None:
-            return self._parsed(data[: starts[0]], dated=dated)
-        end = len(data)
-        if place + 1 < len(starts):
-            end = data.find(b"\n", starts[place + 1]) + 1 or end
-        before = starts[max(place - 1, 0)]
-        return self._parsed(data[: starts[0]] + data[before:end], dated=dated)
-
-    def _parsed(self, data: bytes, *, dated: bool = False) -> Mdoc:
-        return parse_mdoc(data.decode(self._encoding, errors="replace"), dated=dated)
-
-
-#: Heads of sections. They begin with a letter that is rare, so that 10 MB take 50 ms.
-_HEADS = {
-    kind: re.compile(rb"\[[ \t]*" + kind.encode() + rb"[ \t]*=([^\r\n]*)\]")
-    for kind in ("ZValue", "Image")
-}
-
-
 def _has_frame(keys: Mapping[str, str], frame: int) -> bool:
     """Whether a tilt has a frame of the series."""
-    limits = _numbers(keys.get(_TILT_FRAMES), 2)
+    limits = _numbers(keys.get(TILT_FRAMES), 2)
     return limits is not None and limits[0] <= frame <= limits[1]
-
-
-def _sidecar(path: Path) -> _Sidecar | None:
-    data = _read(path.with_name(path.name + ".mdoc"))
-    if data is not None:
-        return _Sidecar(data)
-    # The idoc of gold0003.tif is gold.idoc (KStoreADOC.cpp: root and %04d).
-    digits = re.fullmatch(r".*?(\d{4,})", path.stem) if path.suffix == ".tif" else None
-    for count in range(4, len(digits[1]) + 1) if digits else ():
-        data = _read(path.with_name(f"{path.stem[:-count]}.idoc"))
-        if data is not None:
-            return _Sidecar(data, path.name)
-    return None
-
-
-def _label(title: str) -> str:
-    """The part that is sure to be the same in mdoc and label: the ASCII of its 80 characters."""
-    return "".join(letter for letter in title[:80] if " " <= letter <= "~").rstrip()
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would block for good
-            return None
-        if status.st_size > MOST_BYTES:
-            _warn_too_long(path)
-            return None
-        # One gulp: SerialEM must be able to open it for writing at any moment.
-        return path.read_bytes()
-    except OSError:  # absent, held by its writer, or on a share that has no answer now
-        return None
-
-
-@functools.cache
-def _warn_too_long(path: Path) -> None:
-    logger.warning(
-        "%s is not read: it has more than %d MiB; is it an mdoc?", path, MOST_BYTES // 2**20
-    )
 
 
 def _numbers(text: str | None, count: int) -> tuple[float, ...] | None:

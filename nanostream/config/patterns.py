@@ -13,13 +13,17 @@ __all__ = ["matches", "may_both_match"]
 def matches(path: str, patterns: Iterable[str]) -> bool:
     """Whether a file's name, or its path below the watched folder, fits one of the patterns.
 
+    The case of letters does not matter on any system: SerialEM's names come from Windows.
+
     Examples
     --------
-    >>> matches("day1/movie.mrc", ["movie*.mrc"]), matches("day1/movie.mrc", ["day2/*"])
+    >>> matches("day1/MOVIE.Mrc", ["movie*.mrc"]), matches("day1/movie.mrc", ["day2/*"])
     (True, False)
     """
+    path = path.lower()
     name = path.rpartition("/")[2]
-    return any(fnmatch.fnmatch(name, p) or fnmatch.fnmatch(path, p) for p in patterns)
+    lower = [pattern.lower() for pattern in patterns]
+    return any(fnmatch.fnmatchcase(name, p) or fnmatch.fnmatchcase(path, p) for p in lower)
 
 
 def may_both_match(one: str, other: str) -> bool:

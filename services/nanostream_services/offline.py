@@ -15,7 +15,7 @@ import pandas as pd
 from msgspec.structs import replace
 
 from nanostream.acquisition.frames import count_sections, read_section, remark_on
-from nanostream.acquisition.mdoc import has_mdoc
+from nanostream.acquisition.sidecars import find_sidecar
 from nanostream.analysis import Analyzer, used_threshold, versions
 from nanostream.config import Config, tracker_of
 from nanostream.errors import ConfigError, MicrographError, ModelError, SessionError
@@ -277,9 +277,10 @@ def _silent_sidecar(file: Path, frame: Frame) -> str:
     )
     if found != of_file or found.pixel_size_source in ("mdoc", "mdoc refined"):
         return ""
-    if not has_mdoc(file):
+    sidecar = find_sidecar(file)
+    if sidecar is None:
         return ""
-    return f"{file.name}.mdoc gives nothing for it: an older file's, or damaged"
+    return f"{sidecar.name} gives nothing for it: an older file's, or damaged"
 
 
 def _as_before(

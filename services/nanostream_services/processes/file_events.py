@@ -235,7 +235,7 @@ class _Changes(FileSystemEventHandler):
         relative = set()
         for path in map(Path, paths):
             # The mdoc of a stack is news of the stack: its section may wait for it.
-            named = path.with_suffix("") if path.suffix == ".mdoc" else path
+            named = path.with_suffix("") if path.suffix.lower() == ".mdoc" else path
             if named.is_relative_to(self._root):
                 relative.add(named.relative_to(self._root).as_posix())
         return relative

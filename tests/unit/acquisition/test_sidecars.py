@@ -1,0 +1,104 @@
+"""Which file beside a micrograph is its sidecar, whatever the case of its name."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from nanostream.acquisition.sidecars import find_sidecar, read_metadata
+from nanostream.acquisition.simulator import StackWriter
+from nanostream.config import Watch
+from tests.unit.acquisition.intake_driver import DiskFolder, Driver
+
+NAMES = [
+    ("gold.mrc", "gold.mrc.mdoc"),
+    ("gold.mrc", "gold.mdoc"),
+    ("GOLD.MRC", "GOLD.MRC.MDOC"),
+    ("GOLD.MRC", "gold.mrc.mdoc"),
+    ("gold.mrc", "Gold.Mrc.Mdoc"),
+    ("Gold.St", "GOLD.mdoc"),
+]
+
+
+def write(folder, name, mdoc, **keys):
+    """A stack of SerialEM and its mdoc under other names."""
+    with StackWriter(folder / "written.mrc", pixel_size_nm=0.05) as stack:
+        stack.append(IMAGE, RefinedPixelSpacing=0.52, **keys)
+    (folder / "written.mrc").rename(folder / name)
+    (folder / "written.mrc.mdoc").rename(folder / mdoc)
+
+
+IMAGE = np.zeros((8, 8), np.int16)
+
+
+@pytest.mark.parametrize(("name", "mdoc"), NAMES)
+def test_the_case_of_a_sidecars_name_does_not_matter(tmp_path, name, mdoc):
+    (tmp_path / name).touch()
+    (tmp_path / mdoc).write_text("[ZValue = 0]\nRefinedPixelSpacing = 0.52\n")
+    assert find_sidecar(tmp_path / name) == tmp_path / mdoc
+    assert read_metadata(tmp_path / name, 0)[0] == pytest.approx(0.052)
+
+
+@pytest.mark.parametrize(
+    ("image", "idoc"), [("GOLD0003.TIF", "GOLD.IDOC"), ("gold0003.tif", "Gold.idoc")]
+)
+def test_the_case_of_an_idoc_and_of_the_names_in_it_does_not_matter(tmp_path, image, idoc):
+    (tmp_path / idoc).write_text("[Image = Gold0003.tif]\nPixelSpacing = 0.5\n")
+    assert read_metadata(tmp_path / image, 0)[0] == pytest.approx(0.05)
+
+
+def test_serialems_own_name_wins(tmp_path):
+    for name, spacing in (("gold.mdoc", 3), ("GOLD.MRC.mdoc", 2), ("gold.mrc.mdoc", 1)):
+        (tmp_path / name).write_text(f"[ZValue = 0]\nPixelSpacing = {spacing}\n")
+    found = []
+    for name in ("gold.mrc.mdoc", "GOLD.MRC.mdoc", "gold.mdoc"):
+        found.append(read_metadata(tmp_path / "gold.mrc", 0)[0])
+        (tmp_path / name).unlink()
+    assert found == pytest.approx([0.1, 0.2, 0.3])
+    assert find_sidecar(tmp_path / "gold.mrc") is None
+
+
+def test_a_short_name_is_of_the_file_that_it_says(tmp_path):
+    mdoc = tmp_path / "gold.mdoc"
+    for image, name in itertools.product(
+        ("GOLD.MRC", "D:\\data\\gold.mrc"), ("gold.mrc", "gold.st")
+    ):
+        mdoc.write_text(f"ImageFile = {image}\n\n[ZValue = 0]\nPixelSpacing = 2\n")
+        assert (find_sidecar(tmp_path / name) == mdoc) == (name == "gold.mrc")
+    (tmp_path / "a.mrc").touch()
+    (tmp_path / "a.mrc.mdoc").write_text("[ZValue = 0]\nPixelSpacing = 2\n")
+    assert find_sidecar(tmp_path / "a.mrc.ali") is None  # that of a.mrc
+
+
+def test_a_sidecar_that_comes_later_is_found(tmp_path):
+    (tmp_path / "GOLD.MRC").touch()
+    assert find_sidecar(tmp_path / "GOLD.MRC") is None
+    (tmp_path / "gold.mrc.mdoc").write_text("[ZValue = 0]\nPixelSpacing = 2\n")
+    for _ in range(10**6):  # a listing that cost 0.1 ms holds for 20 ms
+        if find_sidecar(tmp_path / "GOLD.MRC") is not None:
+            break
+    assert find_sidecar(tmp_path / "GOLD.MRC") == tmp_path / "gold.mrc.mdoc"
+
+
+def driver(folder):
+    return Driver(DiskFolder(folder, Watch()), mdoc_wait_s=0.5)
+
+
+def test_live_an_mdoc_that_gives_nothing_is_reported_once_for_each_file(tmp_path):
+    with StackWriter(tmp_path / "gold.mrc", pixel_size_nm=0.05, mdoc=False) as stack:
+        for _ in range(3):
+            stack.append(IMAGE)
+    (tmp_path / "gold.mrc.mdoc").write_text("[ZValue = 7]\nPixelSpacing = 2\n")
+    watched = driver(tmp_path)
+    assert len(watched.turns(5.0)) == 3
+    assert watched.reported("its mdoc is there and gives nothing for it") == 1
+    assert watched.reported("gold.mrc#0: ") == 1
+
+
+def test_live_no_word_is_said_of_an_mdoc_that_describes_its_sections(tmp_path):
+    write(tmp_path, "GOLD.MRC", "gold.mrc.MDOC")
+    watched = driver(tmp_path)
+    assert watched.turns(5.0) == ["GOLD.MRC#0"]
+    assert watched.reported("mdoc") == 0
+    (release,) = watched.released.values()
+    assert release.sidecar[0] == pytest.approx(0.052)
