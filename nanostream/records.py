@@ -54,6 +54,9 @@ __all__ = [
 #: Where a display shows row 0 of an image.
 FirstRow = Literal["bottom", "top"]
 
+#: Letters of a path below the watched folder.
+_LONGEST_PATH = 1024
+
 #: Parts of the pipeline that a process can play.
 Role = Literal["agent", "worker", "sink"]
 
@@ -131,18 +134,9 @@ class SectionId(Struct, frozen=True, order=True):
     generation: int = 1
 
     def __post_init__(self) -> None:
-        pure = PurePosixPath(self.path)
-        if (
-            not self.path
-            or len(self.path) > 1024
-            or pure.is_absolute()
-            or str(pure) != self.path
-            or ".." in pure.parts
-            or "\\" in self.path
-            or ":" in self.path
-            or any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in self.path)
-        ):
-            msg = f"section path {self.path!r} is not a plain path inside the watched folder"
+        if reason := _why_not_plain(self.path):
+            shown = self.path if len(self.path) <= _LONGEST_PATH else f"{self.path[:80]}..."
+            msg = f"section path {shown!r} is not a plain path inside the watched folder: {reason}"
             raise ValueError(msg)
         if not (0 <= self.z < 10**9 and 1 <= self.generation < 10**9):
             msg = f"section {self.path!r}: z {self.z}, generation {self.generation} out of range"
@@ -166,6 +160,22 @@ class SectionId(Struct, frozen=True, order=True):
             msg = f"{text!r} is not a section id; expected relative/path.mrc#z"
             raise ValueError(msg)
         return cls(match["path"], int(match["z"]), int(match["generation"] or 1))
+
+
+def _why_not_plain(path: str) -> str:
+    """What is wrong with the path of a section; empty if nothing is."""
+    pure = PurePosixPath(path)
+    if len(path) > _LONGEST_PATH:
+        return f"it has {len(path)} letters, {_LONGEST_PATH} are taken"
+    for letter, name in (("\\", "a backslash"), (":", "a colon"), ("\t", "a tab")):
+        if letter in path:
+            return f"it has {name}"
+    if any(0xD800 <= ord(letter) < 0xE000 for letter in path):
+        return "its letters are in no known code"
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in path):
+        return "it has a line end or another control character"
+    outside = not path or pure.is_absolute() or ".." in pure.parts
+    return "it is empty or leads out" if outside or str(pure) != path else ""
 
 
 class Metadata(Struct, frozen=True, omit_defaults=True):

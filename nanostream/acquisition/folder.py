@@ -1,5 +1,9 @@
 """The watched folder: which files in it are watched, and what a scan lists of them.
 
+Of what could hold a micrograph and is not watched (a name that no section can have, a link to a
+folder, a folder that cannot be listed, an ending that the patterns do not take) there is a list
+with reasons; the first of each kind is reported.
+
 A scan of all files costs one ``stat`` each; `WatchedFolder.newest_files` scans what was written
 last, and finds new names by the times of their folders.
 """
@@ -18,17 +22,22 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from nanostream.acquisition.mrc import MRC_SUFFIXES
 from nanostream.acquisition.readiness import SETTLE_S, FileStat
 from nanostream.config import Watch, matches
 from nanostream.records import SectionId
 
-__all__ = ["NEWEST_FILES", "Disk", "WatchedFolder", "lists"]
+__all__ = ["NEWEST_FILES", "Disk", "WatchedFolder", "lists", "shown"]
 
 logger = logging.getLogger(__name__)
 
 #: What SerialEM moved out of its way: an older file, and a tilt series while its sections are
 #: copied by angle into a new file of its name (MultiTSTasks.cpp ``SetupBidirFileCopy``).
 _MOVED_ASIDE = ("*~", "*-unsorted.*")
+#: Letters of a path in a message; the end of a longer one.
+_LONGEST_SHOWN = 100
+#: Endings of micrographs; the default patterns take those that SerialEM writes.
+_MICROGRAPHS = (*MRC_SUFFIXES, ".tif", ".tiff", ".dm3", ".dm4", ".ser", ".emd")
 #: The files that were written last are scanned every ``poll_s``, however many others there are.
 NEWEST_FILES = 200
 
@@ -77,6 +86,8 @@ class WatchedFolder:
         self._take_report = report
         self._decided: dict[str, bool] = {}
         self._reported: set[str] = set()
+        #: What may hold micrographs and is not watched: POSIX path and reason.
+        self.unwatched: dict[str, str] = {}
         #: Modification time of each and when we first saw it.
         self._folders: dict[str, tuple[int | None, float]] = {}
         self._newest: list[str] = []
@@ -145,18 +156,41 @@ class WatchedFolder:
 
     def decide(self, relative: str) -> bool:
         """Whether a file is to be watched, by the patterns and by what a section may be called."""
-        if matches(relative, _MOVED_ASIDE) or not matches(relative, self._watch.include):
-            return False
-        if matches(relative, self._watch.exclude):
+        if matches(relative, _MOVED_ASIDE) or matches(relative, self._watch.exclude):
             return False
         if "/" in relative and not self._watch.recursive:
+            return False
+        if not matches(relative, self._watch.include):
+            self._note_ending(relative)
             return False
         try:
             SectionId(relative, 0)
         except ValueError as error:
-            self._report(f"not watched: {error}; rename the file")
+            reason = str(error).rpartition(": ")[2]
+            self._leave(relative, f"{reason}; rename it", f"not watched: {error}; rename the file")
             return False
         return True
+
+    def _note_ending(self, relative: str) -> None:
+        """Leave a file that the patterns do not take, if it is a micrograph by its name."""
+        ending = Path(relative).suffix.lower()
+        if ending in _MICROGRAPHS:
+            taken = ", ".join(self._watch.include)
+            self._leave(
+                relative,
+                "[watch] include does not take its name",
+                f"not watched: {ending} files that [watch] include ({taken}) does not take",
+            )
+
+    def _leave_link(self, relative: str) -> None:
+        if not matches(relative, self._watch.exclude):
+            reason = "a link to a folder; watch that folder itself"
+            self._leave(relative, reason, f"not watched: {shown(relative)} is {reason}")
+
+    def _leave(self, relative: str, reason: str, report: str) -> None:
+        """Keep what is not watched, and why."""
+        self.unwatched[relative] = reason
+        self._report(report)
 
     def is_there(self, *, expected: bool) -> bool:
         """Whether the folder can be reached.
@@ -190,8 +224,10 @@ class WatchedFolder:
                 with self._disk.scandir(str(folder)) as entries:
                     listed = list(entries)
             except OSError as error:
-                self._report(f"folder {folder} cannot be listed: {error}")
+                reason = f"cannot be listed ({error.strerror or error})"
+                self._leave(prefix, reason, f"folder {shown(str(folder))} {reason}")
                 continue
+            self.unwatched.pop(prefix, None)
             for entry in listed:
                 relative = prefix + entry.name
                 try:
@@ -202,6 +238,8 @@ class WatchedFolder:
                 if is_folder:
                     if self._watch.recursive and f"{relative}/" not in self._folders:
                         prefixes.append(f"{relative}/")
+                elif self._watch.recursive and _links_to_folder(entry):
+                    self._leave_link(relative)
                 elif (status := self.file(relative)) is not None:
                     found[relative] = status
 
@@ -215,6 +253,19 @@ class WatchedFolder:
         if text not in self._reported:
             self._reported.add(text)
             self._take_report(text)
+
+
+def _links_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_symlink() and entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def shown(path: str) -> str:
+    """A path as it can be shown: with escapes where it has letters that no screen has."""
+    path = path if len(path) <= _LONGEST_SHOWN else f"...{path[-_LONGEST_SHOWN:]}"
+    return path if path.isprintable() else repr(path)
 
 
 def lists(idoc: str, path: str) -> bool:

@@ -29,6 +29,7 @@ class Verification(Struct, frozen=True):
     now: its file was deleted, renamed or written anew; ``unreadable`` are files in it that are no
     micrographs, ``not_ready`` those that are none yet, such as TIFFs that no mdoc lists;
     ``cut_off`` are those whose headers count sections that are not there, or not yet;
+    ``not_watched`` are files and folders that may hold micrographs and were never looked into;
     ``passed_over`` was there before the agent first started and was not wanted, and is
     not counted as acquired; ``named`` counts names in the session, whatever their generation.
     """
@@ -43,6 +44,7 @@ class Verification(Struct, frozen=True):
     unreadable: tuple[str, ...] = ()
     not_ready: tuple[str, ...] = ()
     cut_off: tuple[str, ...] = ()
+    not_watched: tuple[str, ...] = ()
     passed_over: int = 0
     named: int = 0
 
@@ -59,11 +61,12 @@ class Verification(Struct, frozen=True):
 
 
 class AcquiredFiles(NamedTuple):
-    """The micrograph files of a folder, and why others are none, or none yet."""
+    """The micrograph files of a folder, and why others are none, or none yet, or not watched."""
 
     files: list[AcquiredFile]
     unreadable: tuple[str, ...]
     not_ready: tuple[str, ...]
+    not_watched: tuple[str, ...] = ()
 
 
 class AcquiredFile(Struct, frozen=True):

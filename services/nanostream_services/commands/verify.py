@@ -54,7 +54,10 @@ def verify(
     found = compare(opened, acquired.files if acquired else None)
     if acquired:
         found = msgspec.structs.replace(
-            found, unreadable=acquired.unreadable, not_ready=acquired.not_ready
+            found,
+            unreadable=acquired.unreadable,
+            not_ready=acquired.not_ready,
+            not_watched=acquired.not_watched,
         )
     complete = found.complete and (acquired is not None or not live)
     if as_json:
@@ -76,21 +79,24 @@ def _acquired(watch: Path, session: Session, settings: Config, *, live: bool) ->
 
     Of a session that ``nanostream segment`` made its own files count, whatever their format.
     """
-    from nanostream.acquisition.folder import WatchedFolder
+    from nanostream.acquisition.folder import WatchedFolder, shown
     from nanostream.acquisition.ledger import last_read, passed_over
     from nanostream.results.verification import acquired_files
 
     if not watch.is_dir():
         msg = f"{watch} is not a folder; give the one that was watched"
         raise ConfigError(msg)
-    folder = WatchedFolder(watch.resolve(), settings.watch)
+    folder = WatchedFolder(watch.resolve(), settings.watch, report=lambda _: None)
     files = set(folder.files())
     if not live:
         files |= {path for path in session.sections["path"] if (folder.root / path).is_file()}
     ledger = Path(settings.watch.ledger or session.folder / "ledger.db")
-    return acquired_files(
+    acquired = acquired_files(
         folder.root, sorted(files), passed_over(ledger), last_read(ledger), at_rest=not live
     )
+    reasons = sorted(folder.unwatched.items())
+    unwatched = (f"{shown(path)}: {why}" for path, why in reasons if path not in files)
+    return acquired._replace(not_watched=tuple(unwatched))
 
 
 def _was_live(session: Session) -> bool:
@@ -106,7 +112,7 @@ def _table(found: Verification, *, title: str) -> Table:
     add_row(table, "acquired", "-" if found.acquired is None else str(found.acquired), "")
     add_row(table, "stored", str(found.stored), "")
     kinds = ("quarantined", "missing", "cut_off", "absent", "doubled", "damaged", "unreadable")
-    for name in (*kinds, "not_ready"):
+    for name in (*kinds, "not_ready", "not_watched"):
         names: tuple[str, ...] = getattr(found, name)
         add_row(table, name.replace("_", " "), str(len(names)), few(names))
     return table
@@ -126,6 +132,9 @@ def _remarks(found: Verification, watch: Path | None, *, known: str, live: bool)
         remarks.append(f"nothing of this session is in {watch}; is it the right folder?")
     elif found.absent:
         remarks.append(f"absent: in the session, but deleted, renamed or replaced in {watch}")
+    if found.not_watched:
+        kept = counted(len(found.not_watched), "file or folder is", "files and folders are")
+        remarks.append(f"{kept} not watched, and what is in them is not counted")
     if not found.complete:
         kinds = ("missing", "cut_off", "doubled", "damaged")
         counts = {name.replace("_", " "): len(getattr(found, name)) for name in kinds}
@@ -135,5 +144,8 @@ def _remarks(found: Verification, watch: Path | None, *, known: str, live: bool)
         see = " and ".join(unread).replace("_", " ")
         remarks.append(f"complete, as far as it could be read: see {see}")
     elif watch is not None:
-        remarks.append("complete: every section wanted is stored or quarantined, once and whole")
+        limit = ", except for what is not watched" if found.not_watched else ""
+        remarks.append(
+            f"complete: every section wanted is stored or quarantined, once and whole{limit}"
+        )
     return remarks

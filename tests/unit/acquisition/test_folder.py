@@ -89,6 +89,64 @@ def test_links_to_nowhere_and_to_themselves_hide_no_other_file(tmp_path):
     assert sorted(watched(tmp_path).files()) == ["a.mrc", "z.mrc"]
 
 
+@pytest.mark.parametrize("name", ["GOLD.MRC", "Gold2.Mrc", "gold3.ST", "day1/Gold4.TIF", "A.map"])
+def test_the_case_of_names_does_not_matter(tmp_path, name):
+    make(tmp_path, name)
+    assert list(watched(tmp_path).files()) == [name]
+    assert list(watched(tmp_path, include=("day?/*", "*D*.m*", "gold3*", "a.*")).files()) == [name]
+    assert not watched(tmp_path, exclude=("g*", "a.MAP", "DAY1/*")).files()
+
+
+NAMES = {
+    "co:lon.mrc": "a colon",
+    "back\\slash.mrc": "a backslash",
+    "tab\tname.mrc": "a tab",
+    "new\nline.mrc": "a line end",
+    "bad\udcff.mrc": "letters are in no known code",
+    "/".join(["d" * 200] * 6) + ".mrc": "1209 letters, 1024 are taken",
+}
+
+
+@posix
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_no_section_can_have_is_reported_with_its_reason(tmp_path, name):
+    make(tmp_path, name, "a.mrc")
+    reports = []
+    folder = WatchedFolder(tmp_path, Watch(), report=reports.append)
+    for _ in range(2):
+        assert set(folder.files()) == {"a.mrc"}
+    assert NAMES[name] in folder.unwatched[name]
+    (report,) = reports
+    assert report.startswith("not watched: ")
+    assert NAMES[name] in report
+    assert report.isprintable()
+
+
+@posix
+def test_a_link_to_a_folder_is_named_and_not_followed(tmp_path):
+    make(tmp_path, "elsewhere/a.mrc", "watched/b.mrc")
+    (tmp_path / "watched" / "today").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    reports = []
+    folder = WatchedFolder(tmp_path / "watched", Watch(), report=reports.append)
+    assert list(folder.files()) == ["b.mrc"]
+    assert reports == ["not watched: today is a link to a folder; watch that folder itself"]
+    assert list(folder.unwatched) == ["today"]
+    assert not watched(tmp_path / "watched", exclude=("today",)).unwatched
+
+
+def test_micrographs_that_the_patterns_do_not_take_are_kept_and_the_first_is_reported(tmp_path):
+    make(tmp_path, "a.mrc", "b.dm4", "day1/c.DM4", "d.emd", "notes.txt", "old.tiff", "a.mrc~")
+    reports = []
+    folder = WatchedFolder(tmp_path, Watch(exclude=("d.*",)), report=reports.append)
+    assert list(folder.files()) == ["a.mrc"]
+    assert sorted(folder.unwatched) == ["b.dm4", "day1/c.DM4", "old.tiff"]
+    assert sorted(reports) == [
+        f"not watched: {ending} files that [watch] include (*.mrc, *.st, *.map, *.mrcs, *.tif) "
+        "does not take"
+        for ending in (".dm4", ".tiff")
+    ]
+
+
 @posix
 def test_pipes_and_links_to_folders_are_no_files(tmp_path):
     (tmp_path / "day1").mkdir()

@@ -1,6 +1,7 @@
 """What was acquired is read from the files as they are now, also what was overwritten."""
 
 import json
+import sys
 
 import cv2
 import numpy as np
@@ -62,7 +63,7 @@ class Desk:
             store.quarantine(SectionId("a.mrc", z, generation), "torn", attempts=3)
 
     def found(self):
-        files, unreadable, _ = acquired_files(
+        files, unreadable, *_ = acquired_files(
             self.watch, ["a.mrc"], last_read=last_read(self.ledger)
         )
         assert unreadable == ()
@@ -107,7 +108,9 @@ def test_a_file_that_cannot_be_read_again_is_named_and_ends_nothing(desk, monkey
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("nanostream.acquisition.frames.changed_sections", fail)
-    (file,), unreadable, _ = acquired_files(desk.watch, ["a.mrc"], last_read=last_read(desk.ledger))
+    (file,), unreadable, *_ = acquired_files(
+        desk.watch, ["a.mrc"], last_read=last_read(desk.ledger)
+    )
     assert file.sections == 3
     assert unreadable == ("[Errno 5] Input/output error",)
 
@@ -130,7 +133,7 @@ def test_a_file_that_is_cut_off_is_named_and_the_session_is_not_complete(tmp_pat
 
 def test_what_no_mdoc_lists_is_named(desk):
     (desk.watch / "holiday.tif").write_bytes(b"II*\0")
-    _, unreadable, not_ready = acquired_files(desk.watch, ["a.mrc", "holiday.tif"])
+    _, unreadable, not_ready, _ = acquired_files(desk.watch, ["a.mrc", "holiday.tif"])
     assert unreadable == ()
     assert not_ready == ("holiday.tif: no mdoc or idoc of SerialEM lists it",)
 
@@ -162,3 +165,25 @@ def test_a_live_session_that_is_compared_with_no_folder_is_not_called_complete(d
     assert done.exit_code == int(live)
     watch = ["--watch", str(desk.watch)]
     assert CliRunner().invoke(app, ["verify", str(desk.session), *watch]).exit_code == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names of POSIX")
+def test_what_is_not_watched_is_counted_and_the_verdict_has_a_word_on_it(desk):
+    def asked(*more):
+        arguments = ["verify", str(desk.session), "--watch", str(desk.watch), *more]
+        return CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+
+    assert "not watched, and" not in asked().output
+    assert asked().output.endswith(
+        "complete: every section wanted is stored or quarantined, once and whole\n"
+    )
+    (desk.watch / "b.dm4").touch()
+    (desk.watch / "c:d.mrc").touch()
+    done = asked()
+    assert done.exit_code == 0
+    assert "2 files and folders are not watched, and what is in them is not counted" in done.output
+    assert "once and whole, except for what is not watched" in done.output
+    assert json.loads(asked("--json").output)["not_watched"] == [
+        "b.dm4: [watch] include does not take its name",
+        "c:d.mrc: it has a colon; rename it",
+    ]
