@@ -6,6 +6,7 @@
     ├── ConfigError           a configuration file, key or command-line value is wrong
     ├── MicrographError       a file cannot be read as a micrograph
     │   ├── NotReadyError     it may become readable: SerialEM is still writing it
+    │   │   └── UnlistedError   no sidecar of SerialEM's lists it
     │   └── OverwrittenError  another section is in the place of the one that was found
     ├── DataSetError          labelled micrographs or a data set do not fit together
     ├── ModelError            a network, its weights or its card do not fit
@@ -26,6 +27,7 @@ __all__ = [
     "NotReadyError",
     "OverwrittenError",
     "SessionError",
+    "UnlistedError",
 ]
 
 
@@ -43,6 +45,10 @@ class MicrographError(NanostreamError):
 
 class NotReadyError(MicrographError):
     """A section is not complete on disk yet; inspect it again later."""
+
+
+class UnlistedError(NotReadyError):
+    """No mdoc or idoc lists a TIFF: it may be none of SerialEM's, and never will be listed."""
 
 
 class OverwrittenError(MicrographError):

@@ -16,7 +16,12 @@ from nanostream.acquisition import frames
 from nanostream.acquisition import orders as o
 from nanostream.acquisition.readiness import Contents, FileStat, KnownFile, is_same_title
 from nanostream.acquisition.sidecars import find_sidecar, read_metadata, read_metadata_of
-from nanostream.errors import MicrographError, NotReadyError, OverwrittenError
+from nanostream.errors import (
+    MicrographError,
+    NotReadyError,
+    OverwrittenError,
+    UnlistedError,
+)
 from nanostream.records import Frame
 
 __all__ = ["compare", "inspect", "read_frame", "read_sidecar"]
@@ -49,9 +54,10 @@ def inspect(
     except OSError as error:
         logger.debug("%s cannot be read now: %s", order.path, error)
         return o.HeaderUnreadable(order.path, error.strerror or str(error))
-    except NotReadyError:
+    except NotReadyError as error:
         # A TIFF that SerialEM did not write is listed nowhere and will never be.
-        return o.HeaderNotReady(order.path, order.listed, unlisted=frames.is_tiff(path))
+        unlisted = isinstance(error, UnlistedError)
+        return o.HeaderNotReady(order.path, order.listed, unlisted=unlisted)
     except MicrographError as error:
         return o.HeaderRefused(order.path, order.listed, str(error))
     return o.HeaderRead(order.path, FileStat.of(status), contents, finished)

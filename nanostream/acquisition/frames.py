@@ -40,9 +40,9 @@ Pixels
 from __future__ import annotations
 
 import contextlib
-import itertools
+import dataclasses
 import os
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -53,8 +53,8 @@ from numpy.typing import NDArray
 
 from nanostream.acquisition import formats, mrc, tiffs
 from nanostream.acquisition.readiness import Contents
-from nanostream.acquisition.sidecars import read_mdoc, read_metadata
-from nanostream.errors import MicrographError, NotReadyError
+from nanostream.acquisition.sidecars import read_listing, read_mdoc, read_metadata
+from nanostream.errors import MicrographError, NotReadyError, UnlistedError
 from nanostream.records import FirstRow, Frame, Metadata, SectionId
 
 __all__ = [
@@ -99,8 +99,9 @@ class _Pages:
     title: str
     listed: int
     pages: int
-
-    frames = False
+    #: The last page ends with zeros: its pixels may have to come yet, as behind an MRC header that
+    #: counts ahead.
+    frames: bool = False
 
     @property
     def state(self) -> str:
@@ -117,7 +118,7 @@ class _Pages:
         return self.pages > self.listed
 
     def lacks(self, file_size: int) -> bool:
-        return self.pages < self.listed
+        return self.frames or self.pages < self.listed
 
 
 @dataclass(frozen=True)
@@ -155,9 +156,9 @@ def inspect(path: Path, *, at_rest: bool = False) -> tuple[Contents, os.stat_res
     Raises
     ------
     NotReadyError, MicrographError
-        As `mrc.read_header`; NotReadyError also for a TIFF that no mdoc or idoc lists (unless at
-        rest), and MicrographError for one with more than `tiffs.MOST_PAGES`, and for a format
-        that is read at rest only.
+        As `mrc.read_header`; NotReadyError also for a TIFF that is not all there, UnlistedError
+        for one that no mdoc or idoc lists (unless at rest), and MicrographError for a format that
+        is read at rest only.
     OSError
         The file cannot be opened or read.
     """
@@ -165,7 +166,10 @@ def inspect(path: Path, *, at_rest: bool = False) -> tuple[Contents, os.stat_res
         return mrc.read_header(path, at_rest=at_rest)
     # Before it is read: a file that changes meanwhile has another state, and is inspected again.
     status = path.stat()
-    with _opened(path, at_rest=at_rest) as (contents, _):
+    with _opened(path, at_rest=at_rest) as (contents, file):
+        if contents.complete and isinstance(file, tiffs.Pages) and not at_rest:
+            there = file.has_arrived(contents.complete - 1)
+            contents = dataclasses.replace(contents, frames=not there)
         return contents, status
 
 
@@ -320,17 +324,17 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, *, at_rest: bool) -> Iterator[tuple[_Pages, formats.ReadPixels]]:
-    """A file that is no MRC: its contents, and how to read a section with its pixel size in nm."""
+def _opened(path: Path, *, at_rest: bool) -> Iterator[tuple[_Pages, formats.Sections]]:
+    """A file that is no MRC: its contents, and its reader."""
     if is_tiff(path):
         title, listed = _listing(path, at_rest=at_rest)
         with tiffs.open_tiff(path) as file:
             listed = file.count if listed is None else listed
             listed = max(listed, file.count) if at_rest else listed
-            yield _Pages(title, listed, file.count), file.read
+            yield _Pages(title, listed, file.count), file
     elif at_rest:
         with formats.open_file(path) as file:
-            yield _Pages("", file.count, file.count), file.read
+            yield _Pages("", file.count, file.count), file
     else:
         msg = (
             f"{path.name}: nothing tells when a {path.suffix} file is complete, so that it cannot "
@@ -341,13 +345,14 @@ def _opened(path: Path, *, at_rest: bool) -> Iterator[tuple[_Pages, formats.Read
 
 def _listing(path: Path, *, at_rest: bool) -> tuple[str, int | None]:
     """Title of a TIFF by its sidecar, and how many of its pages that lists; None: all of them."""
-    mdoc = read_mdoc(path)
-    first = None if mdoc is None else mdoc.section(0, path.name)
-    if mdoc is None or first is None:
+    listing = read_listing(path)
+    first = None if listing is None else listing[0].section(0, path.name)
+    if listing is None or first is None:
         if at_rest:
             return "", None
         msg = f"{path.name}: no mdoc or idoc of SerialEM lists it"
-        raise NotReadyError(msg)
+        raise UnlistedError(msg)
+    mdoc, count = listing
     # The time is to tell it from others of its name.
     if mdoc.images and "DateTime" not in first and not at_rest:
         msg = f"{path.name}: its entry in the idoc is not complete"
@@ -355,26 +360,21 @@ def _listing(path: Path, *, at_rest: bool) -> tuple[str, int | None]:
     # Each image of an idoc has its own time; its titles are those of the series.
     title = "" if mdoc.images else next(iter(mdoc.titles), "")
     title = title.strip() or first.get("DateTime", "TIFF")
-    return title, None if mdoc.frame_sets else max(1, _from_zero(mdoc.sections))
-
-
-def _from_zero(numbers: Container[int]) -> int:
-    """How many numbers there are without a gap: 0, 1, 2, ..."""
-    return next(n for n in itertools.count() if n not in numbers)
+    return title, None if mdoc.frame_sets else max(1, count)
 
 
 def _read(path: Path, z: int, *, at_rest: bool) -> _Stored:
     if _kind(path) == "mrc":
         header, pixels = mrc.read_section(path, z, at_rest=at_rest)
         return _Stored(header, pixels, mrc.read_pixel_size_nm(path, header, z))
-    with _opened(path, at_rest=at_rest) as (contents, read):
+    with _opened(path, at_rest=at_rest) as (contents, file):
         if z >= contents.complete and not at_rest:
             msg = f"{path.name}: section {z} is not listed by its mdoc or idoc"
             raise NotReadyError(msg)
         if not 0 <= z < contents.pages:
             msg = f"{path.name}: section {z} asked for, the file has {contents.pages}"
             raise MicrographError(msg)
-        pixels, pixel_size_nm = read(z)
+        pixels, pixel_size_nm = file.read(z)
         return _Stored(contents, formats.wire_pixels(pixels, path.name), pixel_size_nm)
 
 

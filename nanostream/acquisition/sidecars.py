@@ -15,6 +15,7 @@ Linux too. None of them need be there; SerialEM writes none by default.
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import os
 import re
@@ -38,6 +39,7 @@ from nanostream.records import Metadata
 __all__ = [
     "MOST_BYTES",
     "find_sidecar",
+    "read_listing",
     "read_mdoc",
     "read_metadata",
     "read_metadata_of",
@@ -134,6 +136,25 @@ def read_mdoc(path: Path, z: int | None = None) -> Mdoc | None:
     return sidecar.around(z) if z is not None or sidecar.image else sidecar.whole
 
 
+def read_listing(path: Path) -> tuple[Mdoc, int] | None:
+    """What describes the first section of a file, and how many sections are listed; or None.
+
+    Parameters
+    ----------
+    path : Path
+        The micrograph.
+
+    Returns
+    -------
+    mdoc : Mdoc
+        As `read_mdoc` for section 0.
+    count : int
+        Complete sections, from 0 on without a gap.
+    """
+    sidecar = _sidecar(path)
+    return None if sidecar is None else (sidecar.around(0), sidecar.count)
+
+
 def find_sidecar(path: Path) -> Path | None:
     """The mdoc or idoc of a micrograph, or None if there is none."""
     return next((file for file in _found(path) if _belongs(file, path)), None)
@@ -162,6 +183,14 @@ class _Sidecar:
     def _of_tilts(self) -> bool:
         return TILT_FRAMES.encode() in self._data
 
+    @property
+    def count(self) -> int:
+        """Complete sections from 0 on without a gap; only the last in the file can be torn."""
+        numbers = {int(name): place for name, place in self._places.items() if _NUMBER(name)}
+        count = next(n for n in itertools.count() if n not in numbers)
+        last = next((n for n in range(count) if numbers[n] == len(self._starts) - 1), None)
+        return count if last is None or self.around(last).section(last) is not None else last
+
     def around(self, z: int | None, *, dated: bool = False) -> Mdoc:
         """Top of it, one section, the one before and the start of the one after.
 
@@ -185,6 +214,7 @@ class _Sidecar:
         return parse_mdoc(data.decode(self._encoding, errors="replace"), dated=dated)
 
 
+_NUMBER = re.compile(rb"[0-9]{1,9}").fullmatch
 #: Heads of sections. They begin with a letter that is rare, so that 10 MB take 50 ms.
 _HEADS = {
     kind: re.compile(rb"\[[ \t]*" + kind.encode() + rb"[ \t]*=([^\r\n]*)\]")

@@ -32,6 +32,15 @@ def frame_of(path, z=0, **settings):
     return frames.read_frame(path, SectionId(path.name, z), found, **settings)
 
 
+def is_complete(path):
+    """Whether the first section of a file is taken for complete as soon as it is seen."""
+    try:
+        contents, status = frames.inspect(path)
+    except NotReadyError:
+        return False
+    return not contents.frames and contents.complete_sections(status.st_size) > 0
+
+
 def spoil(path, z, pixels):
     header, _ = mrc.read_header(path)
     with path.open("r+b") as file:
@@ -194,7 +203,8 @@ def test_pages_that_the_sidecar_does_not_list_are_read_at_rest_without_metadata(
     assert [frames.read_section(path, z).metadata.tilt_deg for z in range(2)] == [5, None]
 
 
-@pytest.mark.parametrize(("at_front", "size_first"), [(True, False), (False, False), (False, True)])
+@pytest.mark.parametrize("at_front", [True, False])
+@pytest.mark.parametrize("size_first", [True, False])
 def test_a_tiff_that_has_not_all_arrived_is_not_ready(tmp_path, at_front, size_first):
     """Copied while its sidecar is there: the directory before the pixels, or after them."""
     path, whole = tmp_path / "a.tif", images(1, np.uint16)[0]
@@ -207,9 +217,9 @@ def test_a_tiff_that_has_not_all_arrived_is_not_ready(tmp_path, at_front, size_f
     for size in (0, 7, 100, 400):
         rest = bytes(len(data) - size) if size_first else b""
         path.write_bytes(data[:size] + rest)
-        with pytest.raises(NotReadyError):
-            frame_of(path)
+        assert not is_complete(path)
     path.write_bytes(data)
+    assert is_complete(path)
     assert (frame_of(path).pixels == whole).all()
 
 

@@ -1,112 +1,249 @@
-"""TIFF pages: one at a time, and never beyond what is written."""
+"""TIFF of every kind: the right sections, or the reason; never more than is written."""
 
+import io
+import logging
 import struct
+import tracemalloc
 
-import cv2
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 
 from nanostream.acquisition import tiffs
-from nanostream.errors import MicrographError
+from nanostream.acquisition.frames import count_sections, read_section
+from nanostream.acquisition.tiff_directories import MOST_PAGES, Source, page_offsets
+from nanostream.errors import MicrographError, NotReadyError
+from tests.tiff_files import COUNTS, KINDS, SHAPE, STACK, page_tags, tiff_bytes
 
-RNG = np.random.default_rng(0)
-PAGES = [RNG.integers(0, 60_000, (40, 30 + z), dtype=np.uint16) for z in range(3)]
-
-
-def decoded(file, offset):
-    page = tiffs.read_page(file, offset)
-    return cv2.imdecode(np.frombuffer(page, np.uint8), cv2.IMREAD_UNCHANGED)
+#: Of the pixel size of one kind of file: in a fraction of whole numbers, or in single precision.
+ROUNDED = 1e-6
 
 
-@pytest.mark.parametrize("compression", [1, 5, 8, 32946])  # none, LZW, ZIP, old ZIP
-def test_each_page_is_read_alone(tmp_path, compression):
+@pytest.mark.parametrize("kind", [pytest.param(k, id=name) for name, k in KINDS.items()])
+def test_each_kind_is_read_right_or_refused_in_words(tmp_path, kind, capfd):
     path = tmp_path / "a.tif"
-    cv2.imwritemulti(str(path), PAGES, [cv2.IMWRITE_TIFF_COMPRESSION, compression])
-    with path.open("rb", buffering=0) as file:
-        offsets = tiffs.page_offsets(file)
-        for offset, pixels in zip(offsets, PAGES, strict=True):
-            assert (decoded(file, offset) == pixels).all()
-            assert len(tiffs.read_page(file, offset)) < pixels.nbytes * 1.5
+    kind.write(path)
+    if kind.says:
+        with pytest.raises(MicrographError) as caught:
+            read_section(path)
+        assert str(caught.value).startswith("a.tif: ")
+        assert kind.says in str(caught.value)
+    else:
+        assert count_sections(path) == (len(kind.sections), False)
+    for z, expected in enumerate(kind.sections):
+        frame = read_section(path, z)
+        assert frame.pixels.dtype == expected.dtype.newbyteorder("=")
+        np.testing.assert_array_equal(frame.pixels, expected)
+        size_nm = kind.pixel_size_nm
+        assert frame.pixel_size_nm == (size_nm and pytest.approx(size_nm, rel=ROUNDED))
+        assert frame.metadata.first_row == "top"
+    assert capfd.readouterr() == ("", "")
 
 
-def test_file_that_is_being_written_has_no_page(tmp_path):
+def test_what_the_library_says_of_a_file_is_for_developers(tmp_path, caplog):
+    KINDS["compression: JPEG"].write(tmp_path / "a.tif")
+    read_section(tmp_path / "a.tif")
+    library = logging.getLogger("tifffile")
+    library.warning("nothing that an operator could do")
+    assert caplog.records == []
+    with caplog.at_level(logging.DEBUG):
+        library.warning("nothing that an operator could do")
+    assert [record.levelname for record in caplog.records] == ["DEBUG"]
+
+
+# --- what is not there yet
+
+
+@pytest.mark.parametrize(
+    "name", ["form: pages", "form: strips", "form: tiles, LZW", "form: BigTIFF"]
+)
+def test_a_file_that_is_being_written_is_not_ready(tmp_path, name):
     path = tmp_path / "a.tif"
-    whole = cv2.imencode(".tif", PAGES[0], [cv2.IMWRITE_TIFF_COMPRESSION, 1])[1].tobytes()
-    for cut in range(0, len(whole), 7):
+    KINDS[name].write(path)
+    whole = path.read_bytes()
+    last = len(KINDS[name].sections) - 1
+    for cut in range(0, len(whole) - 300, 97):
         path.write_bytes(whole[:cut])
-        with path.open("rb", buffering=0) as file, pytest.raises(ValueError, match=r"TIFF|written"):
-            decoded(file, tiffs.page_offsets(file)[0])
+        with pytest.raises(NotReadyError), tiffs.open_tiff(path) as file:
+            file.read(last)
+
+
+@pytest.mark.parametrize("compression", [None, "lzw", "zlib", "zstd", "lzma", "jpeg"])
+def test_a_strip_of_zeros_where_a_copy_goes_on_is_not_ready(tmp_path, compression):
+    path = tmp_path / "a.tif"
+    pixels = np.random.default_rng(3).integers(0, 255, (256, 256), dtype=np.uint8)
+    tifffile.imwrite(path, pixels, compression=compression, rowsperstrip=64, metadata=None)
+    with tifffile.TiffFile(path) as file:
+        end = max(file.pages[0].dataoffsets)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:end] + bytes(len(whole) - end))
+    with tiffs.open_tiff(path) as file:
+        assert not file.has_arrived(0)
+        if compression:
+            with pytest.raises(NotReadyError, match="strip 3 of 4"):
+                file.read(0)
+    path.write_bytes(whole)
+    with tiffs.open_tiff(path) as file:
+        assert file.has_arrived(0)
+
+
+@pytest.mark.parametrize("head", [b"", b"II", bytes(8), b"II*\0", b"II*\0\0\0\0\0"])
+def test_a_file_without_its_first_bytes_is_not_ready(tmp_path, head):
+    path = tmp_path / "a.tif"
+    path.write_bytes(head)
+    with pytest.raises(NotReadyError), tiffs.open_tiff(path):
+        pass
+
+
+def test_a_file_of_another_kind_is_refused_at_once(tmp_path):
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n and more")
+    with pytest.raises(MicrographError, match="not a TIFF") as caught, tiffs.open_tiff(path):
+        pass
+    assert not isinstance(caught.value, NotReadyError)
+
+
+# --- directories
 
 
 def test_directories_that_form_a_ring_end(tmp_path):
     path = tmp_path / "a.tif"
-    data = bytearray(cv2.imencode(".tif", PAGES[0])[1].tobytes())
-    (start,) = np.frombuffer(data[4:8], "<u4")
-    count = int(np.frombuffer(data[start : start + 2], "<u2")[0])
-    data[start + 2 + 12 * count : start + 6 + 12 * count] = data[4:8]
+    data = bytearray(tiff_bytes(page_tags(SHAPE, 16), [COUNTS.tobytes()]))
+    end = 8 + 2 + 12 * 9
+    data[end : end + 4] = struct.pack("<I", 8)
     path.write_bytes(data)
-    with path.open("rb", buffering=0) as file:
-        assert tiffs.page_offsets(file) == [start]
-
-
-def test_length_beyond_the_file_allocates_nothing(tmp_path):
-    path = tmp_path / "a.tif"
-    data = b"II*\0" + np.array([8], "<u4").tobytes() + np.array([65_535], "<u2").tobytes()
-    path.write_bytes(data)
-    with (
-        path.open("rb", buffering=0) as file,
-        pytest.raises(ValueError, match="not all is written"),
-    ):
-        tiffs.page_offsets(file)
+    assert count_sections(path) == (1, False)
 
 
 def directory(*tags, following=0):
     """Bytes of a directory of long values: tag, count, value or its place."""
-    entries = b"".join(
-        np.array([tag, 4], "<u2").tobytes() + np.array([count, value], "<u4").tobytes()
-        for tag, count, value in tags
-    )
-    count, end = np.array([len(tags)], "<u2"), np.array([following], "<u4")
-    return count.tobytes() + entries + end.tobytes()
-
-
-@pytest.mark.parametrize(
-    "tags", [[(273, 100, 8), (279, 100, 408)], [(z, 150, 8) for z in range(9)]]
-)
-def test_parts_that_overlap_allocate_nothing(tmp_path, tags):
-    path = tmp_path / "a.tif"
-    values = np.r_[np.full(100, 8), np.full(100, 800)].astype("<u4").tobytes()
-    start = np.array([8 + len(values)], "<u4").tobytes()
-    path.write_bytes(b"II*\0" + start + values + directory(*tags))
-    with path.open("rb", buffering=0) as file, pytest.raises(ValueError, match="in a file of"):
-        tiffs.read_page(file, tiffs.page_offsets(file)[0])
+    entries = b"".join(struct.pack("<HHII", tag, 4, count, value) for tag, count, value in tags)
+    return struct.pack("<H", len(tags)) + entries + struct.pack("<I", following)
 
 
 def test_a_chain_of_more_pages_than_anybody_saves_is_refused(tmp_path):
     path = tmp_path / "a.tif"
-    width = (256, 1, 8)
-    size = len(directory(width))
-    chain = (directory(width, following=8 + size * (n + 1)) for n in range(tiffs.MOST_PAGES + 1))
+    size = len(directory((256, 1, 8)))
+    chain = (directory((256, 1, 8), following=8 + size * (n + 1)) for n in range(MOST_PAGES + 1))
     path.write_bytes(b"II*\0\x08\0\0\0" + b"".join(chain))
-    with path.open("rb", buffering=0) as file, pytest.raises(MicrographError, match="10000 pages"):
-        tiffs.page_offsets(file)
+    with pytest.raises(MicrographError, match="10000 pages"), tiffs.open_tiff(path):
+        pass
 
 
-def page_of(*tags):
-    """A TIFF whose only page has these (tag, type, count, value)."""
-    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags))
-    return head + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+def counted(path):
+    """Offsets of a file's pages, and how many reads they cost."""
+
+    class Counting(io.FileIO):
+        reads = 0
+
+        def readinto(self, view):
+            self.reads += 1
+            return super().readinto(view)
+
+    with Counting(path) as file:
+        offsets = page_offsets(Source.of(file, path.name))
+        return offsets, file.reads
 
 
-@pytest.mark.parametrize(
-    ("tags", "expected"),
-    [
-        ([(256, 3, 1, 5), (257, 3, 1, 5)], "without strips or tiles"),
-        ([(256, 3, 1, 5), (273, 4, 1, 8), (279, 4, 1, 900)], "900 bytes in a file of"),
-    ],
-)
-def test_a_page_whose_pixels_are_not_there_is_none(tmp_path, tags, expected):
+def test_a_section_of_a_long_stack_does_not_cost_a_walk_over_all_of_it(tmp_path):
     path = tmp_path / "a.tif"
-    path.write_bytes(page_of(*tags))
-    with path.open("rb", buffering=0) as file, pytest.raises(ValueError, match=expected):
-        tiffs.read_page(file, tiffs.page_offsets(file)[0])
+    reads = []
+    for z in range(60):
+        tifffile.imwrite(path, STACK[z % 3], append=z > 0, metadata=None)
+        offsets, cost = counted(path)
+        assert len(offsets) == z + 1
+        reads.append(cost)
+    assert max(reads) <= 5
+    offsets, cost = counted(path)
+    assert len(offsets) == 60
+    assert cost <= 5
+    for z in (0, 31, 59):
+        np.testing.assert_array_equal(read_section(path, z).pixels, STACK[z % 3])
+
+
+@pytest.mark.parametrize("compression", [None, "lzw"])
+def test_a_file_written_anew_under_its_name_is_walked_anew(tmp_path, compression):
+    path = tmp_path / "a.tif"
+    whole = np.stack(STACK)
+    for stack in (whole, whole[::-1], whole[:, :20], whole[:2], whole):
+        with path.open("wb") as file:  # the inode stays
+            tifffile.imwrite(
+                file, stack, compression=compression, photometric="minisblack", metadata=None
+            )
+        assert count_sections(path) == (len(stack), False)
+        for z, pixels in enumerate(stack):
+            np.testing.assert_array_equal(read_section(path, z).pixels, pixels)
+
+
+# --- hostile sizes
+
+
+PLAIN = page_tags(SHAPE, 16)
+PIXELS = COUNTS.astype("<u2").tobytes()
+HOSTILE = {
+    "wide": tiff_bytes(PLAIN | {256: (4, [2**31])}, [PIXELS]),
+    "high": tiff_bytes(PLAIN | {257: (4, [2**31])}, [PIXELS]),
+    "large": tiff_bytes(PLAIN | {256: (4, [2**19]), 257: (4, [2**19])}, [PIXELS]),
+    "of no width": tiff_bytes(PLAIN | {256: (4, [0])}, [PIXELS]),
+    "many channels": tiff_bytes(PLAIN | {277: (3, [65_535])}, [PIXELS]),
+    "many bits": tiff_bytes(PLAIN | {258: (3, [65_535])}, [PIXELS]),
+    "no bits": tiff_bytes(PLAIN | {258: (3, [0])}, [PIXELS]),
+    "many strips": tiff_bytes(PLAIN | {278: (4, [1]), 257: (4, [2**20])}, [PIXELS]),
+    "large tiles": tiff_bytes(PLAIN | {322: (4, [2**30]), 323: (4, [2**30])}, [PIXELS], tiled=True),
+    "tiles of nothing": tiff_bytes(PLAIN | {322: (4, [0]), 323: (4, [16])}, [PIXELS], tiled=True),
+    "strips over one another": tiff_bytes(
+        PLAIN | {278: (4, [1]), 273: (4, [8] * 41), 279: (4, [300] * 41)}, [PIXELS]
+    ),
+    "far away": tiff_bytes(PLAIN | {273: (4, [2**32 - 1])}, [PIXELS]),
+    "long beyond all": tiff_bytes(PLAIN | {279: (16, [2**63])}, [PIXELS], big=True),
+    "a bomb": tiff_bytes(
+        PLAIN | {256: (4, [2**14]), 257: (4, [2**15]), 278: (4, [2**15]), 259: (3, [50000])},
+        [bytes(imagecodecs.zstd_encode(bytes(2**24), level=19))],
+    ),
+    "a JPEG larger than its page": tiff_bytes(
+        page_tags(SHAPE, 8) | {259: (3, [7])},
+        [bytes(imagecodecs.jpeg8_encode(np.zeros((3000, 3000), np.uint8)))],
+    ),
+    "many tags": b"II*\0\x08\0\0\0" + directory(*[(n, 1, 1) for n in range(5000)]),
+    "tags without end": b"II*\0\x08\0\0\0" + struct.pack("<H", 65_535) + bytes(50),
+    "a place of text": tiff_bytes(PLAIN | {273: (2, [65] * 9)}, [PIXELS]),
+    "a width below zero": tiff_bytes(PLAIN, [PIXELS]).replace(
+        struct.pack("<HHIi", 256, 4, 1, SHAPE[1]), struct.pack("<HHIi", 256, 9, 1, -5)
+    ),
+    "a page without pixels": b"II*\0\x08\0\0\0" + directory((256, 1, 5), (257, 1, 5)),
+    "a palette without its numbers": tiff_bytes(PLAIN | {262: (3, [3])}, [PIXELS]),
+    "predictor of no kind": tiff_bytes(PLAIN | {317: (3, [77])}, [PIXELS]),
+}
+
+
+@pytest.mark.parametrize("data", [pytest.param(data, id=name) for name, data in HOSTILE.items()])
+def test_what_a_file_claims_takes_no_memory(tmp_path, data):
+    path = tmp_path / "a.tif"
+    path.write_bytes(data)
+    tracemalloc.start()
+    with pytest.raises(MicrographError) as caught:
+        read_section(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert str(caught.value).startswith("a.tif: ")
+    assert peak < 2**23
+
+
+def test_the_last_section_of_a_stack_above_4_gb_is_read(tmp_path):
+    """ImageJ's: one directory, and the pictures one after the other. The file has holes."""
+    side, count = 1024, 2100
+    pixels = np.random.default_rng(1).integers(0, 60_000, (side, side)).astype(">u2")
+    text = list(f"ImageJ=1.54f\nimages={count}\nslices={count}\nunit=nm\n\0".encode())
+    tags = page_tags((side, side), 16) | {270: (2, text), 282: (5, [(20, 1)])}
+    data = tiff_bytes(tags, [pixels.tobytes()], order=">")
+    path = tmp_path / "movie.tif"
+    with path.open("wb") as file:
+        file.write(data)
+        file.seek(len(data) + (count - 2) * pixels.nbytes)
+        file.write(pixels.tobytes())
+    assert path.stat().st_size > 2**32
+    assert count_sections(path) == (count, False)
+    frame = read_section(path, count - 1)
+    np.testing.assert_array_equal(frame.pixels, pixels)
+    assert frame.pixel_size_nm == pytest.approx(0.05)
