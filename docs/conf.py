@@ -37,7 +37,8 @@ html_theme_options = {
     "footer_end": [],
 }
 html_show_sourcelink = False
-# Pages show code, they do not run it: tests/test_readme.py runs every block.
+# Pages show code, they do not run it: tests/pipeline/test_readme.py runs every block,
+# but for those marked "not run in CI", which take hours or need a microscope.
 nb_execution_mode = "off"
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3

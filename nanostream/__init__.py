@@ -43,7 +43,7 @@ __version__ = "0.1.0"
 
 
 def read_section(path: str | Path, z: int = 0, *, pixel_size_nm: float | None = None) -> Frame:
-    """One section of a micrograph file, also while SerialEM still writes the file.
+    """One section of a micrograph file at rest, or of a stack that SerialEM still adds to.
 
     Parameters
     ----------

@@ -142,11 +142,11 @@ class Analyzer:
             summary = summarize(particles, shape=shape)
             verdict = self._judge(frame, image, seen)
         if dropped > max(_FEW_DROPPED, summary.count):
-            said = (
+            remark = (
                 f"{dropped} regions below {self.min_area_px} px were left out: if they are "
                 "particles, set [worker] min_area_px or use a higher magnification"
             )
-            verdict = verdict._replace(warning="; ".join(filter(None, [verdict.warning, said])))
+            verdict = verdict._replace(warning="; ".join(filter(None, [verdict.warning, remark])))
         if no_numbers == frame.pixels.size:
             verdict = verdict._replace(warning="no pixel is a finite number: check the file")
         elif no_numbers:
@@ -180,7 +180,7 @@ class Analyzer:
         """Domain score and warning, from what the network saw and predicted."""
         verdict = judge(self.card.domain, image, seen)
         if value := _only_value(frame.pixels):
-            # Nothing else that could be said would be of a specimen.
+            # No other warning would be about a specimen.
             reason = f"all pixels are {value}: blanked, saturated, or not written"
             return verdict._replace(warning=reason)
         known_nm, size_nm = self.card.pixel_size_nm, frame.pixel_size_nm

@@ -69,7 +69,7 @@ REAL = {"sintering": "sintering/image_*.png", "dm4": "dm4/*.dm4", "serialem": "s
 IDLE_S = 5.0
 
 #: Columns that differ between two runs of one version: when and where it was made, how long it
-#: took, what the simulator's clock said (``acquired``, ``file_title`` with the date of the file),
+#: took, what the simulator's clock gave (``acquired``, ``file_title`` with the date of the file),
 #: and versions of software (the manifest has them). `LEFT_OUT_PREFIX` is of the latter.
 LEFT_OUT = frozenset(
     [

@@ -57,7 +57,7 @@ class Process:
         self.dies_at_s = float("inf")
 
     def keep_up(self, probability: float, random_time_s: float) -> None:
-        """Count the fall, start again, and kill at the time that was drawn."""
+        """Count the crash, start again, and kill at the time that was drawn."""
         if self.process is not None and self.process.poll() is None:
             if time.monotonic() > self.dies_at_s:
                 self.send(signal.SIGKILL)

@@ -131,14 +131,14 @@ def receive(
                 number, heard_s = message.number, now_s
                 read_s[str(message.section)] = message.timings_s["read_s"]
                 worker.send(m.Done(message.section))
-                scribe.go_on()
+                scribe.resume()
             elif isinstance(message, m.Pong):
                 scribe.start()
     return read_s
 
 
 class Scribe:
-    """Saves sections in a thread of its own, and notes when each header was written."""
+    """Saves sections in a thread of its own, and records when each header was written."""
 
     def __init__(self, folder: Path, case: Case) -> None:
         self._folder, self._case = folder, case
@@ -151,7 +151,7 @@ class Scribe:
         if self._thread.ident is None:
             self._thread.start()
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """The last section has arrived."""
         self._arrived.set()
 

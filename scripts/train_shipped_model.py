@@ -11,7 +11,7 @@ the command can be stopped and started again. `default` is trained in three stag
 the folder of an earlier model stands for the first two. No real micrograph is read.
 
 The shipped `default` has its residual blocks since its second stage: a network without them grew
-into one with them (docs/decisions/0007; git keeps nanostream/training/growth.py). With residual
+into one with them (docs/models/default.md; git keeps nanostream/training/growth.py). With residual
 blocks from the first stage on, as here, the whole way has not been run.
 """
 

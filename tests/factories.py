@@ -47,7 +47,7 @@ def a_segmentation(
     probability: NDArray[Any] | None = None,
     **changes: Any,
 ) -> Segmentation:
-    """What a network would give for this label mask.
+    """Probabilities that a network would give for this label mask.
 
     Parameters
     ----------

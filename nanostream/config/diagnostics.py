@@ -132,11 +132,12 @@ def mismatches(tree: object, kind: Any) -> list[Mistake]:
     tree : object
         What the file says.
     kind : type
-        Struct that it should fit. A `WrongValueError` from its ``__post_init__`` is a mistake too.
+        Struct or type of a value that it should fit. A `WrongValueError` from its
+        ``__post_init__`` is a mistake too.
     """
     homes = {
         key.name: field.name
-        for field in _fields(kind)
+        for field in (_fields(kind) if _is_struct(kind) else ())
         if _is_struct(field.type)
         for key in _fields(field.type)
     }
@@ -231,9 +232,8 @@ def _range(meta: msgspec.Meta) -> str:
     if meta.ge is not None and meta.le is not None:
         return f" from {meta.ge:g} to {meta.le:g}"
     limits = {"above": meta.gt, "of at least": meta.ge, "below": meta.lt, "of at most": meta.le}
-    return " " + " and ".join(
-        f"{words} {limit:g}" for words, limit in limits.items() if limit is not None
-    )
+    texts = [f"{words} {limit:g}" for words, limit in limits.items() if limit is not None]
+    return " " + " and ".join(texts).replace(" and of at", " and at")
 
 
 def as_lines(file: str, lines: Mapping[KeyPath, int], mistakes: list[Mistake]) -> list[str]:

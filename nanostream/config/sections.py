@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from nanostream.config.diagnostics import KeyPath, Mistake, WrongValueError, explain
+from nanostream.config.diagnostics import KeyPath, Mistake, WrongValueError, mismatches
 from nanostream.config.patterns import matches, may_both_match
 from nanostream.records import TrackerSettings
 
@@ -35,8 +35,13 @@ __all__ = [
 ]
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
-Seconds = Annotated[float, Meta(gt=0)]
+#: No wait of a pipeline is longer than a week; and infinity is no wait.
+_WEEK_S = 604_800
+Seconds = Annotated[float, Meta(gt=0, le=_WEEK_S)]
+Pause = Annotated[float, Meta(ge=0, le=_WEEK_S)]
 Count = Annotated[int, Meta(ge=1)]
+#: As `frames` takes them: no microscope resolves less, and 72 dpi of a drawing program are 0.35 mm.
+PixelSize = Annotated[float, Meta(ge=1e-4, le=1e3)]
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,9 +67,10 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True):
             value = _plain(getattr(self, key))
             try:
                 fitting = msgspec.convert(value, kind)
-            except msgspec.ValidationError as error:
-                text = explain(str(error), kind, value)
-                raise WrongValueError((*_place(type(self)), key), text) from None
+            except msgspec.ValidationError:
+                mistake = mismatches(value, kind)[0]
+                place = (*_place(type(self)), key, *mistake.keys[0])
+                raise WrongValueError(place, mistake.text) from None
             msgspec.structs.force_setattr(self, key, fitting)
 
 
@@ -102,12 +108,12 @@ class Watch(Section, frozen=True):
     include: tuple[str, ...] = ("*.mrc", "*.st", "*.map", "*.mrcs", "*.tif")
     exclude: tuple[str, ...] = ()
     poll_s: Seconds = 1.0
-    mdoc_wait_s: Annotated[float, Meta(ge=0)] = 0.5
+    mdoc_wait_s: Pause = 0.5
     ledger: str = ""
     recursive: bool = True
     file_events: Literal["auto", "on", "off"] = "auto"
     start: Literal["all", "newest-first", "only-new"] = "all"
-    pixel_size_nm: Annotated[float, Meta(gt=0)] | None = None
+    pixel_size_nm: PixelSize | None = None
 
 
 class Network(Section, frozen=True):
@@ -148,7 +154,7 @@ class Delivery(Section, frozen=True):
 
     slots: Annotated[int, Meta(ge=1, le=64)] = 3
     attempts: Count = 3
-    retry_s: Annotated[float, Meta(ge=0)] = 2.0
+    retry_s: Pause = 2.0
     heartbeat_s: Seconds = 1.0
     silent_s: Seconds = 15.0
     resend_s: Seconds = 10.0
@@ -169,7 +175,8 @@ class Delivery(Section, frozen=True):
 class Worker(Section, frozen=True):
     """How micrographs are segmented.
 
-    ``threshold`` overrides the model card's; a lower one sets its ``peak`` aside. Components of the
+    ``threshold`` overrides the model card's; with a lower one
+    its minimum peak probability does not count. Components of the
     mask below ``min_area_px`` are noise; without it the model card says how small a particle its
     network can be trusted with, else 100 px count. With ``separate`` touching particles get their
     own labels, and dark holes are filled. ``tile_px`` bounds the memory of one step of the
@@ -223,8 +230,8 @@ class Stream(Section, frozen=True):
     """
 
     pattern: str
-    max_step_px: Annotated[float, Meta(ge=0)] = 0.0
-    memory_frames: Annotated[int, Meta(ge=0)] = 3
+    max_step_px: Annotated[float, Meta(ge=0, le=65_536)] = 0.0
+    memory_frames: Annotated[int, Meta(ge=0, le=1_000_000)] = 3
 
     @property
     def tracker(self) -> TrackerSettings:

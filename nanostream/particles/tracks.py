@@ -546,7 +546,7 @@ def _in_place(
     new = np.setdiff1d(np.arange(found.size), links[:, 1])
     if not (lost.size and new.size):
         return np.empty((0, 2), np.int64)
-    # One huge outline must not make pairs of everything; of a few particles all are looked at.
+    # One huge outline must not make pairs of everything; of a few particles all are compared.
     diameters = np.concatenate([tracks["diameter"][lost], found["diameter"][new]])
     widest_px = np.quantile(diameters, 0.95, method="higher")
     of_track, of_found, distance_px = _pairs(

@@ -55,8 +55,8 @@ class FeedbackFiles:
 
     Notes
     -----
-    Sections that ended just before a kill have no files yet; the most recent ones are looked
-    through at a start.
+    Sections that ended just before a kill have no files yet; at a start the most recent ones
+    are checked.
     """
 
     def __init__(self, session: Path, settings: Feedback, outcomes: Outcomes) -> None:

@@ -1,7 +1,7 @@
 """Questions of SerialEM's scripts to the sink, and the askers that wait for an answer.
 
 One JSON object each way, so that pyzmq alone can ask (docs/formats/serialem.md). The answer to a
-question about a section that has no end yet waits for it, at most as long as the asker said.
+question about a section that has no end yet waits for it, at most as long as the request allows.
 """
 
 from __future__ import annotations

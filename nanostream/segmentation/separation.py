@@ -9,7 +9,7 @@ A network with two outputs says how deep in its particle each pixel lies (distan
 over the greatest in that particle). Its hills are the particles: smoothed by a part of the region's
 half width, each hill is a particle whose *logarithm* rises enough above the pass to the next.
 Without that output the hills are those of the distance to the mask's outline, and only regions
-that are not convex are looked at.
+that are not convex are divided.
 
 Hills are found without a priority queue: every pixel points to its highest neighbour, and following
 the pointers leads to a summit. Passes between the summits' catchments then say which to merge, from
@@ -132,7 +132,7 @@ def separate(
 class _Hills(NamedTuple):
     """Hills on a grid.
 
-    ``number`` (h, w) is 0 outside of the regions looked at; ``several`` (n + 1,) says which regions
+    ``number`` (h, w) is 0 outside of these regions; ``several`` (n + 1,) says which regions
     have more than one hill.
     """
 

@@ -62,7 +62,7 @@ def settle(model: Base, plan: Plan, *, by_paper: bool = False) -> ModelCard:
         threshold stay near those of the base.
     by_paper
         Whether the threshold is chosen by the paper's rule: on the training micrographs, in steps
-        of 0.001, without a minimum peak.
+        of 0.001, without a minimum peak probability.
     """
     base = plan.base.card if plan.base else None
     card = _calibrated(model, plan, base)
@@ -153,7 +153,10 @@ def _widened(domain: DomainReference | None, looks: NDArray[np.float64]) -> Doma
 
 
 def _carried_peak(base: ModelCard, card: ModelCard) -> float:
-    """The base's minimum peak by a new calibration, where too little was held out to choose one."""
+    """The base's minimum peak probability by a new calibration.
+
+    For where too little was held out to choose one.
+    """
     if not base.peak:
         return 0.0
     peak = round(carried_probability(base.peak, base.calibration, card.calibration), 3)

@@ -432,7 +432,7 @@ class Dispatch:
         ]
 
     def _acquit(self, file: str) -> list[Action]:
-        """Hold the failures of a file against no worker that has done others of it.
+        """Count the failures of a file against no worker that has done others of it.
 
         Where nobody has, against none at all.
         """

@@ -417,7 +417,7 @@ def wait(sources: Sequence[Pollable], timeout_s: float) -> list[Pollable]:
 
 
 def check_free(network: Network) -> None:
-    """Look whether a session can have its ports, before anything is started.
+    """Check that a session can have its ports, before anything is started.
 
     Raises
     ------

@@ -82,7 +82,7 @@ class RunningSession:
         until(condition, what, turn=turn, seen=self.progress)
 
     def progress(self) -> str:
-        """What has been stored, given up, found and logged until now."""
+        """Counts of stored, quarantined and found sections, and the logs until now."""
         counts = f"stored {self.stored()}, quarantined {self.quarantined()}, found {self.found()}"
         return f"{counts}\n{self.logs()}"
 

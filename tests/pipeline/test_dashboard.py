@@ -123,7 +123,7 @@ def environment() -> dict[str, str]:
 
 
 class Window(Protocol):
-    """What shows a dashboard."""
+    """The command that shows a dashboard."""
 
     def text(self) -> str: ...
 

@@ -48,8 +48,7 @@ def test_twenty_real_images_are_segmented_while_they_are_written(tmp_path, publi
     model = published("published", "image-minmax", 0.7)
     written_s = []
     with RunningSession(tmp_path, "--model", model) as running:
-        log = running.out / "logs" / "agent.log"
-        running.wait_until(lambda: log.exists() and "is here" in log.read_text(), "the worker")
+        running.wait_for_ready("worker")
         with StackWriter(running.watch / "sintering.mrc") as stack:
             for number in range(20):
                 stack.append(grey(DATA / "sintering" / f"image_{number:02}.png").astype(np.int16))

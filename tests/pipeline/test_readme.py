@@ -1,5 +1,7 @@
-"""What README and how-to pages say works: the blocks of each are run in order, in one folder, as a
-user would, and the configurations they show can be used.
+"""README and how-to pages work as they say.
+
+The blocks of each are run in order, in one folder, as a user would, and the configurations they
+show can be used.
 """
 
 import re

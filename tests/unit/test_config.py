@@ -1,6 +1,7 @@
 """A wrong configuration is named, with its key and its line, and all that is wrong with it."""
 
 import json
+import math
 import tomllib
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def written(tmp_path, text):
 
 
 def said(tmp_path, text):
-    """What is said of a file, without the folder."""
+    """Remarks on a file, without the folder."""
     _, lines = check_config(written(tmp_path, text))
     return [line.replace(f"{tmp_path}/", "").replace(f"{tmp_path}\\", "") for line in lines]
 
@@ -95,7 +96,7 @@ def test_folders_are_relative_to_the_file(tmp_path):
         ),
         (
             '[[streams]]\npattern = "*"\n[[streams]]\npattern = "*"\nmax_step_px = -1',
-            "5: [[streams]] max_step_px: expected a number of at least 0, not -1",
+            "5: [[streams]] max_step_px: expected a number from 0 to 65536, not -1",
         ),
         ("[watch]\n[delivery\n", "2: expected ']' at the end of a table declaration"),
         (
@@ -238,8 +239,29 @@ def test_an_override_names_its_key():
         (lambda: Watch(include="*.mrc"), '[watch] include: expected a list [...], not "*.mrc"'),
         (
             lambda: Watch(pixel_size_nm=0.0),
-            "[watch] pixel_size_nm: expected a number above 0, not 0",
+            "[watch] pixel_size_nm: expected a number from 0.0001 to 1000, not 0",
         ),
+        (
+            lambda: Watch(pixel_size_nm=1e10),
+            "[watch] pixel_size_nm: expected a number from 0.0001 to 1000, not 1",
+        ),
+        (
+            lambda: Watch(poll_s=math.inf),
+            "[watch] poll_s: expected a number above 0 and at most 604800, not Inf",
+        ),
+        (
+            lambda: Delivery(retry_s=math.nan),
+            "[delivery] retry_s: expected a number from 0 to 604800, not NaN",
+        ),
+        (
+            lambda: Stream(pattern="*", max_step_px=math.inf),
+            "[[streams]] max_step_px: expected a number from 0 to 65536, not Inf",
+        ),
+        (
+            lambda: Config(worker={"threshold": 5}),
+            "[worker] threshold: expected a number above 0 and below 1, not 5",
+        ),
+        (lambda: Config(worker={"tresh": 0.5}), "[worker] tresh: unknown; is threshold meant?"),
         (lambda: Network(results_port=0), "[network] results_port: expected a whole number from 1"),
         (lambda: Delivery(silent_s=2), "[delivery] silent_s: silent_s = 2 with heartbeat_s = 1"),
         (lambda: Feedback(rank_by="mass"), '[feedback] rank_by: expected one of "count", "area_fr'),

@@ -14,6 +14,8 @@ import grimp
 import pytest
 import zmq
 
+import nanostream
+
 ROOT = Path(__file__).parents[2]
 WITH_EXAMPLES = sorted(
     ".".join(path.relative_to(folder).with_suffix("").parts)
@@ -62,6 +64,11 @@ def test_no_file_imports_itself_by_way_of_others():
         graphlib.TopologicalSorter(imports).prepare()
     except graphlib.CycleError as error:
         pytest.fail("a cycle of imports: " + " -> ".join(reversed(error.args[1])))
+
+
+def test_the_citation_names_the_version():
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f"\nversion: {nanostream.__version__}\n" in citation
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)

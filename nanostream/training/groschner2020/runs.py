@@ -27,7 +27,7 @@ def train_by_paper(
     Parameters
     ----------
     plan
-        Its base is not looked at: the paper begins anew.
+        Its base is not used: the paper begins anew.
     on_step
         Called with the number of steps done and the mean loss of the epoch so far. What it raises
         ends the training, which cannot be resumed.

@@ -57,7 +57,10 @@ def _facts(card: ModelCard) -> Iterator[tuple[str, str]]:
     yield "normalization", scaling
     yield "threshold", f"{card.threshold:g}"
     if card.peak:
-        yield "minimum peak", f"{card.peak:g}: the probability that a particle reaches somewhere"
+        yield (
+            "minimum peak probability",
+            f"{card.peak:g}: the probability that a particle reaches somewhere",
+        )
     if card.calibration:
         scale, shift = card.calibration
         yield "calibration", f"scale {scale:.4g}, shift {shift:.4g} of the logits"

@@ -77,7 +77,9 @@ Out = Annotated[
 ]
 PixelSize = Annotated[
     float | None,
-    typer.Option("--pixel-size", metavar="NM", help="For files that do not give it.", min=1e-6),
+    typer.Option(
+        "--pixel-size", metavar="NM", help="For files that do not give it.", min=1e-4, max=1e3
+    ),
 ]
 Plain = Annotated[bool, typer.Option("--plain", help="Print lines instead of the dashboard.")]
 SessionFolder = Annotated[Path, typer.Argument(metavar="SESSION", help="Session folder.")]

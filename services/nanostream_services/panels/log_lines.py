@@ -50,7 +50,7 @@ def plain_line(snapshot: Snapshot) -> str:
 class Log:
     """Which lines a log gets of a stream of snapshots.
 
-    One for each newly stored section, each new message, each process that falls silent or comes
+    One for each newly stored section, each new message, each process that becomes silent or comes
     back, and when the sink itself does. While sections wait and none is stored, the state is
     repeated every `busy_s`; when there is nothing to do, every `idle_s`, as a sign of life.
 
@@ -75,7 +75,7 @@ class Log:
         self._address = address
         self._busy_s, self._idle_s, self._silent_s = busy_s, idle_s, silent_s
         self._last: Snapshot | None = None
-        self._heard_s = self._said_s = -math.inf
+        self._heard_s = self._wrote_s = -math.inf
         self._began_s = math.inf
         self._away = False
 
@@ -87,7 +87,7 @@ class Log:
             lines = self._news(snapshot, now_s)
             self._last, self._heard_s, self._away = snapshot, now_s, False
         if lines:
-            self._said_s = now_s
+            self._wrote_s = now_s
         return lines
 
     def _news(self, new: Snapshot, now_s: float) -> list[str]:
@@ -104,7 +104,7 @@ class Log:
             # Only the newest snapshot is heard: several sections may lie between two of them.
             more = new.stored - old.stored - 1
             lines.append(plain_line(new) + (f" (and {more} before)" if more > 0 else ""))
-        elif now_s - self._said_s >= quiet_s:
+        elif now_s - self._wrote_s >= quiet_s:
             lines.append(plain_line(new))
         return lines
 
@@ -112,11 +112,11 @@ class Log:
         if self._last is None:
             self._began_s = min(self._began_s, now_s)
             patient = now_s - self._began_s < _PATIENCE_S
-            if patient or now_s - self._said_s < self._idle_s:
+            if patient or now_s - self._wrote_s < self._idle_s:
                 return []
             return [f"waiting for the sink at {clean(self._address)}"]
         silent_s = now_s - self._heard_s
-        if silent_s < self._silent_s or (self._away and now_s - self._said_s < self._idle_s):
+        if silent_s < self._silent_s or (self._away and now_s - self._wrote_s < self._idle_s):
             return []
         self._away = True
         return [f"no news from the sink at {clean(self._address)} for {duration_text(silent_s)}"]

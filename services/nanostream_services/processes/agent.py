@@ -276,11 +276,12 @@ class Agent:
     def _retry(self, sections: tuple[SectionId, ...]) -> None:
         """Take sections out of quarantine."""
         for section in sections:
+            # First, so that the sink hears of it where the section is given up anew at once.
+            self._sink.retried(section)
             if self._ledger.retry(section):
                 if self._folder.file(section.path) is None:
                     self._report(f"{section} is tried again, but {self._intake.why_lost(section)}")
                 self._decide(d.SectionFound(section))
-            self._sink.retried(section)
 
     def _decide(self, event: d.Event) -> None:
         events = deque([event])

@@ -94,9 +94,9 @@ def _draw(console: Console, subscriber: Subscriber, stop: Stop, address: str) ->
                 note = str(error)
             age_s = now_s - heard_s
             width, height = console.size
-            looks = (_visible(newest), int(age_s), width, height, note)
-            if looks != drawn:
-                drawn = looks
+            appearance = (_visible(newest), int(age_s), width, height, note)
+            if appearance != drawn:
+                drawn = appearance
                 if newest is None:
                     live.update(
                         waiting_screen(

@@ -193,13 +193,13 @@ class Sink:
                 )
             self._models.add(result.model_sha256)
 
-    def _quarantine(self, peer: str, notice: m.Quarantine) -> None:
+    def _quarantine(self, peer: str, message: m.Quarantine) -> None:
         self._store.quarantine(
-            notice.section, notice.reason, attempts=notice.attempts, stream=notice.stream
+            message.section, message.reason, attempts=message.attempts, stream=message.stream
         )
         self._overview.failed = self._store.counts()["quarantine"]
-        self._server.send(peer, m.Ack(notice.section))
-        self._serialem.ended(notice.section)
+        self._server.send(peer, m.Ack(message.section))
+        self._serialem.ended(message.section)
 
     def _tell_serialem(self) -> None:
         for text in self._serialem.step():

@@ -59,6 +59,7 @@ class Desk:
         )
         self.worker = Client(network, "frames", name="worker-1", largest_bytes=2**20)
         self.frames, self.reports, self.quarantines, self.told = [], [], [], []
+        self.retried = []  # with how many quarantines were heard before
         self.done = set()
         self.peer = ""
 
@@ -73,6 +74,8 @@ class Desk:
                 self.reports.append(message)
             elif isinstance(message, m.Quarantine):
                 self.quarantines.append(message)
+            elif isinstance(message, m.Retried):
+                self.retried.append((message.section, len(self.quarantines)))
             elif isinstance(message, m.Events):
                 self.told.append(message.events)
 
@@ -264,6 +267,26 @@ def test_a_renamed_file_is_found_again_and_the_old_name_says_where(desk):
     desk.sink.send(desk.peer, m.Pong("sink-1", retry=(section,)))
     desk.until(lambda: len(desk.frames) == 2, "the section")
     assert str(desk.frames[-1].section) == "a.mrc#0"
+
+
+def test_a_retried_section_that_is_given_up_at_once_is_reported_again(desk):
+    """Else the sink, which forgets a retried one, would have neither result nor quarantine."""
+    desk = desk()
+    write(desk.root / "a.mrc")
+    desk.until_found(1)
+    (desk.root / "a.mrc").unlink()
+    write(desk.root / "a.mrc", z=2)
+    desk.until_found(3)
+    desk.work(2)  # the sections of the new file
+    desk.until(lambda: desk.quarantines, "the quarantine of the old one")
+    section = desk.quarantines[0].section
+    assert "written anew before it was read" in desk.quarantines[0].reason
+    desk.sink.send(desk.peer, m.Ack(section))
+    desk.until(lambda: not desk.agent._sink._unheard, "the acknowledgement")
+    before = len(desk.quarantines)
+    desk.sink.send(desk.peer, m.Pong("sink-1", retry=(section,)))
+    desk.until(lambda: len(desk.quarantines) > before, "the quarantine again")
+    assert desk.retried == [(section, before)]
 
 
 def test_a_tiff_series_is_sent_and_other_tiffs_are_left_alone(desk):
@@ -554,7 +577,7 @@ def test_odd_things_beside_a_section_do_not_hold_it_up(desk, name, make):
 
 
 class Audit:
-    """What this process does to a folder, by Python's own audit events (PEP 578)."""
+    """Operations of this process on a folder, by Python's own audit events (PEP 578)."""
 
     def __init__(self):
         self.root, self.events = None, []

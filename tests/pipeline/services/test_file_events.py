@@ -1,4 +1,4 @@
-"""What the operating system tells of a folder, by its own means, and what becomes of that."""
+"""Events of the operating system for a folder, by its own means, and what becomes of them."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Which process is restarted, after how long, and what ends a session; with real processes."""
+"""Restarts of processes, the pauses before them, and ends of a session; with real processes."""
 
 import threading
 from contextlib import closing

@@ -23,7 +23,7 @@ DESCRIBED = (0.05, Metadata(magnification=20_000))
 
 @dataclass(frozen=True)
 class FakeContents:
-    """What a file of a `FakeFolder` says of itself."""
+    """Header, size and times of a file of a `FakeFolder`."""
 
     title: str
     counted: int
@@ -113,7 +113,7 @@ class FakeFolder:
         self.files[path].described = self.files[path].counted
 
     def pixels(self, section: SectionId) -> int:
-        """What stands for the fingerprint of a section's pixels as they are now."""
+        """A stand-in for the fingerprint of a section's pixels as they are now."""
         file = self.files[section.path]
         return hash((file.title, section.z, file.saves[section.z])) % 2**32
 
@@ -184,7 +184,7 @@ class DiskFolder:
 
 
 class Memory:
-    """What a ledger keeps, in memory; it outlives an intake."""
+    """A ledger in memory; it outlives an intake."""
 
     def __init__(self) -> None:
         self.files: dict[str, KnownFile] = {}
@@ -353,7 +353,7 @@ class Driver:
         return sum(text in report for report in self.reports)
 
     def check(self) -> None:
-        """What must hold after each event."""
+        """Check all that must hold after each event."""
         intake = self.intake
         held, backlog = set(intake._held), Counter(intake._backlog)
         ordered = {order.section for order in self.orders if isinstance(order, o.Release)}

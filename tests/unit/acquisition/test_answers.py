@@ -1,4 +1,4 @@
-"""What real files answer to the orders of an intake."""
+"""Answers of real files to the orders of an intake."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""Which files of the watched folder are watched, and how it is scanned."""
+"""Files of the watched folder that are watched, and its scans."""
 
 import logging
 import os

@@ -114,7 +114,7 @@ class Microscope:
         }
 
     def image_of(self, pixels):
-        """Which image these pixels are, or None: torn, or not there yet."""
+        """Number of the image with these pixels, or None: torn, or not there yet."""
         return next((n for n, image in enumerate(self.images) if (image == pixels).all()), None)
 
 
@@ -185,7 +185,7 @@ def beyond_the_end(root, order):
 
 
 def wanted(name):
-    """What the agent watches: not what SerialEM moved aside to sort it."""
+    """Whether the agent watches it: not what SerialEM moved aside to sort it."""
     return matches(name, INCLUDE) and not matches(name, ["*-unsorted.*"])
 
 
@@ -269,7 +269,7 @@ def do(agent, operation):
 
 
 def check(agent, microscope):
-    """What was found was complete, what was read is one whole image, and none was read twice."""
+    """Check that each section was found complete, read as one whole image, and read once."""
     generations = {}
     for path, z, generation in microscope.complete:
         generations[path, z] = max(generations.get((path, z), 0), generation)

@@ -44,7 +44,7 @@ def test_finding_again_and_late_words_change_no_end(tmp_path):
 
 
 def fill_disk(ledger):
-    """What SQLite takes for a full disk; how to make room again."""
+    """A disk that SQLite takes for full; calling the result makes room again."""
     (pages,) = ledger._db.execute("PRAGMA page_count").fetchone()
     ledger._db.execute(f"PRAGMA max_page_count = {pages}")
     return lambda: ledger._db.execute("PRAGMA max_page_count = 1000000")

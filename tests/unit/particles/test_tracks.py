@@ -66,7 +66,7 @@ def follow(tables, tracker=None) -> list[TrackStep]:
 
 @cache
 def followed():
-    """What a tracker makes of the walks; do not change it."""
+    """Tracks that a tracker makes of the walks; do not change them."""
     return follow(walks()[0])
 
 

@@ -91,7 +91,7 @@ def desk(tmp_path):
 
 
 def keys(text):
-    """What a reader makes of a result file."""
+    """Keys and values that a reader finds in a result file."""
     lines = [line.split() for line in text.splitlines()]
     assert lines[0] == ["npres", "1"]
     assert lines[-1] == ["end"]

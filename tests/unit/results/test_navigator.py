@@ -69,7 +69,7 @@ def test_the_same_file_as_autodoc_and_as_xml_has_the_same_items():
 
 
 def merged_on(path, places):
-    """What SerialEM makes of points on the first map of a real file."""
+    """Positions that SerialEM gives points on the first map of a real file."""
     table = Navigator()
     table.load(path.read_text("cp1252"))
     before = len(table.items)

@@ -1,4 +1,4 @@
-"""What was acquired is read from the files as they are now, also what was overwritten."""
+"""Acquired sections are counted from the files as they are now, overwritten ones too."""
 
 import json
 import sys
@@ -43,7 +43,7 @@ class Desk:
             file.write(np.full((SIDE, SIDE), value, "<i2").tobytes())
 
     def read(self, z, generation=1):
-        """What the agent does when it sends a section."""
+        """Do as the agent does when it sends a section."""
         _, pixels = read_section(self.path, z)
         with Ledger(self.ledger) as ledger:
             ledger.read(SectionId("a.mrc", z, generation), fingerprint(pixels))

@@ -206,7 +206,7 @@ def test_images_that_are_all_alike_make_a_reference_that_works():
 
 
 def test_looking_at_a_4k_micrograph_takes_few_tiles_of_it(monkeypatch):
-    """What bounds the cost: 9 tiles of 256 px of 4096 x 4096 are 3.5 % of the pixels."""
+    """The bound of the cost: 9 tiles of 256 px of 4096 x 4096 are 3.5 % of the pixels."""
     image = np.zeros((4096, 4096), np.float32)
     assert domain._tiles(image).shape == (9, 256, 256)
     describe(image)

@@ -1,4 +1,4 @@
-"""Which file events count as missed."""
+"""File events that count as missed."""
 
 import pytest
 

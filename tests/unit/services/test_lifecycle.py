@@ -1,4 +1,4 @@
-"""What every process shares: how it starts, and what is said and logged."""
+"""Common parts of every process: its start, its messages and its log."""
 
 import gc
 import logging

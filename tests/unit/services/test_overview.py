@@ -1,4 +1,4 @@
-"""What the sink shows of a session, by results and messages alone."""
+"""The sink's view of a session, by results and messages alone."""
 
 import math
 

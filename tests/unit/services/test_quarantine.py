@@ -1,4 +1,4 @@
-"""What ``nanostream quarantine retry`` says before the agent has tried."""
+"""Answers of ``nanostream quarantine retry`` before the agent has tried."""
 
 import pytest
 from typer.testing import CliRunner

@@ -1,4 +1,4 @@
-"""Which orders for a process go past the command line."""
+"""Orders for a process that go past the command line."""
 
 from pathlib import Path
 

@@ -29,7 +29,7 @@ MOVIE = TrackerSettings(max_step_px=4.0, memory_frames=2)
 
 
 def parts(message):
-    """What arrives at the other end: bytes."""
+    """The message as it arrives at the other end: bytes."""
     return [bytes(part) for part in m.encode(message)]
 
 
