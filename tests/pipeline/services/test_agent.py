@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,8 @@ from tests.waiting import PATIENCE_S, until
 posix = pytest.mark.skipif(sys.platform == "win32", reason="names and links of POSIX")
 
 
-def write(path, z=1):
-    with StackWriter(path, mdoc=False) as stack:
+def write(path, z=1, clock=datetime.now):
+    with StackWriter(path, mdoc=False, clock=clock) as stack:
         for number in range(z):
             stack.append(np.full((16, 16), number + 1, np.int16))
 
@@ -275,7 +276,7 @@ def test_a_retried_section_that_is_given_up_at_once_is_reported_again(desk):
     write(desk.root / "a.mrc")
     desk.until_found(1)
     (desk.root / "a.mrc").unlink()
-    write(desk.root / "a.mrc", z=2)
+    write(desk.root / "a.mrc", z=2, clock=lambda: datetime(2001, 1, 1))  # another title
     desk.until_found(3)
     desk.work(2)  # the sections of the new file
     desk.until(lambda: desk.quarantines, "the quarantine of the old one")
