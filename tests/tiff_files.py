@@ -367,7 +367,9 @@ KINDS: dict[str, Kind] = {
     "type: float16": saved(COUNTS.astype(np.float16) / 8),
     "type: float32": saved(STACK[0].astype(np.float32) / 7),
     "type: float64": as_read(saved(STACK[0] / 7), (STACK[0] / 7).astype(np.float32)),
-    "type: void": as_read(saved(COUNTS, extratags=[(339, 3, 1, 4, True)]), COUNTS),
+    "type: void": written(
+        tiff_bytes(page_tags(SHAPE, 16) | {339: (3, [4])}, [COUNTS.astype("<u2").tobytes()]), COUNTS
+    ),
     "type: complex": saved(COUNTS.astype(np.complex64), says="complex numbers"),
     # --- meaning of the values
     "meaning: white is zero, bilevel": written(

@@ -399,9 +399,12 @@ def _frame(
     header, pixels = stored.contents, stored.pixels
     if isinstance(header, mrc.MrcHeader):
         metadata = _with_piece(metadata, path, header, section.z)
-        if contradiction := _contradiction(pixels, header, metadata):
-            msg = f"{path.name}: section {section.z} {contradiction}; not all of it may be there"
-            raise NotReadyError(msg)
+        contradiction = _contradiction(pixels, header, metadata)
+    else:
+        contradiction = _row_of_zeros(pixels, metadata)
+    if contradiction:
+        msg = f"{path.name}: section {section.z} {contradiction}; not all of it may be there"
+        raise NotReadyError(msg)
     sizes = (
         given if overrule else (None, None),
         (_possible(sidecar_nm), metadata.pixel_size_source),
@@ -431,6 +434,20 @@ def _with_piece(metadata: Metadata, path: Path, header: mrc.MrcHeader, z: int) -
         return metadata
     x, y, montage = piece
     return replace(metadata, piece_x_px=x, piece_y_px=y, piece_z=montage)
+
+
+def _row_of_zeros(pixels: NDArray[Any], metadata: Metadata) -> str | None:
+    """A row that has not arrived: it is zero, and the sidecar says that no pixel is.
+
+    Bytes may be scaled from what the sidecar describes, so that their zeros tell nothing.
+    """
+    if metadata.min_max_mean is None or metadata.min_max_mean[0] <= 0 or pixels.itemsize == 1:
+        return None
+    empty = ~pixels.any(axis=1)
+    if not empty.any():
+        return None
+    minimum = metadata.min_max_mean[0]
+    return f"has zeros only in row {empty.argmax()}, and a minimum of {minimum:g} in its mdoc"
 
 
 def _contradiction(pixels: NDArray[Any], header: mrc.MrcHeader, metadata: Metadata) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ __all__ = [
     "refusals",
     "wire_pixels",
 ]
+
+logger = logging.getLogger(__name__)
 
 #: Pixel types that a `Frame` may have.
 WIRE_DTYPES = ("int8", "uint8", "int16", "uint16", "float16", "float32")
@@ -85,7 +88,8 @@ def wire_pixels(pixels: NDArray[Any], name: str) -> NDArray[Any]:
     Raises
     ------
     MicrographError
-        The image is in colour, has another number of dimensions or numbers that are not real.
+        The image is in colour, has another number of dimensions, or numbers that are not real or
+        beyond float32.
     """
     if pixels.ndim == 3 and pixels.shape[-1] in (3, 4):
         if not is_grey(pixels):
@@ -98,10 +102,22 @@ def wire_pixels(pixels: NDArray[Any], name: str) -> NDArray[Any]:
     if pixels.dtype.kind not in "biuf":
         msg = f"{name}: pixels of type {pixels.dtype}; nanostream reads integers and real numbers"
         raise MicrographError(msg)
-    known = pixels.dtype.name in WIRE_DTYPES
-    dtype = pixels.dtype.newbyteorder("=") if known else np.dtype(np.float32)
-    with np.errstate(over="ignore"):  # float64 beyond float32 becomes inf, which the model rejects
-        return np.ascontiguousarray(pixels, dtype)
+    if pixels.dtype.name in WIRE_DTYPES:
+        return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
+    return _single_precision(pixels, name)
+
+
+def _single_precision(pixels: NDArray[Any], name: str) -> NDArray[np.float32]:
+    """Other numbers as float32, which has the first 24 bits of each."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        single = np.ascontiguousarray(pixels, np.float32)
+    if pixels.dtype.kind == "f":
+        if np.isinf(single).any() and not np.isinf(pixels).any():
+            msg = f"{name}: numbers up to {np.nanmax(np.abs(pixels)):g}, beyond float32; scale them"
+            raise MicrographError(msg)
+    elif pixels.dtype.kind in "iu" and (most := max(int(pixels.max()), -int(pixels.min()))) > 2**24:
+        logger.info("%s: counts up to %d are rounded to 24 bits (float32)", name, most)
+    return single
 
 
 def is_grey(pixels: NDArray[Any]) -> bool:

@@ -113,6 +113,20 @@ def test_other_numbers_become_float32(tmp_path, dtype):
     assert read_section(tmp_path / "a.npy").pixels.dtype == np.float32
 
 
+def test_what_float32_cannot_have_is_refused_and_what_it_rounds_is_logged(tmp_path, caplog):
+    np.save(tmp_path / "a.npy", PIXELS[0] * 1e300)
+    with pytest.raises(MicrographError, match=r"numbers up to 1\.02e\+302, beyond float32"):
+        read_section(tmp_path / "a.npy")
+    caplog.set_level("INFO")
+    np.save(tmp_path / "a.npy", PIXELS[0].astype(np.int32) * 2**18)
+    read_section(tmp_path / "a.npy")
+    (line,) = caplog.messages
+    assert line == f"a.npy: counts up to {34 * 3 * 2**18} are rounded to 24 bits (float32)"
+    np.save(tmp_path / "a.npy", PIXELS[0].astype(np.int32))
+    read_section(tmp_path / "a.npy")
+    assert len(caplog.messages) == 1
+
+
 def test_foreign_byte_order_becomes_native(tmp_path):
     np.save(tmp_path / "a.npy", PIXELS.astype(">i2"))
     assert count_sections(tmp_path / "a.npy") == (2, False)

@@ -8,6 +8,7 @@ import pytest
 import tifffile
 
 from nanostream.acquisition import frames, mrc
+from nanostream.acquisition.readiness import FRAMES_S, FileStat, Readiness
 from nanostream.acquisition.sidecars import read_metadata
 from nanostream.acquisition.simulator import StackWriter, script
 from nanostream.errors import MicrographError, NotReadyError
@@ -221,6 +222,46 @@ def test_a_tiff_that_has_not_all_arrived_is_not_ready(tmp_path, at_front, size_f
     path.write_bytes(data)
     assert is_complete(path)
     assert (frame_of(path).pixels == whole).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_rows_of_zeros_that_the_mdoc_of_a_tiff_contradicts_have_not_arrived(tmp_path, dtype):
+    """An uncompressed file whose size was set first, with a block missing in its middle."""
+    path, whole = tmp_path / "a.tif", images(1, dtype)[0]
+    mdoc = f"[ZValue = 0]\nMinMaxMean = {whole.min():g} {whole.max():g} {whole.mean():g}\n"
+    path.with_name("a.tif.mdoc").write_text(mdoc + "DateTime = 22-Feb-18  09:36:56\n")
+    torn = whole.copy()
+    torn[7:9] = 0
+    tifffile.imwrite(path, torn)
+    with pytest.raises(NotReadyError, match="row 7"):
+        frame_of(path)
+    tifffile.imwrite(path, whole)
+    assert (frame_of(path).pixels == whole).all()
+
+
+def test_a_tiff_that_ends_with_zeros_is_taken_once_it_has_been_still(tmp_path):
+    path, pixels = tmp_path / "a.tif", images(1, np.uint8)[0]
+    pixels[10:] = 0
+    tifffile.imwrite(path, pixels)
+    path.with_name("a.tif.mdoc").write_text("[ZValue = 0]\nDateTime = 22-Feb-18  09:36:56\n")
+    readiness, now_s = Readiness(), 0.0
+    listing = {"a.tif": FileStat.of(path.stat())}
+    while not (found := inspected(readiness, path, listing, now_s)):
+        now_s += 1
+    assert found == [SectionId("a.tif", 0)]
+    assert now_s >= FRAMES_S
+    assert (frame_of(path).pixels == pixels).all()
+
+
+def inspected(readiness, path, listing, now_s):
+    """Sections that are complete after a scan at this time."""
+    sections = []
+    for name in readiness.to_inspect(listing, now_s):
+        contents, status = frames.inspect(path)
+        finished = contents.frames and frames.frames_finished(path)
+        stat = FileStat.of(status)
+        sections += readiness.inspected(name, stat, contents, finished=finished)
+    return sections
 
 
 def test_a_format_without_a_sign_of_its_end_is_not_watched(tmp_path):
