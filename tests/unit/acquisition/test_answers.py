@@ -5,6 +5,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
 from nanostream.acquisition import answers
 from nanostream.acquisition import orders as o
@@ -121,6 +122,31 @@ def test_a_tiff_series_is_found_when_its_idoc_comes_although_it_came_late(tmp_pa
     watched.turns(10.0)  # until they are inspected but now and then
     shutil.copy(there / "session.idoc", tmp_path / "watched")
     assert watched.turn("session.idoc") == ["session0000.tif#0", "session0001.tif#0"]
+
+
+@pytest.mark.parametrize("at_front", [True, False])
+@pytest.mark.parametrize("compression", [None, "lzw"])
+def test_a_tiff_whose_size_is_set_first_is_found_when_its_bytes_are_there(
+    tmp_path, at_front, compression
+):
+    """As Explorer and robocopy copy; the series' list is there before."""
+    pixels = np.random.default_rng(6).poisson(3, (192, 160)).astype(np.uint8)
+    path = tmp_path / "watched" / "gold0000.tif"
+    watched = driver(path.parent)
+    entry = "[Image = gold0000.tif]\nPixelSpacing = 0.5\nDateTime = 01-Jan-2026  10:00:00\n"
+    path.with_name("gold.idoc").write_text(f"[T = SerialEM: here]\n\n{entry}")
+    if at_front:
+        tifffile.imwrite(tmp_path / "whole.tif", pixels, compression=compression)
+    else:
+        number = cv2.IMWRITE_TIFF_COMPRESSION
+        cv2.imwrite(str(tmp_path / "whole.tif"), pixels, [number, 5 if compression else 1])
+    whole = (tmp_path / "whole.tif").read_bytes()
+    for done in (0, 4, 1000, len(whole) - 1000):
+        path.write_bytes(whole[:done].ljust(len(whole), b"\0"))
+        assert watched.turns(20.0) == []
+    path.write_bytes(whole)
+    assert watched.turns(5.0) == ["gold0000.tif#0"]
+    assert watched.reports == []
 
 
 def test_a_stack_that_is_cut_off_is_reported_and_its_whole_sections_go(tmp_path):

@@ -9,11 +9,14 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nanostream.acquisition import tiffs
 from nanostream.acquisition.frames import count_sections, read_section
 from nanostream.acquisition.tiff_directories import MOST_PAGES, Source, page_offsets
 from nanostream.errors import MicrographError, NotReadyError
+from tests.effort import examples
 from tests.tiff_files import COUNTS, KINDS, SHAPE, STACK, page_tags, tiff_bytes
 
 #: Of the pixel size of one kind of file: in a fraction of whole numbers, or in single precision.
@@ -228,6 +231,51 @@ def test_what_a_file_claims_takes_no_memory(tmp_path, data):
     tracemalloc.stop()
     assert str(caught.value).startswith("a.tif: ")
     assert peak < 2**23
+
+
+SEEDS = {name: kind for name, kind in KINDS.items() if not name.startswith("damage")}
+#: What stands in a directory, and what a field of it may be changed to.
+FIELDS = [0, 1, 3, 4, 5, 12, 16, 40, 255, 256, 257, 258, 259, 262, 273, 277, 279, 317, 322, 339]
+FIELDS += [2**15, 2**16 - 1]
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory):
+    path, files = tmp_path_factory.mktemp("seeds") / "a.tif", {}
+    for name, kind in SEEDS.items():
+        kind.write(path)
+        files[name] = path.read_bytes()
+    return path, files
+
+
+@given(
+    st.sampled_from(sorted(SEEDS)),
+    st.lists(
+        st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=8))
+        | st.tuples(
+            st.floats(0, 0.05), st.sampled_from(FIELDS).map(lambda n: n.to_bytes(2, "little"))
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.floats(0.5, 1),
+)
+@settings(examples(200))
+def test_whatever_is_wrong_in_a_file_is_said_in_words(seeds, name, changes, length):
+    path, files = seeds
+    data = bytearray(files[name])
+    for place, change in changes:
+        start = int(place * len(data)) & ~1
+        data[start : start + len(change)] = change
+    path.write_bytes(data[: int(length * len(data))] if length < 0.9 else data)
+    says = ""
+    try:
+        for z in range(min(count_sections(path).sections, 3)):
+            assert read_section(path, z).pixels.size
+    except MicrographError as error:
+        says = str(error)
+    assert not says or says.startswith("a.tif: ")
+    assert "Error" not in says
 
 
 def test_the_last_section_of_a_stack_above_4_gb_is_read(tmp_path):
