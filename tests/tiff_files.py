@@ -528,6 +528,10 @@ KINDS: dict[str, Kind] = {
         ).replace(struct.pack("<HHI", 279, 4, 1), struct.pack("<HHI", 280, 4, 1)),
         COUNTS,
     ),
+    "form: length of a strip beyond the file": written(
+        tiff_bytes(page_tags(SHAPE, 16) | {279: (4, [10 * COUNTS.nbytes])}, [COUNTS.tobytes()]),
+        COUNTS,
+    ),
     "form: pyramid in the chain": _pyramid(by_sub_ifd=False),
     "form: pyramid of sub-directories": _pyramid(by_sub_ifd=True),
     "form: thumbnail": _thumbnail(254, 1),
@@ -605,6 +609,11 @@ KINDS: dict[str, Kind] = {
         f"size: FEI {tag}": _tagged(0.25, _ascii(tag, _FEI), resolution=(72, 72))
         for tag in (34680, 34682)
     },
+    "size: FEI by the width of the field": _tagged(
+        0.5,
+        _ascii(34682, b"[IRBeam]\r\nHFW=5.12e-7\r\n[Image]\r\nResolutionX=1024\r\n"),
+        resolution=(72, 72),
+    ),
     "size: FEI without a scan": _tagged(
         None, _ascii(34682, b"[User]\r\nUser=x\r\n"), resolution=(72, 72)
     ),

@@ -70,6 +70,8 @@ _MOST_SAMPLES = 5
 _MOST_CHUNKS = 2**20
 #: A tile may be larger than its image if that is small.
 _TILE_PX = 2**22
+#: Beyond every file, and two of them are no overflow.
+_FAR = np.uint64(2**62)
 #: A blank picture packs well; what unpacks to more bytes than this must not be packed more tightly
 #: than deflate can, or it is there to fill the memory.
 _ANY_RATIO_BYTES, _MOST_RATIO = 2**26, 1500
@@ -198,8 +200,10 @@ def layout_of(directory: Directory) -> Layout:
     if compression == JPEG and bits not in (8, 12):
         _refuse(name, f"damaged: values of {bits} bits as JPEG")
     layout = _in_whole_words(layout)
-    if compression == UNCOMPRESSED and not lengths.size:  # an old program's only strip
-        layout = replace(layout, lengths=layout.needed)
+    if compression == UNCOMPRESSED:
+        # Old programs give no length of an only strip, or one that is too large.
+        known = lengths if lengths.size else layout.needed
+        layout = replace(layout, lengths=np.minimum(known, layout.needed))
     _compare(layout, directory.source.size)
     return layout
 
@@ -270,12 +274,7 @@ def _places(
     if lacking and not (count == 1 == starts.size and not lengths.size):
         found = f"{starts.size} places and {lengths.size} lengths"
         _refuse(name, f"damaged: it has {found} of {word} where there should be {count}")
-    if max(starts.max(initial=0), lengths.max(initial=0)) > directory.source.size:
-        where = int(max(starts.max(initial=0), lengths.max(initial=0)))
-        msg = (
-            f"{name}: its {word} end at byte {where} or later, the file at {directory.source.size}"
-        )
-        raise NotReadyError(msg)
+    starts, lengths = (np.minimum(values, _FAR) for values in (starts, lengths))
     return starts.astype(np.int64), lengths.astype(np.int64)
 
 
@@ -300,9 +299,11 @@ def _compare(layout: Layout, size: int) -> None:
         of = f"{word} {beyond[0]} of {len(needed)}"
         msg = f"{name}: {of} ends beyond the file ({size} bytes); not all is written, or it was cut"
         raise NotReadyError(msg)
+    order = np.argsort(layout.starts)
+    ends = layout.starts[order] + layout.lengths[order]
+    if (ends[:-1] > layout.starts[order][1:]).any():
+        _refuse(name, f"damaged: its {word}s overlap")
     packed = int(layout.lengths.sum())
-    if packed > size:
-        _refuse(name, f"damaged: its {word}s have {packed} bytes, the file {size}: they overlap")
     unpacked = int(needed.sum())
     if layout.compression == UNCOMPRESSED:
         short = np.flatnonzero(layout.lengths < needed)

@@ -95,11 +95,14 @@ def _unescaped(text: str) -> str:
 
 def _fei(directory: Directory) -> _Length | None:
     for tag in _FEI:
-        sections = re.split(r"^\s*\[(\w+)\]", directory.text(tag), flags=re.MULTILINE)
-        for name, body in zip(sections[1::2], sections[2::2], strict=True):
-            found = re.search(r"^\s*PixelWidth\s*=\s*(\S+)", body, re.MULTILINE)
-            if name in ("Scan", "EScan") and found:
-                return found[1], "m"
+        text = directory.text(tag)
+        if found := re.search(r"^\s*PixelWidth\s*=\s*(\S+)", text, re.MULTILINE):
+            return found[1], "m"
+        # With an ion beam it says the width of the whole image instead.
+        field = re.search(r"^\s*HFW\s*=\s*(\S+)", text, re.MULTILINE)
+        columns = re.search(r"^\s*ResolutionX\s*=\s*(\d+)", text, re.MULTILINE)
+        if field and columns and int(columns[1]):
+            return float(field[1]) / int(columns[1]), "m"
         if tag in directory:
             return None, None
     return None

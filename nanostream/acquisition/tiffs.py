@@ -56,7 +56,8 @@ class Pages(Sections):
     Attributes
     ----------
     has_arrived : callable
-        Whether the end of a section's pixels is there; raises as `open_tiff`.
+        Whether the end of a section's pixels is there; NotReadyError if its directory is not. What
+        cannot be read has arrived.
     """
 
     has_arrived: Callable[[int], bool]
@@ -95,7 +96,12 @@ def open_tiff(path: Path) -> Iterator[Pages]:
             return pixels, pixel_size_nm(directory, first, z)
 
         def arrived(z: int) -> bool:
-            return has_arrived(source, described(z)[1])
+            try:
+                return has_arrived(source, described(z)[1])
+            except NotReadyError:
+                raise
+            except MicrographError:  # nothing will come that mends it; who reads it learns why
+                return True
 
         yield Pages(max(stack, len(offsets)), read, has_arrived=arrived)
 

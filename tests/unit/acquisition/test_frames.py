@@ -13,6 +13,7 @@ from nanostream.acquisition.sidecars import read_metadata
 from nanostream.acquisition.simulator import StackWriter, script
 from nanostream.errors import MicrographError, NotReadyError
 from nanostream.records import Metadata, SectionId
+from tests.tiff_files import KINDS
 
 RNG = np.random.default_rng(0)
 
@@ -237,6 +238,16 @@ def test_rows_of_zeros_that_the_mdoc_of_a_tiff_contradicts_have_not_arrived(tmp_
         frame_of(path)
     tifffile.imwrite(path, whole)
     assert (frame_of(path).pixels == whole).all()
+
+
+def test_a_tiff_that_cannot_be_read_is_complete_and_refused_when_it_is_read(tmp_path):
+    """So that it ends in the quarantine with its reason."""
+    path = tmp_path / "a.tif"
+    KINDS["compression: unknown, uint8"].write(path)
+    path.with_name("a.tif.mdoc").write_text("[ZValue = 0]\nDateTime = 22-Feb-18  09:36:56\n")
+    assert is_complete(path)
+    with pytest.raises(MicrographError, match="JPEG XL"):
+        frame_of(path)
 
 
 def test_a_tiff_that_ends_with_zeros_is_taken_once_it_has_been_still(tmp_path):

@@ -199,7 +199,7 @@ HOSTILE = {
         PLAIN | {278: (4, [1]), 273: (4, [8] * 41), 279: (4, [300] * 41)}, [PIXELS]
     ),
     "far away": tiff_bytes(PLAIN | {273: (4, [2**32 - 1])}, [PIXELS]),
-    "long beyond all": tiff_bytes(PLAIN | {279: (16, [2**63])}, [PIXELS], big=True),
+    "long beyond all": tiff_bytes(PLAIN | {279: (16, [2**63]), 259: (3, [5])}, [PIXELS], big=True),
     "a bomb": tiff_bytes(
         PLAIN | {256: (4, [2**14]), 257: (4, [2**15]), 278: (4, [2**15]), 259: (3, [50000])},
         [bytes(imagecodecs.zstd_encode(bytes(2**24), level=19))],
