@@ -419,6 +419,16 @@ KINDS: dict[str, Kind] = {
         ),
         COUNTS,
     ),
+    "meaning: three equal planes in ImageJ's one strip": written(
+        tiff_bytes(
+            page_tags(SHAPE, 16, 2)
+            | {258: (3, [16] * 3), 277: (3, [3]), 284: (3, [2])}
+            | {270: (2, list(b"ImageJ=1.54f\nimages=3\nchannels=3\n\0"))},
+            [COUNTS.astype(">u2").tobytes() * 3],
+            order=">",
+        ),
+        COUNTS,
+    ),
     "meaning: three equal planes": as_read(
         saved(np.stack([COUNTS] * 3), photometric="rgb", planarconfig="separate"), COUNTS
     ),

@@ -179,6 +179,14 @@ def layout_of(directory: Directory) -> Layout:
     chunk_shape, tiled = _chunk_shape(directory, width, height)
     count = math.ceil(height / chunk_shape[0]) * math.ceil(width / chunk_shape[1]) * planes
     starts, lengths = _places(directory, count, tiled=tiled)
+    if compression == UNCOMPRESSED and starts.size == 1 < count == planes:
+        # ImageJ's 48-bit colour: a strip for all planes.
+        each = math.ceil(width * bits / 8) * height
+        starts, lengths = starts[0] + each * np.arange(planes), np.full(planes, each)
+    unknown = compression == UNCOMPRESSED and not lengths.size  # an old program's
+    if starts.size < count or (lengths.size < count and not unknown):
+        found = f"{starts.size} places and {lengths.size} lengths of strips or tiles"
+        _refuse(name, f"damaged: it has {found} where there should be {count}")
     layout = Layout(
         name=name,
         width=width,
@@ -201,9 +209,8 @@ def layout_of(directory: Directory) -> Layout:
         _refuse(name, f"damaged: values of {bits} bits as JPEG")
     layout = _in_whole_words(layout)
     if compression == UNCOMPRESSED:
-        # Old programs give no length of an only strip, or one that is too large.
-        known = lengths if lengths.size else layout.needed
-        layout = replace(layout, lengths=np.minimum(known, layout.needed))
+        needed = layout.needed
+        layout = replace(layout, lengths=needed if unknown else np.minimum(lengths, needed))
     _compare(layout, directory.source.size)
     return layout
 
@@ -270,10 +277,6 @@ def _places(
     if tags[0] not in directory:
         _refuse(name, f"a page without strips or tiles, where there should be {count}")
     starts, lengths = (directory.whole_numbers(tag, count) for tag in tags)
-    lacking = min(starts.size, lengths.size) < count
-    if lacking and not (count == 1 == starts.size and not lengths.size):
-        found = f"{starts.size} places and {lengths.size} lengths"
-        _refuse(name, f"damaged: it has {found} of {word} where there should be {count}")
     starts, lengths = (np.minimum(values, _FAR) for values in (starts, lengths))
     return starts.astype(np.int64), lengths.astype(np.int64)
 

@@ -216,6 +216,9 @@ HOSTILE = {
     ),
     "a page without pixels": b"II*\0\x08\0\0\0" + directory((256, 1, 5), (257, 1, 5)),
     "a palette without its numbers": tiff_bytes(PLAIN | {262: (3, [3])}, [PIXELS]),
+    "a compressed page without lengths": tiff_bytes(PLAIN | {259: (3, [5])}, [PIXELS]).replace(
+        struct.pack("<HHI", 279, 4, 1), struct.pack("<HHI", 280, 4, 1)
+    ),
     "predictor of no kind": tiff_bytes(PLAIN | {317: (3, [77])}, [PIXELS]),
 }
 
