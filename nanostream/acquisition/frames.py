@@ -118,7 +118,7 @@ class _Pages:
         return self.pages > self.listed
 
     def lacks(self, file_size: int) -> bool:
-        return self.frames or self.pages < self.listed
+        return self.pages < self.listed
 
 
 @dataclass(frozen=True)
@@ -202,8 +202,11 @@ def remark_on(path: Path) -> str:
 
 
 def frames_finished(path: Path) -> bool:
-    """Whether the mdoc of a frame stack is there, which Gatan's plugin writes last."""
-    mdoc = read_mdoc(path, 0)
+    """Whether the mdoc of a frame stack is there, which Gatan's plugin writes last.
+
+    Of a TIFF it lists the pages, and may have been copied before them.
+    """
+    mdoc = None if is_tiff(path) else read_mdoc(path, 0)
     return mdoc is not None and bool(mdoc.frame_sets)
 
 

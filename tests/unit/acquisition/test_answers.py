@@ -10,7 +10,8 @@ import tifffile
 from nanostream.acquisition import answers
 from nanostream.acquisition import orders as o
 from nanostream.acquisition.mrc import HEADER_DTYPE, fingerprint, read_section
-from nanostream.acquisition.readiness import RECHECK_S, FileStat, KnownFile
+from nanostream.acquisition.overdue import PATIENCE_S
+from nanostream.acquisition.readiness import FRAMES_S, RECHECK_S, FileStat, KnownFile
 from nanostream.acquisition.simulator import StackWriter, script
 from nanostream.config import Watch
 from nanostream.errors import OverwrittenError
@@ -146,6 +147,19 @@ def test_a_tiff_whose_size_is_set_first_is_found_when_its_bytes_are_there(
         assert watched.turns(20.0) == []
     path.write_bytes(whole)
     assert watched.turns(5.0) == ["gold0000.tif#0"]
+    assert watched.reports == []
+
+
+@pytest.mark.parametrize("head", ["[ZValue = 0]", "[FrameSet = 0]"])
+def test_a_tiff_that_ends_with_zeros_is_taken_and_not_called_cut_off(tmp_path, head):
+    watched = driver(tmp_path)
+    pixels = np.ones((64, 64), np.uint8)
+    pixels[32:] = 0
+    tifffile.imwrite(tmp_path / "a.tif", pixels)
+    (tmp_path / "a.tif.mdoc").write_text(f"{head}\nDateTime = 22-Feb-18  09:36:56\n")
+    assert watched.turns(FRAMES_S - 5) == []
+    assert watched.turns(2 * FRAMES_S) == ["a.tif#0"]
+    watched.turns(3 * PATIENCE_S)
     assert watched.reports == []
 
 
