@@ -488,6 +488,7 @@ class Snapshot(Struct, frozen=True, tag="snapshot"):
     ``mask`` is a picture of the last section's labels for a terminal, ``mask_shape`` rows by
     columns of one byte each, row 0 at the bottom: 0 background, 1 particle. ``diameter_counts`` is
     the running size histogram between ``diameter_edges`` (nm, or px if no pixel size is known).
+    ``unsettled`` is the number of files that may still bring or change a section.
     ``last_warning`` is of the last section, ``warned`` the number of sections since the sink's
     start that had one.
     """
@@ -498,6 +499,7 @@ class Snapshot(Struct, frozen=True, tag="snapshot"):
     waiting: int = 0
     in_work: int = 0
     longest_wait_s: float = 0.0
+    unsettled: int = 0
     stored: int = 0
     failed: int = 0
     sections_per_minute: float = 0.0

@@ -93,11 +93,20 @@ class Intake:
         self._passed_over: dict[str, KnownFile] = {}
         self._changed: set[str] = set()
         self._overdue = OverdueFiles()
+        #: Of the files at the last scan, and whether there was one that was not passed over.
+        self._unsettled, self._began = 0, bool(known)
+        self._old: frozenset[str] = frozenset()
 
     @property
     def waiting(self) -> int:
         """Sections that were found and not yet released."""
         return len(self._held) + len(self._backlog)
+
+    @property
+    def unsettled(self) -> int:
+        """Files that may still bring or change a section; at least 1 before there is any file."""
+        to_come = self._first_scan or not self._began
+        return self._unsettled + self._overdue.hoped_for + len(self._due) + to_come
 
     def sleep_s(self, now_s: float) -> float:
         """How long nothing is to be done unless something happens (s); at most 0 if at once."""
@@ -205,6 +214,7 @@ class Intake:
         due.update(path for path in listing if path in self._overdue.unlisted)
         for path in due:
             self._due.pop(path, None)  # its entry there is older
+        self._unsettled += len(due)
         still = self._readiness.lies_still
         return [o.Inspect(path, listing[path], still(path)) for path in sorted(due)]
 
@@ -218,6 +228,8 @@ class Intake:
         if scan.everything:
             self._all_listed = True
             orders += self._overdue.scanned(scan.listing, now_s)
+            self._readiness.retain(scan.listing)
+        self._unsettled = self._readiness.unsettled()
         return orders + self._next_inspection(now_s) + self._end_first_scan()
 
     def _plan_scans(self, scan: o.Scanned, now_s: float) -> list[o.Order]:
@@ -232,6 +244,8 @@ class Intake:
 
     def _inspected(self, event: o.HeaderAnswer, now_s: float, *, by_scan: bool) -> list[o.Order]:
         orders = self._overdue.inspected(event, now_s)
+        passing_over = self._setting_apart and self._watch.start == "only-new"
+        self._began |= not passing_over and event.path not in self._old
         match event:
             case o.HeaderRead():
                 orders += self._header_read(event, now_s, by_scan=by_scan)
@@ -274,6 +288,7 @@ class Intake:
         if self._setting_apart and self._watch.start == "only-new":
             self._passed_over[path] = known
             return []
+        self._began |= bool(sections)
         # What is settled is not to be inspected after a restart.
         orders: list[o.Order] = []
         if sections or known.stat is not None:
@@ -315,6 +330,7 @@ class Intake:
                     "were there before and are left alone ([watch] start = only-new)"
                 )
             )
+            self._old = frozenset(self._passed_over)
             self._passed_over.clear()
         if self._backlog:
             waiting = _count(len(self._backlog), "section")

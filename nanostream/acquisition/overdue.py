@@ -30,6 +30,11 @@ class OverdueFiles:
         self._cut_off = _Since()
         self._unreadable = _Since()
 
+    @property
+    def hoped_for(self) -> int:
+        """Number of files that are cut off and were not reported: the rest may come."""
+        return self._cut_off.unreported
+
     def inspected(self, event: o.HeaderAnswer, now_s: float) -> list[o.Order]:
         """Reports that an answer to `orders.Inspect` gives reason for."""
         path = event.path
@@ -98,6 +103,11 @@ class _Since:
     def is_long(self, path: str, now_s: float) -> bool:
         """Whether it has held for `PATIENCE_S`, and that was not reported."""
         return path in self._since and now_s - self._since[path][1] > PATIENCE_S
+
+    @property
+    def unreported(self) -> int:
+        """Number of those of which it was not reported."""
+        return sum(since_s < math.inf for _, since_s in self._since.values())
 
     def reported(self, path: str) -> None:
         """It was reported: not again while it holds in this way."""

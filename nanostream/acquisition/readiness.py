@@ -37,7 +37,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -176,6 +176,10 @@ class _Entry:
         told = self.answered and not (self.lagging or self.in_doubt)
         return told and self.still_s >= SETTLE_S
 
+    @property
+    def may_change(self) -> bool:
+        return not self.settled and (self.in_doubt or self.still_s <= RECHECK_S)
+
     def due(self, now_s: float) -> bool:
         if self.settled:
             self.at_rest = True
@@ -197,6 +201,8 @@ class Readiness:
 
     def __init__(self, known: Mapping[str, KnownFile] | None = None) -> None:
         self._files = dict(known or {})
+        #: Files that were not settled when they were last listed.
+        self._moving: set[str] = set()
         self._entries = {
             path: _Entry(file.stat, -SETTLE_S, 0.0, answered=True, inspected=file.stat)
             for path, file in self._files.items()
@@ -228,7 +234,10 @@ class Readiness:
             elif entry.stat != stat:
                 entry.stat, entry.changed_s, entry.at_rest = stat, now_s, False
             elif entry.at_rest or not entry.due(now_s):
+                if entry.at_rest:
+                    self._moving.discard(path)
                 continue
+            self._moving.add(path)
             entry.asked_s, entry.answered = now_s, False
             due.append(path)
         return sorted(due)
@@ -280,6 +289,18 @@ class Readiness:
         )
         self._answer(path, stat, lagging=awaited or contents.lags(stat.size))
         return [SectionId(path, z, file.generation) for z in range(file.published, complete)]
+
+    def unsettled(self) -> int:
+        """Number of files that may still bring or change a section.
+
+        They have just changed, are half written, are to be compared or could not be read. What has
+        been so for `RECHECK_S` without a change is not expected to come any more.
+        """
+        return sum(self._entries[path].may_change for path in self._moving)
+
+    def retain(self, listing: Container[str]) -> None:
+        """Count only files that are there among those that may change."""
+        self._moving = {path for path in self._moving if path in listing}
 
     def lies_still(self, path: str) -> bool:
         """Whether a file that was not ready has not changed for `RECHECK_S`, at its inspection."""

@@ -161,12 +161,17 @@ class Retried(Struct, frozen=True, tag="retried"):
 
 
 class Report(Struct, frozen=True, tag="report"):
-    """The agent's counts, for the dashboard."""
+    """The agent's counts, for the dashboard.
+
+    ``unsettled``: files that may still bring or change a section, as far as can be told; at least 1
+    before there is any file.
+    """
 
     seen: int
     waiting: int
     in_work: int
     longest_wait_s: float = 0.0
+    unsettled: int = 0
 
 
 class Events(Struct, frozen=True, tag="events"):

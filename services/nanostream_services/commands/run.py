@@ -39,7 +39,11 @@ def run(
     stream: Streams = None,
     stop_when_idle: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="Stop when nothing new came for so long.", min=0),
+        typer.Option(
+            metavar="SECONDS",
+            help="Stop when nothing new came for so long, after the first file.",
+            min=0,
+        ),
     ] = None,
     drain: Annotated[
         bool,
@@ -99,7 +103,10 @@ def _print_what_is_left(settings: Config) -> None:
 
 
 def idle_for(seconds: float) -> Callable[[Snapshot, Mapping[str, int]], bool]:
-    """Whether everything seen has ended and nothing new came for so long, as a function."""
+    """Whether everything seen has ended and nothing new came for so long, as a function.
+
+    Not before the first file, and not while a file is half written or has just changed.
+    """
     last = (-1, -1)
     since_s = 0.0
 
@@ -109,6 +116,7 @@ def idle_for(seconds: float) -> Callable[[Snapshot, Mapping[str, int]], bool]:
         if now != last:
             last, since_s = now, snapshot.time_s
         ended = now[0] == now[1] and not snapshot.waiting and not snapshot.in_work
-        return "agent" in snapshot.ready and ended and snapshot.time_s - since_s >= seconds
+        over = ended and not snapshot.unsettled
+        return "agent" in snapshot.ready and over and snapshot.time_s - since_s >= seconds
 
     return done

@@ -373,6 +373,7 @@ class Agent:
                 waiting=self._intake.waiting + self._dispatch.waiting,
                 in_work=self._dispatch.in_work,
                 longest_wait_s=self._dispatch.longest_wait_s(now_s),
+                unsettled=self._intake.unsettled + self._away,
             ),
             now_s,
         )

@@ -56,7 +56,7 @@ class Overview:
         self._stored, self._particles = counts["sections"], counts["particles"]
         self.failed, self.tracks = counts["quarantine"], counts["tracks"]
         self.sizes = Sizes()
-        self._report = Report(0, 0, 0)
+        self._report = Report(0, 0, 0, unsettled=1)  # until the agent has told
         self._last: Result | None = None
         self._mask = (b"", (0, 0))
         self._latency_s = math.nan
@@ -97,6 +97,7 @@ class Overview:
             waiting=waiting,
             in_work=min(self._report.in_work, seen - ended - waiting),
             longest_wait_s=self._report.longest_wait_s if waiting else 0.0,
+            unsettled=self._report.unsettled,
             stored=self._stored,
             failed=self.failed,
             sections_per_minute=self._rate(time_s),

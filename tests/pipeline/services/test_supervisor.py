@@ -313,7 +313,7 @@ def test_a_session_is_idle_so_long_after_the_last_end():
     ) == [False, False, True]
 
 
-def test_an_empty_session_is_idle_after_the_agent_has_looked():
+def test_a_session_of_files_without_a_section_is_idle_after_the_agent_has_read_them():
     assert idle(a_snapshot(10.0, health=()), a_snapshot(13.0, health=()), a_snapshot(13.1)) == [
         False,
         False,
@@ -330,6 +330,6 @@ def test_something_new_starts_the_time_anew():
     ]
 
 
-@pytest.mark.parametrize("open_", [{"waiting": 1}, {"in_work": 1}, {"seen": 1}])
+@pytest.mark.parametrize("open_", [{"waiting": 1}, {"in_work": 1}, {"seen": 1}, {"unsettled": 1}])
 def test_a_session_with_open_sections_is_never_idle(open_):
     assert not any(idle(a_snapshot(10.0, **open_), a_snapshot(99.0, **open_)))

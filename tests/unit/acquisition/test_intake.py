@@ -143,6 +143,76 @@ def test_a_section_that_a_scan_found_is_missed_by_file_events_unless_it_was_ther
     assert expected == ["scanned.mrc"]
 
 
+# --- what may still come --------------------------------------------------------------------------
+
+
+def unsettled(driver, seconds, every_s=1.0):
+    """Files that may still change, after each turn."""
+    found = []
+    for _ in range(int(seconds / every_s)):
+        driver.turns(every_s)
+        found.append(driver.intake.unsettled)
+    return found
+
+
+def test_before_the_first_file_something_may_still_come(folder):
+    driver = Driver(folder)
+    assert min(unsettled(driver, 600.0)) == 1
+    folder.save("a.mrc")
+    assert unsettled(driver, 10.0)[-1] == 0
+
+
+def test_what_was_there_before_and_is_passed_over_is_no_first_file(folder):
+    old_files(folder)
+    driver = Driver(folder, start="only-new")
+    assert min(unsettled(driver, 100.0)) == 1
+    folder.save("a.mrc")
+    assert unsettled(driver, 10.0)[-1] == 0
+
+
+@pytest.mark.parametrize("event", [False, True])
+def test_a_file_that_has_just_changed_may_change_again(folder, event):
+    folder.save("a.mrc")
+    driver = Driver(folder)
+    assert unsettled(driver, 10.0)[-1] == 0
+    folder.save("a.mrc")
+    driver.turn(*["a.mrc"] * event)
+    assert driver.intake.unsettled >= event
+    assert unsettled(driver, 2.0)[0] >= 1
+    assert unsettled(driver, 3.0)[-1] == 0
+
+
+@pytest.mark.parametrize("what", ["half written", "cut off", "unreadable", "ahead"])
+def test_a_file_of_which_sections_are_due_is_waited_for_but_not_for_ever(folder, what):
+    folder.save("b.mrc")
+    driver = Driver(folder)
+    driver.turns(10.0)
+    folder.create("a.mrc")
+    folder.write_pixels("a.mrc")
+    if what == "unreadable":
+        folder.instead["a.mrc"] = o.HeaderUnreadable("a.mrc", "Permission denied")
+    if what in ("cut off", "ahead"):
+        folder.write_header("a.mrc")
+        folder.files["a.mrc"].counted = 3 if what == "cut off" else 1
+        folder.files["a.mrc"].saves += [0] * (what == "ahead")
+    counts = unsettled(driver, 100.0)
+    assert min(counts[:55]) == 1
+    assert counts[-1] == 0
+    folder.write_header("a.mrc")
+    folder.instead.clear()
+    driver.turns(1.0)
+    assert driver.intake.unsettled == 1
+
+
+def test_a_file_that_is_gone_brings_nothing_more(folder):
+    folder.save("b.mrc")
+    folder.create("a.mrc")
+    driver = Driver(folder)
+    assert unsettled(driver, 5.0)[-1] == 1
+    del folder.files["a.mrc"]
+    assert unsettled(driver, 2.0)[-1] == 0
+
+
 # --- what is remembered --------------------------------------------------------------------------
 
 

@@ -63,6 +63,13 @@ def test_no_section_is_open_and_stored_at_once():
     assert (late.seen, late.longest_wait_s) == (8, 0.0)
 
 
+def test_files_that_may_change_are_those_of_the_agent_and_not_none_before_it_has_told():
+    overview = Overview("s", NOTHING, a_crowd())
+    assert overview.snapshot((), time_s=1.0, now_s=1.0).unsettled == 1
+    overview.report(m.Report(seen=0, waiting=0, in_work=0, unsettled=5))
+    assert overview.snapshot((), time_s=1.0, now_s=1.0).unsettled == 5
+
+
 def words(warnings):
     """(number of the section, what is said) for a sequence of warnings."""
     warned = Warnings()
