@@ -191,3 +191,41 @@ def write_png(path, samples, *, bits, kind, palette=None, extra=b"", filters=0):
         + png_chunk(b"IDAT", zlib.compress(pixels))
         + png_chunk(b"IEND", b"")
     )
+
+
+#: MRC's number of a type of pixels.
+MRC_MODES = {"u1": 0, "i1": 0, "i2": 1, "f4": 2, "u2": 6, "f2": 12}
+_IMOD = 1146047817
+
+
+def mrc_bytes(
+    stack,
+    *,
+    order="<",
+    mode=None,
+    pixel_a=0.5,
+    extended=b"",
+    counted=None,
+    numbers=(0, 0),
+    map=b"MAP ",
+    stamp=None,
+    label=b"another program",
+):
+    """An MRC file of sections (N, H, W), written field by field and not by the reader's table."""
+    count, rows, columns = stack.shape
+    kind = stack.dtype.str[1:]
+    head = bytearray(1024)
+    struct.pack_into(f"{order}4i", head, 0, columns, rows, count, mode or MRC_MODES.get(kind, 0))
+    struct.pack_into(f"{order}3i", head, 28, columns, rows, count)
+    struct.pack_into(f"{order}3f", head, 40, *(pixel_a * n for n in (columns, rows, count)))
+    struct.pack_into(f"{order}3f3i", head, 52, 90, 90, 90, 1, 2, 3)
+    struct.pack_into(f"{order}3f", head, 76, stack.min().real, stack.max().real, stack.mean().real)
+    struct.pack_into(f"{order}i", head, 92, len(extended) if counted is None else counted)
+    struct.pack_into(f"{order}2h", head, 128, *numbers)
+    if kind in ("u1", "i1"):
+        struct.pack_into(f"{order}2i", head, 152, _IMOD, int(kind == "i1"))
+    head[208:212] = map
+    head[212:216] = stamp or (b"DD\0\0" if order == "<" else b"\x11\x11\0\0")
+    struct.pack_into(f"{order}i", head, 220, bool(label))
+    head[224 : 224 + len(label)] = label
+    return bytes(head) + extended + stack.astype(stack.dtype.newbyteorder(order)).tobytes()

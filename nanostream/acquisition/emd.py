@@ -234,10 +234,10 @@ def _berkeley_image(group: h5py.Group, data: h5py.Dataset, *, reverse: bool) -> 
     refusal = ""
     if data.dtype.kind not in "biuf":
         refusal = f"of type {data.dtype}"
-    elif data.ndim not in (2, 3):
-        refusal = f"{data.ndim}-D data; an image or a stack is expected"
     elif any(map(is_energy, units)) or "energy" in names:
         refusal = "a spectrum or spectrum image"
+    elif data.ndim not in (2, 3):
+        refusal = f"{data.ndim}-D data; an image or a stack is expected"
     elif 0 in data.shape:
         refusal = f"of shape {data.shape}"
     if refusal:
