@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
 
 #: Gatan's number of a type of pixels, and that of its array.
 DM_TYPES = {"int16": (1, 2), "int32": (7, 3), "float32": (2, 6), "uint8": (6, 8), "uint16": (10, 4)}
@@ -15,13 +21,20 @@ DM_TYPES |= {"float64": (12, 7), "int8": (9, 9), "uint32": (11, 5), "complex64":
 DM_COLOUR = (23, 5)
 
 
-def write_dm(path, stack, *, version, scale, unit):
+def write_dm(path: Path, stack: Array, *, version: int, scale: float, unit: str) -> None:
     """Smallest DM3 or DM4 file: one object, no thumbnail (format: ncempy's dm.py)."""
     units = [unit, unit, "s", ""][: stack.ndim]
     write_dm_images(path, [(stack, units, {})], version=version, scale=scale)
 
 
-def write_dm_images(path, images, *, version, scale, thumbnail=None):
+def write_dm_images(
+    path: Path,
+    images: Sequence[tuple[Array, list[str], dict[str, Any]]],
+    *,
+    version: int,
+    scale: float,
+    thumbnail: int | None = None,
+) -> None:
     """DM3 or DM4 file of several images: data, units (columns first) and further names."""
     writer = _Dm(version)
     listed = [writer.image(data, units, scale, **more) for data, units, more in images]
@@ -37,27 +50,27 @@ def write_dm_images(path, images, *, version, scale, thumbnail=None):
 class _Dm:
     """Tags of a DM3 or DM4 file."""
 
-    def __init__(self, version):
+    def __init__(self, version: int) -> None:
         self._version = version
 
-    def number(self, value):
+    def number(self, value: int) -> bytes:
         return struct.pack(">q" if self._version == 4 else ">i", value)
 
-    def tag(self, kind, name, body):
+    def tag(self, kind: int, name: str, body: bytes) -> bytes:
         head = struct.pack(">bh", kind, len(name)) + name.encode()
         return head + (self.number(len(body)) if self._version == 4 else b"") + body
 
-    def group(self, name, *tags):
+    def group(self, name: str, *tags: bytes) -> bytes:
         return self.tag(20, name, b"\0\0" + self.number(len(tags)) + b"".join(tags))
 
-    def data(self, name, info, payload):
+    def data(self, name: str, info: list[int], payload: bytes) -> bytes:
         body = b"%%%%" + self.number(len(info)) + b"".join(map(self.number, info)) + payload
         return self.tag(21, name, body)
 
-    def text(self, name, text):
+    def text(self, name: str, text: str) -> bytes:
         return self.data(name, [20, 4, len(text)], text.encode("utf-16-le"))
 
-    def dimension(self, scale, unit):
+    def dimension(self, scale: float, unit: str) -> bytes:
         return self.group(
             "",
             self.data("Origin", [6], struct.pack("<f", 0)),
@@ -65,7 +78,16 @@ class _Dm:
             self.text("Units", unit),
         )
 
-    def image(self, stack, units, scale, *, name="", form="", kind=None):
+    def image(
+        self,
+        stack: Array,
+        units: list[str],
+        scale: float,
+        *,
+        name: str = "",
+        form: str = "",
+        kind: tuple[int, int] | None = None,
+    ) -> bytes:
         axes = [self.dimension(1 if n > 1 else scale, unit) for n, unit in enumerate(units)]
         code, array_type = kind or DM_TYPES[stack.dtype.name]
         image = self.group(
@@ -92,7 +114,7 @@ SER_TYPES = {"u1": 1, "u2": 2, "u4": 3, "i1": 4, "i2": 5, "i4": 6, "f4": 7, "f8"
 _SER_COMPLEX = {"c8": 9, "c16": 10}
 
 
-def write_ser(path, stack, *, pixel_m, version=0x0210):
+def write_ser(path: Path, stack: Array, *, pixel_m: float, version: int = 0x0210) -> None:
     """TIA series; rows from the bottom up. Offsets have 8 bytes from version 0x0220 on."""
     word = "q" if version >= 0x0220 else "i"
     kind = (SER_TYPES | _SER_COMPLEX)[stack.dtype.str[1:]]
@@ -113,7 +135,15 @@ def write_ser(path, stack, *, pixel_m, version=0x0210):
     path.write_bytes(header + tables + b"".join(elements))
 
 
-def write_berkeley(path, data, *, step, unit, names=None, root="data/image"):
+def write_berkeley(
+    path: Path,
+    data: Array,
+    *,
+    step: float | list[float],
+    unit: str,
+    names: Sequence[str] | None = None,
+    root: str = "data/image",
+) -> None:
     """EMD file of openNCEM: an axis for each dimension, with name, unit and step."""
     steps = step if isinstance(step, list) else [step] * data.ndim
     with h5py.File(path, "w") as file:
@@ -126,7 +156,9 @@ def write_berkeley(path, data, *, step, unit, names=None, root="data/image"):
             axis.attrs["name"] = names[i - 1] if names else ""
 
 
-def write_hyperspy(path, data, *, step, unit, names):
+def write_hyperspy(
+    path: Path, data: Array, *, step: float, unit: str, names: Sequence[str]
+) -> None:
     """EMD file of HyperSpy: all axes in reverse, each with its first two values."""
     write_berkeley(
         path, data.T, step=step, unit=unit, names=names[::-1], root="signals/__unnamed__"
@@ -135,9 +167,15 @@ def write_hyperspy(path, data, *, step, unit, names):
         file["signals"].attrs["emd_group_type"] = 1
 
 
-def velox_card(detector, *, unit="m", size=5e-11, detector_type=None):
+def velox_card(
+    detector: str,
+    *,
+    unit: str | None = "m",
+    size: float = 5e-11,
+    detector_type: str | None = None,
+) -> bytes:
     """Metadata of an image of Velox."""
-    card = {"BinaryResult": {"Detector": detector}, "Stage": {}, "Scan": {}}
+    card: dict[str, Any] = {"BinaryResult": {"Detector": detector}, "Stage": {}, "Scan": {}}
     card["Acquisition"] = {"AcquisitionStartDatetime": {"DateTime": "1500000000"}}
     if unit:
         card["BinaryResult"] |= {
@@ -151,7 +189,7 @@ def velox_card(detector, *, unit="m", size=5e-11, detector_type=None):
     return json.dumps(card).encode()
 
 
-def write_velox_sets(path, sets):
+def write_velox_sets(path: Path, sets: Sequence[tuple[Array, bytes]]) -> None:
     """EMD file of Velox: images (rows, columns, frames) and their metadata, by random ids."""
     with h5py.File(path, "w") as file:
         file.create_group("Data/Image")
@@ -162,17 +200,26 @@ def write_velox_sets(path, sets):
             file[f"Data/Image/{key}/Metadata"] = text[:, None]
 
 
-def write_velox(path, stack, *, pixel_m):
+def write_velox(path: Path, stack: Array, *, pixel_m: float) -> None:
     """EMD file of Velox with the frames of one camera."""
     write_velox_sets(path, [(np.moveaxis(stack, 0, -1), velox_card("BM-Ceta", size=pixel_m))])
 
 
-def png_chunk(kind, body):
+def png_chunk(kind: bytes, body: bytes) -> bytes:
     """One chunk of a PNG with its checksum."""
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def write_png(path, samples, *, bits, kind, palette=None, extra=b"", filters=0):
+def write_png(
+    path: Path,
+    samples: Array,
+    *,
+    bits: int,
+    kind: int,
+    palette: Any = None,
+    extra: bytes = b"",
+    filters: int = 0,
+) -> None:
     """PNG of one piece: samples (H, W) or (H, W, C), packed into so many bits each."""
     height, width = samples.shape[:2]
     if bits == 16:
@@ -199,18 +246,18 @@ _IMOD = 1146047817
 
 
 def mrc_bytes(
-    stack,
+    stack: Array,
     *,
-    order="<",
-    mode=None,
-    pixel_a=0.5,
-    extended=b"",
-    counted=None,
-    numbers=(0, 0),
-    map=b"MAP ",
-    stamp=None,
-    label=b"another program",
-):
+    order: Literal["<", ">"] = "<",
+    mode: int | None = None,
+    pixel_a: float = 0.5,
+    extended: bytes = b"",
+    counted: int | None = None,
+    numbers: tuple[int, int] = (0, 0),
+    map: bytes = b"MAP ",
+    stamp: bytes | None = None,
+    label: bytes = b"another program",
+) -> bytes:
     """An MRC file of sections (N, H, W), written field by field and not by the reader's table."""
     count, rows, columns = stack.shape
     kind = stack.dtype.str[1:]

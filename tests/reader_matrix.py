@@ -328,7 +328,7 @@ def _berkeley_cells() -> dict[str, Cell]:
     data = _written(lambda path: write_berkeley(path, STACK, step=0.05, unit="[n_m]"))
     kept = ("int8", "uint8", "int16", "uint16", "float16", "float32")
     single = STACK.astype(np.float32)
-    hyperspy = {"step": 0.05, "unit": "[n_m]", "names": ("t", "y", "x")}
+    hyperspy: dict[str, Any] = {"step": 0.05, "unit": "[n_m]", "names": ("t", "y", "x")}
     return {
         **{f"type: {name}": _berkeley((STACK % 100).astype(name)) for name in kept},
         **{

@@ -187,6 +187,9 @@ def _check_pixels(header: _Header, pixels: bytes) -> None:
     if count < header.size:
         msg = f"{count} of {header.size} bytes of pixels"
         raise ValueError(msg)
+    if not stream.eof and count == header.size:
+        msg = "its compressed pixels have no end"
+        raise ValueError(msg)
 
 
 def _decoded(header: _Header, pixels: bytes, colours: bytes, name: str) -> NDArray[Any]:

@@ -1,5 +1,7 @@
 """Files of DigitalMicrograph: which image is taken, and what is no micrograph."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,9 +9,11 @@ from nanostream.acquisition.frames import count_sections, read_section, remark_o
 from nanostream.errors import MicrographError
 from tests.micrograph_files import DM_COLOUR, write_dm, write_dm_images
 
+DmImage = tuple[Any, list[str], dict[str, Any]]
+
 IMAGE = np.arange(6 * 5, dtype=np.int16).reshape(6, 5)
 NM = ["nm", "nm"]
-THUMBNAIL = (np.zeros((4, 4), np.uint32), ["", ""], {"kind": DM_COLOUR})
+THUMBNAIL: DmImage = (np.zeros((4, 4), np.uint32), ["", ""], {"kind": DM_COLOUR})
 VERSIONS = pytest.mark.parametrize("version", [3, 4])
 
 

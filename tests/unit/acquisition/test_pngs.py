@@ -95,6 +95,16 @@ def test_a_size_that_the_file_cannot_hold_costs_no_memory():
         read_png(b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", head) + body, "a.png")
 
 
+def test_compressed_pixels_without_an_end_are_refused(capfd):
+    head = struct.pack(">IIBBBBB", 13, 9, 8, 0, 0, 0, 0)
+    endless = zlib.compressobj()
+    pixels = endless.compress(bytes(126)) + endless.flush(zlib.Z_SYNC_FLUSH)
+    body = png_chunk(b"IDAT", pixels) + png_chunk(b"IEND", b"")
+    with pytest.raises(MicrographError, match="have no end"):
+        read_png(b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", head) + body, "a.png")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_fewer_pixels_than_the_size_are_refused():
     head = struct.pack(">IIBBBBB", 13, 9, 8, 0, 0, 0, 0)
     body = png_chunk(b"IDAT", zlib.compress(bytes(100))) + png_chunk(b"IEND", b"")
