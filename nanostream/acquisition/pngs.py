@@ -184,10 +184,10 @@ def _check_pixels(header: _Header, pixels: bytes) -> None:
             msg = f"filter {max(filters)}"
             raise ValueError(msg)
         count, pixels = count + len(piece), stream.unconsumed_tail
-    if count < header.size:
+    if count != header.size:
         msg = f"{count} of {header.size} bytes of pixels"
         raise ValueError(msg)
-    if not stream.eof and count == header.size:
+    if not stream.eof:
         msg = "its compressed pixels have no end"
         raise ValueError(msg)
 

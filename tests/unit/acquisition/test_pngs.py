@@ -105,8 +105,10 @@ def test_compressed_pixels_without_an_end_are_refused(capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_fewer_pixels_than_the_size_are_refused():
+@pytest.mark.parametrize("count", [100, 125, 127, 200])
+def test_fewer_or_more_pixels_than_the_size_are_refused(count, capfd):
     head = struct.pack(">IIBBBBB", 13, 9, 8, 0, 0, 0, 0)
-    body = png_chunk(b"IDAT", zlib.compress(bytes(100))) + png_chunk(b"IEND", b"")
-    with pytest.raises(MicrographError, match="100 of 126 bytes"):
+    body = png_chunk(b"IDAT", zlib.compress(bytes(count))) + png_chunk(b"IEND", b"")
+    with pytest.raises(MicrographError, match=f"{count} of 126 bytes"):
         read_png(b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", head) + body, "a.png")
+    assert capfd.readouterr() == ("", "")
