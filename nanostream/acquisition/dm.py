@@ -7,9 +7,12 @@ stack is taken. Spectra and spectrum images are no micrographs.
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +75,7 @@ def open_dm(path: Path) -> Iterator[Sections]:
     OSError
         The file cannot be opened or read, or is no file of DigitalMicrograph.
     """
-    from ncempy.io import dm
-
-    with dm.fileDM(path, on_memory=False) as file:
+    with _parser()(path, on_memory=False) as file:
         images = list(_images(file.allTags))
         taken = next((image for image in images if not image.refusal), None)
         if taken is None:
@@ -98,6 +99,24 @@ def open_dm(path: Path) -> Iterator[Sections]:
             return pixels, size_nm
 
         yield Sections(count, read, left_out(taken.name, others))
+
+
+@functools.cache
+def _parser() -> Any:
+    """The parser of ncempy, which asks for no more bytes than the file has left."""
+    from ncempy.io import dm
+
+    class Bounded(dm.fileDM):  # type: ignore[misc]
+        """Lengths in a damaged file are up to 2**64; NumPy reserves them before it reads."""
+
+        def fromfile(self, file: BufferedReader, *, dtype: Any, count: int) -> NDArray[Any]:
+            left = os.fstat(file.fileno()).st_size - file.tell()
+            if int(count) * np.dtype(dtype).itemsize > left:
+                msg = f"{count} x {dtype} at byte {file.tell()}, {left} are left"
+                raise EOFError(msg)
+            return np.fromfile(file, dtype, int(count))
+
+    return Bounded
 
 
 def _first(image: _Image) -> tuple[object, str] | None:
