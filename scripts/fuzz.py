@@ -23,7 +23,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["nanostream"]):
-    from nanostream.acquisition.mdoc import metadata_of, parse_mdoc
+    from nanostream.acquisition.autodoc import metadata_of, parse_mdoc
     from nanostream.acquisition.mrc import parse_header, read_section
     from nanostream.errors import MessageError, MicrographError
     from nanostream.transport import messages

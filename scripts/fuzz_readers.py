@@ -34,7 +34,7 @@ import h5py
 import numpy as np
 
 from nanostream.acquisition import frames
-from nanostream.acquisition.sidecars import read_metadata
+from nanostream.acquisition.mdoc import read_metadata
 from nanostream.errors import MicrographError
 from tests.micrograph_files import mrc_bytes, velox_card, write_berkeley, write_velox_sets
 from tests.reader_matrix import FORMATS

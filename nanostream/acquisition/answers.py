@@ -14,8 +14,8 @@ import msgspec
 
 from nanostream.acquisition import frames
 from nanostream.acquisition import orders as o
+from nanostream.acquisition.mdoc import find_sidecar, read_metadata, read_metadata_of
 from nanostream.acquisition.readiness import Contents, FileStat, KnownFile, is_same_title
-from nanostream.acquisition.sidecars import find_sidecar, read_metadata, read_metadata_of
 from nanostream.errors import (
     MicrographError,
     NotReadyError,

@@ -2,7 +2,7 @@
 
 Live, ``nanostream segment``, notebooks, ``verify`` and ``doctor`` read through here, so that all of
 them have the same pixels, pixel size and metadata of a section. Below is a reader for each kind of
-file, `mrc`, `tiffs` and `formats`, and `sidecars` for what SerialEM writes beside it; what is
+file, `mrc`, `tiffs` and `formats`, and `mdoc` for what SerialEM writes beside it; what is
 decided about a section is decided here, once:
 
 A section is complete
@@ -52,8 +52,8 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from nanostream.acquisition import formats, mrc, tiffs
+from nanostream.acquisition.mdoc import read_listing, read_mdoc, read_metadata
 from nanostream.acquisition.readiness import Contents
-from nanostream.acquisition.sidecars import read_listing, read_mdoc, read_metadata
 from nanostream.errors import MicrographError, NotReadyError, UnlistedError
 from nanostream.records import FirstRow, Frame, Metadata, SectionId
 
@@ -234,7 +234,7 @@ def read_frame(
     section : SectionId
         Its name, and which section of the file.
     sidecar : tuple or None
-        From `nanostream.acquisition.sidecars.read_metadata`.
+        From `nanostream.acquisition.mdoc.read_metadata`.
     pixel_size_nm : float or None
         From the configuration, for files that say none.
     at_rest : bool

@@ -1,301 +1,341 @@
-"""SerialEM's mdoc and idoc files as IMOD's autodoc reads them, and what a section of one says.
+"""Files that SerialEM writes beside a micrograph: which one it is, and what it says of a section.
 
-An mdoc is written after the pixels and the header of its section, appended for a later section and
-rewritten as a whole for the first one. Of a file that is being written only what is complete
-counts. `nanostream.acquisition.sidecars` finds and reads the files.
+====================  ==============================================================================
+sidecar               of
+====================  ==============================================================================
+``gold.mrc.mdoc``     ``gold.mrc``: SerialEM's own name; it wins over others
+``gold.mdoc``         ``gold.mrc``, unless its ImageFile is another
+``gold.idoc``         each file ``gold0003.tif`` of a TIFF series
+====================  ==============================================================================
+
+The case of letters does not matter: the names come from Windows, and ``GOLD.MRC.MDOC`` is found on
+Linux too. None of them need be there; SerialEM writes none by default.
 """
 
 from __future__ import annotations
 
-import codecs
-import math
+import functools
+import itertools
+import logging
+import os
 import re
-from collections.abc import Mapping
+import stat
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from pathlib import Path
 
+from msgspec.structs import replace
+
+from nanostream.acquisition.autodoc import (
+    TILT_FRAMES,
+    Mdoc,
+    metadata_of,
+    parse_mdoc,
+    without_mark,
+)
 from nanostream.records import Metadata
 
 __all__ = [
-    "MONTHS",
-    "TILT_FRAMES",
-    "Mdoc",
-    "metadata_of",
-    "parse_mdoc",
-    "without_mark",
+    "MOST_BYTES",
+    "find_sidecar",
+    "read_listing",
+    "read_mdoc",
+    "read_metadata",
+    "read_metadata_of",
 ]
 
-#: Coordinates of a montage are ints in SerialEM; beyond 64 bits a number cannot be sent or stored.
-_END_INT = 2**31
-#: SerialEM's labels have at most 15 letters (MAX_LABEL_SIZE in NavigatorDlg.h).
-_LONGEST_LABEL = 100
+logger = logging.getLogger(__name__)
 
-#: SerialEM writes English names whatever the locale (about_formats.htm).
-MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+#: An mdoc of 100,000 sections has some 80 MB.
+MOST_BYTES = 2**27
+_ENDINGS = (".mdoc", ".idoc")
+#: The coarsest time of a file system in use (FAT): a change may not show in it for so long.
+_COARSEST_TIME_S = 2.0
+#: The keys of a whole file come before its first section.
+_TOP_BYTES = 2**16
+#: Listing a folder for other cases of a name may take 0.5 % of the time.
+_REST = 200
 
-#: First and last frame of a tilt, where one file has the frames of a tilt series.
-TILT_FRAMES = "FrameTSStartEndFrames"
-#: What does not count at the ends of lines, keys and values.
-_BLANKS = " \t"
-#: Titles have brackets in them.
-_SECTION = re.compile(r"\[[ \t]*(\w+)[ \t]*=[ \t]*(.*?)[ \t]*\][^]]*$")
 
-_DATE = re.compile(r"\s*(\d{1,2})-([A-Za-z]{3})-(\d{4}|\d{2})\s+(\d{1,2}):(\d\d):(\d\d)\s*")
+def read_metadata(path: Path, z: int, *, title: str = "") -> tuple[float | None, Metadata] | None:
+    """Pixel size and metadata of one section of a file on disk.
+
+    Parameters
+    ----------
+    path : Path
+        The micrograph; see the module's text for how its sidecar is called.
+    z : int
+        0-based section.
+    title : str
+        First label of the file. SerialEM gives it to the mdoc as well, with the time of "Open
+        New": an mdoc with another one was left by an older file of the same name. Where the mdoc
+        has none, its MinMaxMean is not believed.
+
+    Returns
+    -------
+    tuple or None
+        As `metadata_of`; None if there is no mdoc, or it has no such section yet, or it belongs to
+        another file.
+    """
+    return next(read_metadata_of(path, [z], title=title))
+
+
+def read_metadata_of(
+    path: Path, numbers: Iterable[int], *, title: str = "", dated: bool = False
+) -> Iterator[tuple[float | None, Metadata] | None]:
+    """`read_metadata` of several sections of one file, which is read once.
+
+    Parameters
+    ----------
+    path, title
+        As `read_metadata`.
+    numbers : iterable of int
+        0-based sections.
+    dated : bool
+        As `parse_mdoc`.
+
+    Yields
+    ------
+    tuple or None
+        In the order of the numbers.
+    """
+    sidecar = _sidecar(path)
+    for z in numbers:
+        mdoc = None if sidecar is None else sidecar.around(z, dated=dated)
+        yield None if mdoc is None else _entry(mdoc, path, z, title)
+
+
+def _entry(mdoc: Mdoc, path: Path, z: int, title: str) -> tuple[float | None, Metadata] | None:
+    if mdoc.section(z, path.name) is None:
+        return None
+    of_mdoc = next((t for t in mdoc.titles if t.startswith("SerialEM:")), "")
+    ours = title.startswith("SerialEM:")
+    if ours and of_mdoc and not mdoc.frame_sets and _label(of_mdoc) != _label(title):
+        return None
+    pixel_size_nm, metadata = metadata_of(mdoc, z, path.name)
+    if ours and not of_mdoc:
+        metadata = replace(metadata, min_max_mean=None)
+    return pixel_size_nm, metadata
+
+
+def read_mdoc(path: Path, z: int | None = None) -> Mdoc | None:
+    """The mdoc or idoc of a micrograph, or None.
+
+    Parameters
+    ----------
+    path : Path
+        The micrograph.
+    z : int or None
+        0-based section that is asked for; others may be left out. Of an idoc it is the one of this
+        file.
+    """
+    sidecar = _sidecar(path)
+    if sidecar is None:
+        return None
+    return sidecar.around(z) if z is not None or sidecar.image else sidecar.whole
+
+
+def read_listing(path: Path) -> tuple[Mdoc, int] | None:
+    """What describes the first section of a file, and how many sections are listed; or None.
+
+    Parameters
+    ----------
+    path : Path
+        The micrograph.
+
+    Returns
+    -------
+    mdoc : Mdoc
+        As `read_mdoc` for section 0.
+    count : int
+        Complete sections, from 0 on without a gap.
+    """
+    sidecar = _sidecar(path)
+    return None if sidecar is None else (sidecar.around(0), sidecar.count)
+
+
+def find_sidecar(path: Path) -> Path | None:
+    """The mdoc or idoc of a micrograph, or None if there is none."""
+    return next((file for file in _found(path) if _belongs(file, path)), None)
+
+
+class _Sidecar:
+    """An mdoc, or an idoc and which ``image`` of it is asked for, as it was read once.
+
+    Parsing all of it for each section of a long movie would cost more with every section.
+    """
+
+    def __init__(self, data: bytes, image: str = "") -> None:
+        self.image = image
+        self._data, self._encoding = without_mark(data)
+        found = list(_HEADS["Image" if image else "ZValue"].finditer(self._data))
+        self._starts = [match.start() for match in found]
+        names = (match[1].strip(b" \t").lower() for match in found)
+        self._places = {name: place for place, name in enumerate(names)}
+
+    @functools.cached_property
+    def whole(self) -> Mdoc:
+        """All of it."""
+        return self._parsed(self._data)
+
+    @functools.cached_property
+    def _of_tilts(self) -> bool:
+        return TILT_FRAMES.encode() in self._data
+
+    @property
+    def count(self) -> int:
+        """Complete sections from 0 on without a gap; only the last in the file can be torn."""
+        numbers = {int(name): place for name, place in self._places.items() if _NUMBER(name)}
+        count = next(n for n in itertools.count() if n not in numbers)
+        last = next((n for n in range(count) if numbers[n] == len(self._starts) - 1), None)
+        return count if last is None or self.around(last).section(last) is not None else last
+
+    def around(self, z: int | None, *, dated: bool = False) -> Mdoc:
+        """Top of it, one section, the one before and the start of the one after.
+
+        Enough for `parse_mdoc` to judge whether the section is complete.
+        """
+        data, starts = self._data, self._starts
+        place = self._places.get((self.image or str(z)).encode(self._encoding, "replace").lower())
+        if self._of_tilts:
+            return self.whole
+        if not starts:
+            return self._parsed(data, dated=dated)  # of frame sets
+        if place is None:
+            return self._parsed(data[: starts[0]], dated=dated)
+        end = len(data)
+        if place + 1 < len(starts):
+            end = data.find(b"\n", starts[place + 1]) + 1 or end
+        before = starts[max(place - 1, 0)]
+        return self._parsed(data[: starts[0]] + data[before:end], dated=dated)
+
+    def _parsed(self, data: bytes, *, dated: bool = False) -> Mdoc:
+        return parse_mdoc(data.decode(self._encoding, errors="replace"), dated=dated)
+
+
+_NUMBER = re.compile(rb"[0-9]{1,9}").fullmatch
+#: Heads of sections. They begin with a letter that is rare, so that 10 MB take 50 ms.
+_HEADS = {
+    kind: re.compile(rb"\[[ \t]*" + kind.encode() + rb"[ \t]*=([^\r\n]*)\]")
+    for kind in ("ZValue", "Image")
+}
+
+
+def _sidecar(path: Path) -> _Sidecar | None:
+    found = find_sidecar(path)
+    data = None if found is None else _read(found)
+    if found is None or data is None:
+        return None
+    return _Sidecar(data, path.name if found.suffix.lower() == ".idoc" else "")
+
+
+def _belongs(sidecar: Path, path: Path) -> bool:
+    """Whether a file of such a name is of this micrograph: ``gold.mdoc`` says of which it is."""
+    if len(sidecar.name) != len(path.stem) + len(".mdoc") or sidecar.suffix.lower() == ".idoc":
+        return True
+    if path.with_suffix("").is_file():  # it is that file's own
+        return False
+    of_file = parse_mdoc((_read(sidecar) or b"")[:_TOP_BYTES]).globals.get("ImageFile", "")
+    name = re.split(r"[\\/]", of_file)[-1]
+    return name.casefold() in ("", path.name.casefold())
+
+
+def _found(path: Path) -> Iterator[Path]:
+    """Files that are there under the names that a sidecar can have, the likeliest first."""
+    names = [f"{path.name}.mdoc", f"{path.stem}.mdoc"]
+    if path.suffix.lower() == ".tif" and (digits := re.fullmatch(r".*?(\d{4,})", path.stem)):
+        # The idoc of gold0003.tif is gold.idoc (KStoreADOC.cpp: root and %04d).
+        names += [f"{path.stem[:-count]}.idoc" for count in range(4, len(digits[1]) + 1)]
+    for name in dict.fromkeys(names):
+        if _is_file(path.with_name(name)):
+            yield path.with_name(name)
+            continue
+        other = _names(path.parent).get(name.casefold())
+        if other is not None and _is_file(path.with_name(other)):
+            yield path.with_name(other)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:  # absent, too long a name, or a share that has no answer
+        return False
+
+
+def _names(folder: Path) -> dict[str, str]:
+    """Sidecars in a folder, by their names in small letters; listed again when it has changed."""
+    if os.name == "nt":  # which finds a name in any case
+        return {}
+    try:
+        mtime_ns = folder.stat().st_mtime_ns
+    except OSError:
+        return {}
+    known = _LISTED.get(folder)
+    now_s = time.monotonic()
+    if known is None or not known.holds(mtime_ns, now_s):
+        same = known is not None and known.mtime_ns == mtime_ns
+        since_s = known.since_s if known is not None and same else now_s
+        known = _LISTED[folder] = _list(folder, mtime_ns, since_s)
+    return known.names
 
 
 @dataclass(frozen=True)
-class Mdoc:
-    """The contents of an mdoc, values as text.
+class _Listing:
+    """Sidecars of a folder by their names in small letters, as they were at one moment.
 
-    Attributes
-    ----------
-    globals : dict of str
-        Keys before the first section.
-    titles : tuple of str
-        ``[T = ...]`` sections, or ``T``, ``T1``, ... of a frame mdoc.
-    sections : dict of int to dict
-        ``[ZValue = z]``: one section of the stack each; beside a frame set that is a tilt series,
-        one tilt each.
-    frame_sets : dict of int to dict
-        ``[FrameSet = n]``: one exposure each, all its frames.
-    images : dict of str to dict
-        ``[Image = gold0003.tif]``: one file each, of an idoc.
+    ``since_s`` is when the folder's time was first seen, by our own clock.
     """
 
-    globals: Mapping[str, str]
-    titles: tuple[str, ...]
-    sections: Mapping[int, Mapping[str, str]]
-    frame_sets: Mapping[int, Mapping[str, str]]
-    images: Mapping[str, Mapping[str, str]]
+    names: dict[str, str]
+    mtime_ns: int
+    since_s: float
+    listed_s: float
+    cost_s: float
 
-    def section(self, z: int, name: str = "") -> Mapping[str, str] | None:
-        """Keys that describe section `z` of file `name`; None if it is not there (yet)."""
-        if self.images:
-            if z != 0:
-                return None
-            folded = name.casefold()  # names come from Windows
-            named = (keys for other, keys in self.images.items() if other.casefold() == folded)
-            return self.images.get(name) or next(named, None)
-        whole = self.frame_sets.get(0)
-        if whole is None or not any(TILT_FRAMES in keys for keys in self.sections.values()):
-            return self.sections.get(z, whole)
-        # Frames of a whole tilt series: a section describes a tilt, and says which frames it has.
-        tilts = (keys for keys in self.sections.values() if _has_frame(keys, z))
-        tilt = next(tilts, {})
-        own = {key: value for key, value in whole.items() if key != "TiltAngle"}
-        return own | {key: tilt[key] for key in ("TiltAngle",) if key in tilt}
+    def holds(self, mtime_ns: int, now_s: float) -> bool:
+        """Whether nothing has changed, or it is too early to list again."""
+        settled = self.listed_s - self.since_s >= _COARSEST_TIME_S
+        unchanged = mtime_ns == self.mtime_ns and settled
+        return unchanged or now_s - self.listed_s < _REST * self.cost_s
 
 
-def parse_mdoc(text: str | bytes, *, dated: bool = False) -> Mdoc:
-    """Complete sections of an mdoc.
-
-    Parameters
-    ----------
-    text : str or bytes
-        The whole file. Bytes are Windows-1252, the code page of SerialEM's build, unless they begin
-        with the mark of UTF-8 or UTF-16.
-    dated : bool
-        The file may be being written: a last section whose last line lacks its end, or that is
-        without ``DateTime``, which SerialEM always writes, is left out.
-
-    Returns
-    -------
-    Mdoc
-        A last section whose last line lacks its end counts if it has its ``DateTime``, which comes
-        after the numbers. A last section without ``DateTime`` where another has one is left out.
-        Of two sections with one number the later counts.
-
-    Notes
-    -----
-    SerialEM writes the blank line before a section, not after it (autodoc.c, ``writeFile``), so
-    nothing marks the end of the last one. Blanks and tabs at the ends of a line, at ``=`` and at
-    brackets do not count (autodoc.c, ``AdocRead``), nor do empty lines and how lines end.
-    """
-    if isinstance(text, bytes):
-        data, encoding = without_mark(text)
-        text = data.decode(encoding, errors="replace")
-    *lines, rest = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    parts = _Parts()
-    for line in lines:
-        parts.take(line)
-    # The head of another section shows that the one before is complete.
-    torn = bool(rest.strip(_BLANKS)) and not rest.strip(_BLANKS).startswith("[")
-    if torn and parts.last is not None:
-        parts.take(rest)
-    if parts.last is not None and not _is_complete(parts, torn=torn, dated=dated):
-        parts.found.pop()
-    top = parts.top
-    titles = (*parts.titles, *(top[key] for key in top if re.fullmatch(r"T\d*", key)))
-    return Mdoc(
-        globals=top,
-        titles=titles,
-        sections={int(name): keys for kind, name, keys in parts.found if kind == "ZValue"},
-        frame_sets={int(name): keys for kind, name, keys in parts.found if kind == "FrameSet"},
-        images={name: keys for kind, name, keys in parts.found if kind == "Image"},
-    )
-
-
-class _Parts:
-    """Globals, titles and sections of an autodoc, line by line."""
-
-    def __init__(self) -> None:
-        self.top: dict[str, str] = {}
-        self.titles: list[str] = []
-        self.found: list[tuple[str, str, dict[str, str]]] = []
-        self._current: dict[str, str] | None = self.top
-
-    @property
-    def last(self) -> dict[str, str] | None:
-        """The last section, if no other kind of section came after it."""
-        return self._current if self.found and self._current is self.found[-1][2] else None
-
-    def take(self, line: str) -> None:
-        """Add a line."""
-        line = line.strip(_BLANKS)
-        if line.startswith("["):
-            if head := _SECTION.match(line):
-                self._begin(head[1], head[2])
-            return
-        key, equals, value = line.partition("=")
-        if equals and self._current is not None:
-            self._current[key.rstrip(_BLANKS)] = value.lstrip(_BLANKS)
-
-    def _begin(self, kind: str, name: str) -> None:
-        self._current = None
-        if kind == "T":
-            self.titles.append(name)
-        elif kind == "Image" or (
-            kind in ("ZValue", "FrameSet") and re.fullmatch(r"[0-9]{1,9}", name)
-        ):
-            self._current = {}
-            self.found.append((kind, name, self._current))
-
-
-def _is_complete(parts: _Parts, *, torn: bool, dated: bool) -> bool:
-    """Whether the last section is all there, as far as can be told."""
-    kind, _, keys = parts.found[-1]
-    if torn:
-        return not dated and _DATE.fullmatch(keys.get("DateTime", "")) is not None
-    others = (k == kind and "DateTime" in other for k, _, other in parts.found[:-1])
-    return "DateTime" in keys or not (dated or any(others))
-
-
-def without_mark(data: bytes) -> tuple[bytes, str]:
-    """A file without the mark that editors set before it, and its encoding."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16", errors="replace").encode("utf-8"), "utf-8"
-    if data.startswith(codecs.BOM_UTF8):
-        return data.removeprefix(codecs.BOM_UTF8), "utf-8"
-    return data, "cp1252"
-
-
-def metadata_of(mdoc: Mdoc, z: int, name: str = "") -> tuple[float | None, Metadata]:
-    """Pixel size and metadata of one section.
-
-    Parameters
-    ----------
-    mdoc : Mdoc
-        From `parse_mdoc`.
-    z : int
-        0-based section. A frame mdoc describes every frame.
-    name : str
-        Of the file, for an idoc.
-
-    Returns
-    -------
-    pixel_size_nm : float or None
-        Refined before nominal, of the section before that of the file.
-    metadata : Metadata
-        A key that is absent or cannot be read is None.
-
-    Raises
-    ------
-    KeyError
-        The mdoc has no such section.
-    """
-    keys = mdoc.section(z, name)
-    if keys is None:
-        raise KeyError(z)
-    pixel_size_nm, source = _pixel_size(keys, mdoc.globals)
-    stage = _numbers(keys.get("StagePosition"), 2)
-    # That of a frame set is of the sum of its frames.
-    counts = None if mdoc.frame_sets else _numbers(keys.get("MinMaxMean"), 3)
-    piece = _numbers(keys.get("PieceCoordinates"), 3)
-    if piece and max(map(abs, piece)) >= _END_INT:
-        piece = None
-    # AddToAutodoc before the first image writes it for the whole file.
-    matrix = _numbers(keys.get("ImageToStageMatrix", mdoc.globals.get("ImageToStageMatrix")), 6)
-    return pixel_size_nm, Metadata(
-        pixel_size_source=source,
-        stage_x_um=stage[0] if stage else None,
-        stage_y_um=stage[1] if stage else None,
-        stage_z_um=_number(keys.get("StageZ")),
-        tilt_deg=_number(keys.get("TiltAngle")),
-        defocus_um=_number(keys.get("Defocus")),
-        # SerialEM writes 0 where the beam is not calibrated.
-        dose_e_per_a2=_positive(keys.get("ExposureDose")),
-        exposure_s=_number(keys.get("ExposureTime")),
-        magnification=_number(keys.get("Magnification")),
-        voltage_kv=_number(keys.get("Voltage", mdoc.globals.get("Voltage"))),
-        binning=_number(keys.get("Binning")),
-        acquired=_iso_date(keys.get("DateTime", "")),
-        navigator_label=keys.get("NavigatorLabel", "").strip()[:_LONGEST_LABEL] or None,
-        min_max_mean=(counts[0], counts[1], counts[2]) if counts else None,
-        piece_x_px=int(piece[0]) if piece else None,
-        piece_y_px=int(piece[1]) if piece else None,
-        piece_z=int(piece[2]) if piece else None,
-        image_to_stage=(matrix[0], matrix[1], matrix[2], matrix[3], matrix[4], matrix[5])
-        if matrix
-        else None,
-    )
-
-
-def _pixel_size(
-    keys: Mapping[str, str], of_file: Mapping[str, str]
-) -> tuple[float | None, str | None]:
-    """Pixel size in nm, and where it is from."""
-    if refined := _positive(keys.get("RefinedPixelSpacing")):
-        return refined / 10, "mdoc refined"
-    spacing = _positive(keys.get("PixelSpacing")) or _positive(of_file.get("PixelSpacing"))
-    return (spacing / 10, "mdoc") if spacing else (None, None)
-
-
-def _has_frame(keys: Mapping[str, str], frame: int) -> bool:
-    """Whether a tilt has a frame of the series."""
-    limits = _numbers(keys.get(TILT_FRAMES), 2)
-    return limits is not None and limits[0] <= frame <= limits[1]
-
-
-def _numbers(text: str | None, count: int) -> tuple[float, ...] | None:
-    """Exactly `count` finite numbers, or None."""
+def _list(folder: Path, mtime_ns: int, since_s: float) -> _Listing:
+    start_s = time.monotonic()
     try:
-        # float() also takes the 3-digit exponents of old builds and refuses everything else but
-        # inf, nan and underscores.
-        values = tuple(float(word) for word in (text or "").replace("_", "?").split())
-    except ValueError:
-        return None
-    return values if len(values) == count and all(map(math.isfinite, values)) else None
+        with os.scandir(folder) as entries:  # without a stat of each
+            names = [entry.name for entry in entries if entry.name.lower().endswith(_ENDINGS)]
+    except OSError:
+        names = []
+    by_name = {name.casefold(): name for name in sorted(names)}
+    return _Listing(by_name, mtime_ns, since_s, start_s, time.monotonic() - start_s)
 
 
-def _number(text: str | None) -> float | None:
-    values = _numbers(text, 1)
-    return values[0] if values else None
+#: By folder; a session has few.
+_LISTED: dict[Path, _Listing] = {}
 
 
-def _positive(text: str | None) -> float | None:
-    value = _number(text)
-    return value if value is not None and value > 0 else None
+def _label(title: str) -> str:
+    """The part that is sure to be the same in mdoc and label: the ASCII of its 80 characters."""
+    return "".join(letter for letter in title[:80] if " " <= letter <= "~").rstrip()
 
 
-def _iso_date(text: str) -> str | None:
-    """ISO 8601 from ``22-Feb-18  09:36:56``, or with a 4-digit year (since SerialEM 4.1)."""
-    match = _DATE.fullmatch(text)
-    if match is None or match[2].capitalize() not in MONTHS:
-        return None
-    day, hour, minute, second = (int(match[i]) for i in (1, 4, 5, 6))
-    year = int(match[3]) + (2000 if len(match[3]) == 2 else 0)
-    month = MONTHS.index(match[2].capitalize()) + 1
+def _read(path: Path) -> bytes | None:
     try:
-        return datetime(year, month, day, hour, minute, second).isoformat()
-    except ValueError:  # 31-Feb
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would block for good
+            return None
+        if status.st_size > MOST_BYTES:
+            _warn_too_long(path)
+            return None
+        # One gulp: SerialEM must be able to open it for writing at any moment.
+        return path.read_bytes()
+    except OSError:  # absent, held by its writer, or on a share that has no answer now
         return None
+
+
+@functools.cache
+def _warn_too_long(path: Path) -> None:
+    logger.warning(
+        "%s is not read: it has more than %d MiB; is it an mdoc?", path, MOST_BYTES // 2**20
+    )

@@ -15,7 +15,7 @@ import pandas as pd
 from msgspec.structs import replace
 
 from nanostream.acquisition.frames import count_sections, read_section, remark_on
-from nanostream.acquisition.sidecars import find_sidecar
+from nanostream.acquisition.mdoc import find_sidecar
 from nanostream.analysis import Analyzer, used_threshold, versions
 from nanostream.config import Config, tracker_of
 from nanostream.errors import ConfigError, MicrographError, ModelError, SessionError

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanostream.acquisition import mrc
-from nanostream.acquisition.mdoc import MONTHS
+from nanostream.acquisition.autodoc import MONTHS
 from nanostream.acquisition.simulator.changes import Change, CompleteSection, Disk
 from nanostream.errors import MicrographError
 

@@ -8,8 +8,8 @@ import pytest
 import tifffile
 
 from nanostream.acquisition import frames, mrc
+from nanostream.acquisition.mdoc import read_metadata
 from nanostream.acquisition.readiness import FRAMES_S, FileStat, Readiness
-from nanostream.acquisition.sidecars import read_metadata
 from nanostream.acquisition.simulator import StackWriter, script
 from nanostream.errors import MicrographError, NotReadyError
 from nanostream.records import Metadata, SectionId

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanostream.acquisition.frames import count_sections, inspect, read_section, remark_on
-from nanostream.acquisition.sidecars import read_metadata
+from nanostream.acquisition.mdoc import read_metadata
 from nanostream.errors import MicrographError
 from tests.effort import examples
 from tests.micrograph_files import mrc_bytes, write_ser

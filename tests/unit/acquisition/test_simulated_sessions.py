@@ -10,9 +10,9 @@ import pytest
 import tifffile
 
 from nanostream.acquisition import mrc
+from nanostream.acquisition.autodoc import metadata_of, parse_mdoc
 from nanostream.acquisition.frames import read_section
-from nanostream.acquisition.mdoc import metadata_of, parse_mdoc
-from nanostream.acquisition.sidecars import read_metadata
+from nanostream.acquisition.mdoc import read_metadata
 from nanostream.acquisition.simulator import FRAMES, Fault, Kind, StackWriter, play, script
 from nanostream.errors import ConfigError, NotReadyError
 

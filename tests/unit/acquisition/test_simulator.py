@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from nanostream.acquisition import mrc
-from nanostream.acquisition.mdoc import metadata_of, parse_mdoc
-from nanostream.acquisition.sidecars import read_metadata
+from nanostream.acquisition.autodoc import metadata_of, parse_mdoc
+from nanostream.acquisition.mdoc import read_metadata
 from nanostream.acquisition.simulator import (
     DemoMicrograph,
     StackWriter,

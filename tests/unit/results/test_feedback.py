@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanostream.acquisition.mdoc import metadata_of, parse_mdoc
+from nanostream.acquisition.autodoc import metadata_of, parse_mdoc
 from nanostream.config import Config, Feedback
 from nanostream.errors import MessageError, SessionError
 from nanostream.records import Measured, Metadata, SectionId, Summary

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from nanostream.acquisition.sidecars import find_sidecar, read_metadata
+from nanostream.acquisition.mdoc import find_sidecar, read_metadata
 from nanostream.acquisition.simulator import StackWriter
 from nanostream.config import Watch
 from tests.unit.acquisition.intake_driver import DiskFolder, Driver
