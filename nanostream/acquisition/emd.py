@@ -159,32 +159,41 @@ def _velox(data: h5py.Group) -> Iterator[_Image]:
 def _velox_image(key: str, group: h5py.Group, data: h5py.Dataset) -> _Image:
     card = _card(group)
     result = _table(card, "BinaryResult")
-    detector = str(result.get("Detector") or key)
-    kinds = {
-        str(_table(_table(card, "Detectors"), name).get("DetectorType", ""))
-        for name in _table(card, "Detectors")
-        if _table(_table(card, "Detectors"), name).get("DetectorName") == detector
-    }
+    detector, kind = _detector(card, result)
     unit = result.get("PixelUnitX", "")
     refusal = ""
     if data.dtype.kind not in "biuf":
         refusal = "a Fourier transform or complex image"
-    elif _SPECTROMETER.search(detector) or "AnalyticalDetector" in kinds:
+    elif _SPECTROMETER.search(detector) or kind == "AnalyticalDetector":
         refusal = "a map of a spectrometer"
     elif data.ndim != 3 or 0 in data.shape:
         refusal = f"of shape {data.shape}"
     elif length_nm(1, unit) is None and unit:
         refusal = f"in units of {unit}, no lengths"
     size = _table(result, "PixelSize").get("width")
-    camera = bool(_CAMERA.search(detector)) or "ImagingDetector" in kinds
+    camera = bool(_CAMERA.search(detector)) or kind == "ImagingDetector"
     rank = 0 if camera else 1 + _place(detector)
-    return _Image(detector, data, (2, 0, 1), length_nm(size, unit), rank, refusal)
+    name = detector or f"data set {key}"
+    return _Image(name, data, (2, 0, 1), length_nm(size, unit), rank, refusal)
+
+
+def _detector(card: dict[str, Any], result: dict[str, Any]) -> tuple[str, str]:
+    """Name and type of the detector of an image; empty if it does not say them.
+
+    Until version 10 an image has the name, from 11 on the number of its detector.
+    """
+    detectors = _table(card, "Detectors")
+    entry = _table(detectors, f"Detector-{result.get('DetectorIndex')}")
+    name = str(result.get("Detector") or entry.get("DetectorName") or "")
+    named = (_table(detectors, key) for key in detectors)
+    entry = next((each for each in named if each.get("DetectorName") == name), entry)
+    return name, str(entry.get("DetectorType", ""))
 
 
 def _place(detector: str) -> int:
     """Place of a detector of a scan in the order in which they are taken."""
     places = (n for n, known in enumerate(_DETECTORS) if known.search(detector))
-    return next(places, len(_DETECTORS))
+    return next(places, len(_DETECTORS) + (not detector))
 
 
 def _card(group: h5py.Group) -> dict[str, Any]:
@@ -255,10 +264,8 @@ def _axes(names: list[str], *, reverse: bool) -> tuple[int, int, int]:
     if not reverse and len(rows) == len(columns) == 1:
         (stack,) = [n for n in numbers if n not in (*rows, *columns)] or [-1]
         return stack, rows[0], columns[0]
-    stack, row, column = numbers[::-1] if len(numbers) == 3 else (-1, *numbers[::-1])
-    if reverse:
-        return stack, row, column
-    return (0, 1, 2) if len(numbers) == 3 else (-1, 0, 1)
+    *stacks, row, column = reversed(numbers) if reverse else numbers
+    return (stacks or [-1])[0], row, column
 
 
 def _step(dim: object) -> float | None:

@@ -134,7 +134,7 @@ def _remarks(found: Verification, watch: Path | None, *, known: str, live: bool)
         remarks.append(f"absent: in the session, but deleted, renamed or replaced in {watch}")
     if found.not_watched:
         kept = counted(len(found.not_watched), "file or folder is", "files and folders are")
-        remarks.append(f"{kept} not watched, and what is in them is not counted")
+        remarks.append(f"{kept} not watched and not counted")
     if not found.complete:
         kinds = ("missing", "cut_off", "doubled", "damaged")
         counts = {name.replace("_", " "): len(getattr(found, name)) for name in kinds}

@@ -1,5 +1,7 @@
 """EMD files: which data set is taken, in which order its axes are, and what is refused."""
 
+import json
+
 import h5py
 import numpy as np
 import pytest
@@ -47,6 +49,24 @@ def test_of_velox_the_camera_or_the_best_detector_is_taken(tmp_path, sets, taken
     assert frame.pixel_size_nm == pytest.approx(0.05)
     assert frame.metadata.first_row == "top"
     assert count_sections(path) == (1, False)
+
+
+def test_from_version_11_on_an_image_has_the_number_of_its_detector(tmp_path):
+    cards = []
+    for index in (0, 1, -1):
+        card = json.loads(velox_card(""))
+        card["BinaryResult"]["DetectorIndex"] = index
+        card["Detectors"] = {
+            "Detector-0": {"DetectorName": "SuperXG1", "DetectorType": "AnalyticalDetector"},
+            "Detector-1": {"DetectorName": "HAADF", "DetectorType": "ScanningDetector"},
+        }
+        cards.append(json.dumps(card).encode())
+    carbon, haadf, unknown = cards
+    write_velox_sets(tmp_path / "a.emd", [(MAP, carbon), (MAP, unknown), (IMAGE, haadf)])
+    np.testing.assert_array_equal(read_section(tmp_path / "a.emd").pixels, IMAGE[..., 0])
+    assert remark_on(tmp_path / "a.emd") == (
+        "of 3 data sets HAADF is taken; left out: SuperXG1 (a map of a spectrometer), data set 7b"
+    )
 
 
 def test_all_data_sets_of_velox_are_named(tmp_path):
