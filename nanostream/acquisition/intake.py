@@ -219,6 +219,7 @@ class Intake:
         return [o.Inspect(path, listing[path], still(path)) for path in sorted(due)]
 
     def _scanned(self, scan: o.Scanned, now_s: float) -> list[o.Order]:
+        self._began |= scan.unwatched  # somebody has begun, if not as we can read it
         orders = self._plan_scans(scan, now_s)
         if not self._draining:
             due = self._readiness.to_inspect(scan.listing, now_s)

@@ -71,12 +71,16 @@ class FilesListed:
 
 @dataclass(frozen=True)
 class Scanned:
-    """State of all watched files, or of the newest, and what the scan took (s)."""
+    """State of all watched files, or of the newest, and what the scan took (s).
+
+    ``unwatched``: what may hold micrographs and is not watched has been seen.
+    """
 
     listing: Mapping[str, FileStat]
     everything: bool
     wall_s: float = 0.0
     cpu_s: float = 0.0
+    unwatched: bool = False
 
 
 @dataclass(frozen=True)

@@ -243,7 +243,8 @@ class Agent:
             self._file_events.check()
         listing = self._folder.files() if everything else self._folder.newest_files()
         wall_s, cpu_s = self._clock() - start_s, time.thread_time() - start_cpu_s
-        return o.Scanned(listing, everything, wall_s, cpu_s)
+        unwatched = bool(self._folder.unwatched)
+        return o.Scanned(listing, everything, wall_s, cpu_s, unwatched)
 
     def _is_away(self) -> bool:
         """Whether the folder is gone: a share that is not mounted is absent, or suddenly empty."""

@@ -162,6 +162,14 @@ def test_before_the_first_file_something_may_still_come(folder):
     assert unsettled(driver, 10.0)[-1] == 0
 
 
+def test_what_is_not_watched_is_a_first_file_too(folder):
+    driver = Driver(folder)
+    driver.turns(10.0)
+    assert driver.intake.unsettled == 1
+    driver.feed(o.Scanned({}, everything=True, unwatched=True))
+    assert driver.intake.unsettled == 0
+
+
 def test_what_was_there_before_and_is_passed_over_is_no_first_file(folder):
     old_files(folder)
     driver = Driver(folder, start="only-new")
