@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from nanostream.acquisition import orders as o
-from nanostream.records import SectionId
+from nanostream.records import Metadata, SectionId
 
 __all__ = ["HeldSections"]
 
@@ -100,7 +100,8 @@ class HeldSections:
                 self._held.move_to_end(section)  # if there is no time for all, others first
                 continue
             del self._held[section]
-            if entry is None and event.has_mdoc and section.path not in self._silent:
+            silent = entry is None or entry == (None, Metadata())
+            if silent and event.has_mdoc and section.path not in self._silent:
                 self._silent.add(section.path)
                 released.append(
                     o.Report(
