@@ -19,6 +19,7 @@ __all__ = [
     "COMPRESSIONS",
     "FLOAT",
     "JPEG",
+    "LZW",
     "SIGNED",
     "UNCOMPRESSED",
     "UNSIGNED",
@@ -26,7 +27,7 @@ __all__ = [
     "layout_of",
 ]
 
-UNCOMPRESSED, JPEG = 1, 7
+UNCOMPRESSED, LZW, JPEG = 1, 5, 7
 #: What can be unpacked, by number, and its name.
 COMPRESSIONS = {
     1: "none",
