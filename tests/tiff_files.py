@@ -624,6 +624,12 @@ KINDS: dict[str, Kind] = {
         _ascii(34682, b"[IRBeam]\r\nHFW=5.12e-7\r\n[Image]\r\nResolutionX=1024\r\n"),
         resolution=(72, 72),
     ),
+    "size: FEI of the Titan": _tagged(
+        0.02,
+        _ascii(34682, b""),
+        _ascii(34683, b"<Metadata><PixelSize><X unit='m'>2e-11</X><Y>2e-11</Y></PixelSize>"),
+        resolution=(72, 72),
+    ),
     "size: FEI without a scan": _tagged(
         None, _ascii(34682, b"[User]\r\nUser=x\r\n"), resolution=(72, 72)
     ),

@@ -29,7 +29,9 @@ _INCH = 2
 _RESOLUTION_UNITS = {_INCH: "inch", 3: "cm", 4: "mm", 5: "µm"}
 #: Unit and size of a pixel in x, in y.
 _DM = ((65003, 65009), (65004, 65010))
-_SIS, _ZEISS, _FEI, _TVIPS = 33560, 34118, (34680, 34682), 37706
+_SIS, _ZEISS, _TVIPS = 33560, 34118, 37706
+#: Of the Titan and its kin, which leave that of the Helios empty; of scanning microscopes.
+_FEI_XML, _FEI = 34683, (34680, 34682)
 #: Zeiss' first numbers have the pixel size of an image that is so wide.
 _ZEISS_PX = 1024
 #: Of EMMENU's second record: where it says the pixel size in nm.
@@ -94,6 +96,10 @@ def _unescaped(text: str) -> str:
 
 
 def _fei(directory: Directory) -> _Length | None:
+    xml = directory.text(_FEI_XML)
+    size = re.search(r"<PixelSize>\s*<X[^>]*>\s*([^<\s]+)", xml)
+    if size or xml.strip():
+        return (size[1], "m") if size else (None, None)
     for tag in _FEI:
         text = directory.text(tag)
         if found := re.search(r"^\s*PixelWidth\s*=\s*(\S+)", text, re.MULTILINE):
@@ -103,7 +109,7 @@ def _fei(directory: Directory) -> _Length | None:
         columns = re.search(r"^\s*ResolutionX\s*=\s*(\d+)", text, re.MULTILINE)
         if field and columns and int(columns[1]):
             return float(field[1]) / int(columns[1]), "m"
-        if tag in directory:
+        if text.strip():
             return None, None
     return None
 

@@ -21,6 +21,7 @@ from nanostream.acquisition.tiff_codecs import (
 )
 from nanostream.acquisition.tiff_directories import Directory, Source
 from nanostream.acquisition.tiff_layout import (
+    FLOAT,
     JPEG,
     SIGNED,
     UNCOMPRESSED,
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 _JPEG_TABLES, _SUBSAMPLING = 347, 530
 _YCBCR = 6
+_OF_REALS = 3  # predictors: 1 is none, 2 the difference from the pixel before
 #: Zeros in a row that no JPEG has but of a picture that is blank.
 _JPEG_HOLE_BYTES = 1024
 #: So much of a page must not be zero at its end: a block of a copy, less of a small page.
@@ -116,7 +118,7 @@ def _values(data: NDArray[np.uint8], layout: Layout, order: str) -> NDArray[Any]
         return np.asarray(codecs().imagecodecs.float24_decode(data.tobytes(), byteorder=byteorder))
     if bits in (8, 16, 32, 64):
         # What has a floating-point predictor is in an order of its own.
-        order = "=" if layout.predictor == 3 else order
+        order = "=" if layout.predictor == _OF_REALS else order
         values = data.view(np.dtype(f"{order}{letter}{bits // 8}"))
         return values.astype(values.dtype.newbyteorder("="), copy=False)
     size = 1 if bits <= 8 else 2 if bits <= 16 else 4
@@ -131,6 +133,9 @@ def _values(data: NDArray[np.uint8], layout: Layout, order: str) -> NDArray[Any]
 def _unpredicted(values: NDArray[Any], layout: Layout) -> NDArray[Any]:
     if layout.predictor == 1:
         return values
+    if layout.predictor == _OF_REALS and layout.sample_format != FLOAT:
+        msg = "the predictor of real numbers for whole numbers"
+        raise ValueError(msg)
     unpredict = codecs().TIFF.UNPREDICTORS[layout.predictor]
     return np.asarray(unpredict(values, axis=-2, out=values if layout.predictor == 2 else None))
 

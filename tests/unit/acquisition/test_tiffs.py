@@ -219,6 +219,7 @@ HOSTILE = {
     "a compressed page without lengths": tiff_bytes(PLAIN | {259: (3, [5])}, [PIXELS]).replace(
         struct.pack("<HHI", 279, 4, 1), struct.pack("<HHI", 280, 4, 1)
     ),
+    "predictor of real numbers for whole ones": tiff_bytes(PLAIN | {317: (3, [3])}, [PIXELS]),
     "predictor of no kind": tiff_bytes(PLAIN | {317: (3, [77])}, [PIXELS]),
 }
 
