@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -58,6 +58,9 @@ class GivenSize(NamedTuple):
 
 _NOT_GIVEN = GivenSize()
 
+#: So many files take a second to be inspected, on a share.
+_MANY_FILES = 100
+
 
 def segment_files(
     files: Sequence[Path],
@@ -85,7 +88,8 @@ def segment_files(
     like : Session, optional
         Whose sections are to be made again, each scaled as it was then.
     progress : callable
-        Called with (sections done, sections in all, section id).
+        Called with (sections done, sections in all, section id), and before, of every hundredth
+        file, with (files inspected, files in all, words for that).
 
     Raises
     ------
@@ -94,7 +98,7 @@ def segment_files(
     SessionError, ModelError
         If the session folder or the model cannot be used.
     """
-    sections, failed = _sections_of(_names(files, root))
+    sections, failed = _sections_of(_names(files, root), stop, progress)
     card, _ = find_model(config.worker.model)
     if not sections:  # nothing that a session would be for
         return SegmentedFiles(0, 0, 0, tuple(failed))
@@ -184,12 +188,16 @@ class _Run:
 
 
 def _sections_of(
-    files: Iterable[tuple[Path, str]],
+    files: Sequence[tuple[Path, str]], stop: Stop, progress: Callable[[int, int, str], None]
 ) -> tuple[list[tuple[Path, SectionId]], list[str]]:
     """All whole sections of some files, and reasons of what cannot be read or is cut off."""
     sections: list[tuple[Path, SectionId]] = []
     failed: list[str] = []
-    for file, relative in files:
+    for number, (file, relative) in enumerate(files):
+        if stop.is_set():
+            break
+        if number and not number % _MANY_FILES:
+            progress(number, len(files), "counting sections")
         try:
             count, cut_off = count_sections(file)
             sections += [(file, SectionId(relative, z)) for z in range(count)]
@@ -210,14 +218,10 @@ def _names(files: Sequence[Path], root: Path | None) -> list[tuple[Path, str]]:
     if not files:
         msg = "no files to segment"
         raise ConfigError(msg)
-    absolute = list(dict.fromkeys(file.resolve() for file in files))
-    for file in absolute:
-        if file.is_dir():
-            msg = f"{file} is a folder; give the files in it"
-            raise ConfigError(msg)
-    if not any(file.exists() for file in absolute):
-        msg = f"{absolute[0]}: no such file"
-        raise ConfigError(msg)
+    # By the name that it has in its folder: a link may lead out of the root.
+    absolute = list(
+        {os.path.realpath(file): file.parent.resolve() / file.name for file in files}.values()
+    )
     try:
         below = root.resolve() if root else Path(os.path.commonpath([f.parent for f in absolute]))
         return [(file, file.relative_to(below).as_posix()) for file in absolute]

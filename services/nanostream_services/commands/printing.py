@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich.console import Console
@@ -15,6 +15,9 @@ from rich.text import Text
 from nanostream_services.panels.values import counted
 from nanostream_services.processes.logs import printable
 
+if TYPE_CHECKING:
+    from nanostream.acquisition.selection import Selection
+
 __all__ = [
     "FAILED",
     "INTERRUPTED",
@@ -23,6 +26,7 @@ __all__ = [
     "few",
     "local_time",
     "print_error",
+    "print_left_out",
     "print_line",
     "print_warnings",
     "shorten",
@@ -64,6 +68,26 @@ def print_warnings(warnings: Sequence[str], *, where_all: str) -> None:
         print_error(f"warning: {warning}")
     if (more := len(different) - _FEW) > 0:
         print_error(f"{counted(more, 'more warning')}; {where_all}")
+
+
+def print_left_out(selected: Selection) -> None:
+    """Print on standard error what was named or found and not taken, each in a line.
+
+    Of many files that are left out for one reason the first few are named.
+    """
+    alike: dict[str, list[str]] = {}
+    for name, reason in selected.left_out:
+        alike.setdefault(reason, []).append(name)
+    for reason, names in alike.items():
+        for name in names[:_FEW]:
+            print_error(f"left out: {name}: {reason}")
+        if (more := len(names) - _FEW) > 0:
+            print_error(f"left out: {more} more: {reason}")
+    if pictures := selected.pictures:
+        print_error(
+            f"{counted(len(pictures), 'PNG')} named as labels, or as pictures of the micrographs "
+            f"beside them, not segmented: {few([str(path) for path in pictures])}"
+        )
 
 
 def few(names: Sequence[str]) -> str:

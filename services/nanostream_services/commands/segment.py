@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +23,7 @@ from nanostream_services.commands.printing import (
     FAILED,
     INTERRUPTED,
     print_error,
+    print_left_out,
     print_line,
     print_warnings,
     shorten,
@@ -37,8 +38,11 @@ __all__ = ["segment"]
 
 def segment(
     files: Annotated[
-        list[Path],
-        typer.Argument(metavar="FILES", help="MRC, dm3, dm4, ser, emd, TIFF, PNG, NPY."),
+        list[str],
+        typer.Argument(
+            metavar="FILES",
+            help="Files, folders, wildcards: MRC, dm3, dm4, ser, emd, TIFF, PNG, NPY.",
+        ),
     ],
     out: Out,
     root: Annotated[
@@ -60,23 +64,29 @@ def segment(
         typer.Option(metavar="SESSION", help="Make the masks of this session again, and compare."),
     ] = None,
 ) -> None:
-    """Segment files; the same results as live."""
+    """Segment files; the same results as live.
+
+    A folder gives all micrographs in it and below. Sections are named by their path below it.
+    """
+    from nanostream.acquisition.selection import select_files
     from nanostream.results.session import Session
     from nanostream_services.offline import segment_files
 
     if force_pixel_size and pixel_size is None:
         msg = "--force-pixel-size: give the pixel size in nm with --pixel-size"
         raise ConfigError(msg)
+    selected = select_files(files)
     before = Session(like) if like else None
     if like and not config and (like / "config.json").is_file():
         config = like / "config.json"
     settings = session_config(config, model=model, threshold=threshold, stream=stream, out=out)
     with stopping() as stop, _bar() as progress:
+        watched = _watched_root(settings, selected.files) if like else None
         result = segment_files(
-            files,
+            selected.files,
             settings,
             stop,
-            root=_watched_root(settings, files) if like and not root else root,
+            root=root or watched or selected.root,
             pixel_size_nm=pixel_size,
             force_pixel_size=force_pixel_size,
             like=before,
@@ -85,6 +95,7 @@ def segment(
         interrupted = stop.is_set()
     if result.known:
         print_line(f"{counted(result.known, 'section was', 'sections were')} in the session before")
+    print_left_out(selected)
     for reason in shorten(result.failed):
         print_error(reason)
     print_warnings(result.warned, where_all="nanostream export writes those of all sections")
@@ -94,11 +105,11 @@ def segment(
         print_line(f"{result.same} of {result.stored} masks equal those of {like} bit for bit")
     if interrupted:
         raise typer.Exit(INTERRUPTED)
-    if result.failed or (like and result.same < result.stored):
+    if result.failed or selected.left_out or (like and result.same < result.stored):
         raise typer.Exit(FAILED)
 
 
-def _watched_root(settings: Config, files: list[Path]) -> Path | None:
+def _watched_root(settings: Config, files: Sequence[Path]) -> Path | None:
     """The folder that was watched, if all files are in it."""
     watched = settings.watch.directory
     if not watched or not all(file.resolve().is_relative_to(watched) for file in files):
