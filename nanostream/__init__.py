@@ -25,16 +25,14 @@ Lengths in nm carry ``_nm``, times ``_s``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from msgspec import structs
+from typing import TYPE_CHECKING, Any, Literal, Protocol, SupportsIndex, overload
 
 from nanostream.records import Frame, SectionId, Segmentation
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
+    from nanostream.acquisition.requests import Z
     from nanostream.results.session import Session
 
 __all__ = ["Frame", "SectionId", "Segmentation", "open_session", "read_section", "segment"]
@@ -42,18 +40,45 @@ __all__ = ["Frame", "SectionId", "Segmentation", "open_session", "read_section",
 __version__ = "0.1.0"
 
 
-def read_section(path: str | Path, z: int = 0, *, pixel_size_nm: float | None = None) -> Frame:
+class _Array(Protocol):
+    """What becomes an array of NumPy."""
+
+    def __array__(self) -> Any: ...
+
+
+#: A file, a frame, an array or the rows of one.
+Image = str | Path | Frame | _Array | Sequence[Sequence[float]]
+
+
+# A text is a sequence of texts, too: the first that fits counts.
+@overload
+def read_section(  # type: ignore[overload-overlap]
+    path: Image, z: SupportsIndex = 0, *, pixel_size_nm: float | None = None
+) -> Frame: ...
+@overload
+def read_section(
+    path: Image | Sequence[Image], z: Literal["all"], *, pixel_size_nm: float | None = None
+) -> list[Frame]: ...
+@overload
+def read_section(
+    path: Sequence[Image], z: Z = 0, *, pixel_size_nm: float | None = None
+) -> list[Frame]: ...
+def read_section(
+    path: Image | Sequence[Image], z: Z = 0, *, pixel_size_nm: float | None = None
+) -> Frame | list[Frame]:
     """One section of a micrograph file at rest, or of a stack that SerialEM still adds to.
 
     Parameters
     ----------
-    path : path
+    path : path, (H, W) array, or list of them
         MRC, TIFF, dm3, dm4, ser, emd, PNG or NPY; what an mdoc or idoc of SerialEM beside it says
-        of the section is in ``metadata``.
-    z : int
-        0-based section.
+        of the section is in ``metadata``. An array, of NumPy or of what becomes one (dask,
+        HyperSpy's ``.data``, Pillow), becomes a frame. A list gives a list.
+    z : int or "all"
+        0-based section. ``"all"`` gives a list of every section of the file, or of all files of a
+        folder or of a wildcard.
     pixel_size_nm : float, optional
-        For a file that does not say it.
+        For what does not say it.
 
     Raises
     ------
@@ -61,28 +86,68 @@ def read_section(path: str | Path, z: int = 0, *, pixel_size_nm: float | None = 
         If the file is not a micrograph or has no such section.
     NotReadyError
         If the section is not complete on disk yet.
+    ConfigError
+        If `z` or `pixel_size_nm` cannot be one.
+
+    Examples
+    --------
+    >>> ns.read_section("gold.mrc", 3)  # doctest: +SKIP
+    Frame(gold.mrc#3: (4096, 4096) int16, pixel_size_nm=0.026)
+    >>> ns.read_section("day1/**/*.mrc", "all")  # doctest: +SKIP
+    [Frame(a.mrc#0: (4096, 4096) int16, pixel_size_nm=0.026), ...]
     """
-    from nanostream.acquisition import frames
+    from nanostream.acquisition.requests import frame_of, frames_of, is_several
 
-    return frames.read_section(Path(path), z, pixel_size_nm=pixel_size_nm)
+    if is_several(path, z):
+        return list(frames_of(path, z, pixel_size_nm=pixel_size_nm))
+    return frame_of(path, z, pixel_size_nm=pixel_size_nm)
 
 
-def segment(
-    image: Frame | ArrayLike | str | Path,
-    z: int = 0,
+@overload
+def segment(  # type: ignore[overload-overlap]
+    image: Image,
+    z: SupportsIndex = 0,
     *,
     model: str = "default",
     pixel_size_nm: float | None = None,
     threshold: float | None = None,
-) -> Segmentation:
+) -> Segmentation: ...
+@overload
+def segment(
+    image: Image | Sequence[Image],
+    z: Literal["all"],
+    *,
+    model: str = "default",
+    pixel_size_nm: float | None = None,
+    threshold: float | None = None,
+) -> list[Segmentation]: ...
+@overload
+def segment(
+    image: Sequence[Image],
+    z: Z = 0,
+    *,
+    model: str = "default",
+    pixel_size_nm: float | None = None,
+    threshold: float | None = None,
+) -> list[Segmentation]: ...
+def segment(
+    image: Image | Sequence[Image],
+    z: Z = 0,
+    *,
+    model: str = "default",
+    pixel_size_nm: float | None = None,
+    threshold: float | None = None,
+) -> Segmentation | list[Segmentation]:
     """Which pixels are nanoparticle, and each particle's numbers.
 
     Parameters
     ----------
-    image : Frame, (H, W) array or list, or path
-        A micrograph, or the file of one.
-    z : int
-        0-based section of the file.
+    image : path, Frame, (H, W) array or list of rows; or a list of them
+        As in `read_section`. A list gives a list.
+    z : int or "all"
+        0-based section of the file. ``"all"`` gives a list of every section of the file, or of all
+        files of a folder or of a wildcard; of many ``nanostream segment`` makes a session, which
+        is on disk.
     model : str
         Name of a model; ``nanostream models list`` shows them.
     pixel_size_nm : float, optional
@@ -91,32 +156,41 @@ def segment(
     threshold : float, optional
         Instead of the one on the model's card.
 
+    Returns
+    -------
+    Segmentation
+        ``labels`` ((H, W) int32: 0 is background, each particle has its number), ``probability``,
+        ``particles`` (a DataFrame), ``summary``, ``warning``.
+
     Raises
     ------
     ModelError
         If there is no such model, or TensorFlow is not installed (the extra ``worker``).
     MicrographError
-        As `read_section`, of a path; of an array, if it is no image of real numbers.
+        As `read_section`; of an array, if it is no image of real numbers.
+    ConfigError
+        If `z`, `pixel_size_nm` or `threshold` cannot be one.
+
+    Examples
+    --------
+    >>> seg = ns.segment("gold.png", pixel_size_nm=0.026)  # doctest: +SKIP
+    >>> seg.particles[["x", "y", "diameter_nm"]]  # doctest: +SKIP
+    >>> plt.imshow(seg.labels > 0)  # doctest: +SKIP
+    >>> movie = ns.segment("movie.mrc", "all")  # doctest: +SKIP
+    >>> [seg.summary.count for seg in ns.segment("day1/*.tif", "all")]  # doctest: +SKIP
     """
-    import numpy as np
-
-    from nanostream.acquisition.formats import wire_pixels
+    from nanostream.acquisition.requests import frame_of, frames_of, is_several
     from nanostream.analysis import cached_analyzer
-    from nanostream.errors import MicrographError
+    from nanostream.errors import ConfigError
 
-    if isinstance(image, str | Path):
-        image = read_section(image, z, pixel_size_nm=pixel_size_nm)
-    elif not isinstance(image, Frame):
-        try:
-            pixels = wire_pixels(np.asarray(image), "array")
-        except ValueError as error:  # of a list
-            msg = "array: its rows are not all of one length"
-            raise MicrographError(msg) from error
-        image = Frame(SectionId("array", 0), pixels, pixel_size_nm=pixel_size_nm)
-    elif image.pixel_size_nm is None and pixel_size_nm is not None:
-        metadata = structs.replace(image.metadata, pixel_size_source="user")
-        image = structs.replace(image, pixel_size_nm=pixel_size_nm, metadata=metadata)
-    return cached_analyzer(model, threshold)(image)
+    if threshold is not None and not 0 < threshold < 1:
+        msg = f"threshold={threshold}: give a probability above 0 and below 1"
+        raise ConfigError(msg)
+    if is_several(image, z):
+        frames = frames_of(image, z, pixel_size_nm=pixel_size_nm)
+        return [cached_analyzer(model, threshold)(frame) for frame in frames]
+    frame = frame_of(image, z, pixel_size_nm=pixel_size_nm)
+    return cached_analyzer(model, threshold)(frame)
 
 
 def open_session(folder: str | Path) -> Session:

@@ -27,6 +27,7 @@ import platformdirs
 from msgspec import Struct
 
 from nanostream.errors import ModelError
+from nanostream.noise import logged_stderr
 from nanostream.segmentation.domain import DomainReference
 from nanostream.segmentation.separation_rule import SeparationRule
 from nanostream.segmentation.weights import (
@@ -52,7 +53,6 @@ __all__ = [
     "list_models",
     "load_network",
     "model_of",
-    "quiet_stderr",
     "read_card",
     "remove_model",
     "user_models",
@@ -438,7 +438,7 @@ def _tensorflow() -> Iterator[None]:
     if "keras" not in sys.modules:
         os.environ["TF_USE_LEGACY_KERAS"] = "1"
     try:
-        with quiet_stderr():
+        with logged_stderr():
             yield
     except ModuleNotFoundError as error:
         if error.name not in ("tensorflow", "keras"):
@@ -448,20 +448,6 @@ def _tensorflow() -> Iterator[None]:
         os.environ.pop("TF_USE_LEGACY_KERAS", None)
         if before is not None:
             os.environ["TF_USE_LEGACY_KERAS"] = before
-
-
-@contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Nothing that native code writes to standard error meanwhile."""
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
 
 
 def _read_card(path: Path) -> ModelCard:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanostream.errors import DataSetError
-from nanostream.segmentation.models import ModelCard, quiet_stderr
+from nanostream.noise import logged_stderr
+from nanostream.segmentation.models import ModelCard
 from nanostream.segmentation.weights import WITH_DEPTH
 from nanostream.training.cards import WEIGHTS, Trained, write_model
 from nanostream.training.examples import FINEST_NM, Examples, read_examples
@@ -74,7 +75,7 @@ def train_model(
     )
     hashes = file_hashes(plan.training)
     _check_same_training(plan, recipe, hashes)
-    with quiet_stderr():
+    with logged_stderr():
         model = _network(plan, recipe)
     on_stage("training")
     _fit(model, examples, recipe, plan, on_step)

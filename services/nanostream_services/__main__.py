@@ -6,6 +6,7 @@ An order for one process of the pipeline goes to `processes.roles`; all else is 
 import sys
 
 from nanostream.errors import NanostreamError
+from nanostream_services.processes.logs import libraries_silent
 from nanostream_services.processes.roles import Order, serve
 
 __all__ = ["main"]
@@ -20,7 +21,9 @@ def main() -> None:
             return
         from nanostream_services.cli import app
 
-        app()
+        with libraries_silent():
+            # Not by click on Windows: a pattern of --stream is no list of files.
+            app(windows_expand_args=False)
     except NanostreamError as error:
         sys.stderr.write(f"nanostream: {error}\n")
         sys.exit(2)

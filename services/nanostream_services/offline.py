@@ -72,6 +72,7 @@ def segment_files(
     force_pixel_size: bool = False,
     like: Session | None = None,
     progress: Callable[[int, int, str], None],
+    on_session: Callable[[], object] = lambda: None,
 ) -> SegmentedFiles:
     """Segment every section of some files that the session does not have yet.
 
@@ -90,6 +91,8 @@ def segment_files(
     progress : callable
         Called with (sections done, sections in all, section id), and before, of every hundredth
         file, with (files inspected, files in all, words for that).
+    on_session : callable
+        Called when there is something to segment and the session folder is there.
 
     Raises
     ------
@@ -103,6 +106,7 @@ def segment_files(
     if not sections:  # nothing that a session would be for
         return SegmentedFiles(0, 0, 0, tuple(failed))
     with Store(Path(config.sink.session), config) as store:
+        on_session()
         given = GivenSize(pixel_size_nm, force_pixel_size)
         run = _Run(store, config, card, given=given, like=like)
         for done, (file, section) in enumerate(sections):
@@ -202,13 +206,13 @@ def _sections_of(
             count, cut_off = count_sections(file)
             sections += [(file, SectionId(relative, z)) for z in range(count)]
         except (MicrographError, ValueError) as error:
-            failed.append(str(error))
+            failed.append(f"{relative}: {str(error).removeprefix(f'{file.name}: ')}")
             continue
         if count == 0:
-            failed.append(f"{file}: not one complete section in it; is it cut off?")
+            failed.append(f"{relative}: not one complete section in it; is it cut off?")
         elif cut_off:
             failed.append(
-                f"{file}: {count} whole sections, but its header counts more; is it cut off?"
+                f"{relative}: {count} whole sections, but its header counts more; is it cut off?"
             )
     return sections, failed
 

@@ -16,7 +16,7 @@ import nanostream as ns
 from nanostream.acquisition.simulator import DemoMicrograph, demo_movie
 from nanostream.analysis import Analyzer
 from nanostream.config import Worker
-from nanostream.errors import MicrographError, ModelError
+from nanostream.errors import ModelError
 from nanostream.records import PARTICLE_DTYPE, Result
 from nanostream.segmentation.domain import describe, fit_reference, unsure_fraction
 from nanostream.segmentation.models import ModelCard, find_model, import_folder, import_model
@@ -149,24 +149,17 @@ def test_a_model_scaled_by_the_data_sets_maximum_keeps_the_running_one(tmp_path,
     assert used("fixed") == [500, 500, 500]
 
 
-@pytest.mark.parametrize(
-    ("image", "message"),
-    [
-        (np.ones((64, 64)) + 1j, "array: pixels of type complex128"),
-        (np.zeros((0, 5)), r"array: data of shape \(0, 5\)"),
-        (np.zeros((2, 64, 64)), r"array: data of shape \(2, 64, 64\)"),
-        (np.zeros((64, 64, 3)), "array: colour image"),
-        ([["a", "b"]], "array: pixels of type <U1"),
-        ([[1, 2], [3]], "array: its rows are not all of one length"),
-    ],
-)
-def test_what_is_no_image_is_refused_in_words(image, message):
-    with pytest.raises(MicrographError, match=message):
-        ns.segment(image)
-
-
 def test_a_list_of_rows_is_an_image():
     assert ns.segment([[1, 2], [3, 4]]).labels.shape == (2, 2)
+
+
+def test_a_list_of_images_and_all_of_a_wildcard_are_lists_of_results(tmp_path):
+    np.save(tmp_path / "a.npy", np.eye(20))
+    np.save(tmp_path / "b.NPY.npy", np.zeros((2, 9, 7)))
+    found = ns.segment([np.zeros((4, 5)), tmp_path / "a.npy"])
+    assert [seg.labels.shape for seg in found] == [(4, 5), (20, 20)]
+    found = ns.segment(f"{tmp_path}/*.npy", "all")
+    assert [str(seg.section) for seg in found] == ["a.npy#0", "b.NPY.npy#0", "b.NPY.npy#1"]
 
 
 def test_an_unknown_model_is_said():

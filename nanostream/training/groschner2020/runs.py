@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
-from nanostream.segmentation.models import ModelCard, quiet_stderr
+from nanostream.noise import logged_stderr
+from nanostream.segmentation.models import ModelCard
 from nanostream.training.cards import WEIGHTS, Trained, write_model
 from nanostream.training.groschner2020.recipe import PaperRecipe
 from nanostream.training.groschner2020.tiles import read_tiles
@@ -56,7 +57,7 @@ def train_by_paper(
         test_images=0,  # scores are of whole micrographs
     )
     greatest = max(training.greatest, held_out.greatest)
-    with quiet_stderr():
+    with logged_stderr():
         import keras
 
         from nanostream.segmentation.unet import build_network

@@ -28,7 +28,7 @@ from nanostream_services.commands.printing import (
     print_warnings,
     shorten,
 )
-from nanostream_services.commands.starting import session_config
+from nanostream_services.commands.starting import log_beside, session_config
 from nanostream_services.commands.summaries import print_summary
 from nanostream_services.panels.values import counted
 from nanostream_services.processes.lifecycle import stopping
@@ -91,6 +91,7 @@ def segment(
             force_pixel_size=force_pixel_size,
             like=before,
             progress=progress,
+            on_session=lambda: log_beside(out, "segment"),
         )
         interrupted = stop.is_set()
     if result.known:

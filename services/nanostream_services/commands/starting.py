@@ -61,8 +61,8 @@ def check_model(name: str) -> None:
     check_tensorflow()
 
 
-def log_beside(session: Path) -> None:
-    """Send the supervisor's log to a file of the session: the terminal is the dashboard's."""
+def log_beside(session: Path, name: str = "run") -> None:
+    """Send this process' log to a file of the session: the terminal is for what a user reads."""
     from nanostream.results.folders import check_folder
 
     try:
@@ -71,4 +71,4 @@ def log_beside(session: Path) -> None:
     except OSError as error:
         msg = f"--out {session}: {error.strerror}; choose a folder that can be written"
         raise ConfigError(msg) from error
-    start_log(session / "logs" / "run.log")
+    start_log(session / "logs" / f"{name}.log")
