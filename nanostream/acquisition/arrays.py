@@ -83,9 +83,9 @@ def _no_image(pixels: NDArray[Any], given: object) -> str:
     """The reason that an array is no micrograph, where its shape or type tells; else nothing."""
     kind = pixels.dtype.kind
     if pixels.ndim == 0 or (kind == "O" and not isinstance(given, np.ndarray)):
-        kind = type(given).__name__
+        its_type = type(given).__name__
         held = " (make a list of it)" if isinstance(given, Iterator) else ""
-        return f"not an image but of type {kind}{held}; give a file, or rows and columns of numbers"
+        return f"not an image but of type {its_type}{held}; give a file or rows of numbers"
     if pixels.size == 0:
         return f"no pixels, its shape is {pixels.shape}; give an image of rows and columns"
     if kind == "c":

@@ -18,7 +18,15 @@ from pathlib import Path
 from nanostream.acquisition.frames import SUFFIXES
 from nanostream.errors import MicrographError
 
-__all__ = ["Selection", "expand", "is_wildcard", "kinds_of_files", "no_such_file", "select_files"]
+__all__ = [
+    "Selection",
+    "expand",
+    "is_wildcard",
+    "kinds_of_files",
+    "lies_beside",
+    "no_such_file",
+    "select_files",
+]
 
 _MAGIC = re.compile(r"[*?\[]")
 
@@ -207,7 +215,7 @@ class _Found:
         for path in paths:
             if path.is_dir():
                 self._take_folder(path)
-            elif as_it_stands and not _is_beside(path.name):
+            elif as_it_stands and not lies_beside(path.name):
                 self._take_file(path)
             else:
                 self._sort(path, beside)
@@ -234,7 +242,7 @@ class _Found:
     def _sort(self, path: Path, beside: set[str]) -> None:
         """Take a file, pass it over, or leave it out, by its name."""
         suffix = path.suffix.lower()
-        if _is_beside(path.name):
+        if lies_beside(path.name):
             return
         if suffix == ".png" and _is_picture(path, beside):
             self.pictures.append(path)
@@ -289,7 +297,14 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _is_beside(name: str) -> bool:
+def lies_beside(name: str) -> bool:
+    """Whether a file of this name is a sidecar, a document or hidden: passed over without a word.
+
+    Examples
+    --------
+    >>> lies_beside("gold.mrc.mdoc"), lies_beside("gold.mrc")
+    (True, False)
+    """
     hidden = any(fnmatch.fnmatchcase(name, pattern) for pattern in _HIDDEN)
     return hidden or Path(name).suffix.lower() in _BESIDE
 

@@ -3,6 +3,7 @@
 ::
 
     pair_labels   micrograph and label PNG matched by name         -> Pair, and what has no partner
+    pair_files    the same of single files
     read_pair     one section and its label, of one size           -> Frame, particle numbers
 
 A label is a PNG of its micrograph's size and row order: its first row belongs to the first row of
@@ -13,6 +14,7 @@ of one that they saved has to be flipped.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from nanostream.acquisition.pngs import read_png
 from nanostream.errors import DataSetError, MicrographError
 from nanostream.records import Frame, SectionId
 
-__all__ = ["Pair", "Pairing", "pair_labels", "read_label", "read_pair"]
+__all__ = ["Pair", "Pairing", "pair_files", "pair_labels", "read_label", "read_pair"]
 
 _SECTION = re.compile(r"(?P<name>.+)\.z(?P<z>\d{1,6})")
 
@@ -53,11 +55,14 @@ class Pairing:
         Micrographs, and sections of labelled stacks (``gold.mrc#3``), without a label.
     strays
         Labels without a micrograph.
+    failed
+        Labelled micrographs that cannot be read, with the reason.
     """
 
     pairs: tuple[Pair, ...]
     unlabelled: tuple[str, ...]
     strays: tuple[Path, ...]
+    failed: tuple[tuple[str, str], ...] = ()
 
 
 def pair_labels(folder: Path) -> Pairing:
@@ -77,8 +82,6 @@ def pair_labels(folder: Path) -> Pairing:
     DataSetError
         If there is no such folder, a name fits twice, a label of a stack does not say which
         section it is of, or there is no such section.
-    MicrographError
-        If a labelled file cannot be read.
     """
     if not folder.is_dir():
         msg = f"{folder} is not a folder; give one with micrographs and their label PNGs"
@@ -87,17 +90,52 @@ def pair_labels(folder: Path) -> Pairing:
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in SUFFIXES and path.is_file():
             beside.setdefault(path.parent, []).append(path)
+    return _paired(beside.values())
+
+
+def pair_files(files: Collection[Path]) -> Pairing:
+    """The same of some files: micrographs with their labels, and labels with their micrographs.
+
+    Parameters
+    ----------
+    files
+        Micrographs, labels or both; what belongs to one of them is found beside it.
+
+    Raises
+    ------
+    DataSetError
+        As `pair_labels`.
+    """
+    folders = dict.fromkeys(path.parent for path in files)
+    beside = [
+        sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+        for folder in folders
+    ]
+    return _paired(beside, wanted=frozenset(files))
+
+
+def _paired(folders: Iterable[list[Path]], *, wanted: frozenset[Path] | None = None) -> Pairing:
+    """Micrographs and labels, of the files of each folder; all, or those that are wanted."""
     pairs: list[Pair] = []
     unlabelled: list[str] = []
     strays: list[Path] = []
-    for files in beside.values():
+    failed: list[tuple[str, str]] = []
+    for files in folders:
         owned, alone = _owners(files)
-        strays += alone
-        for image, labels in owned.items():
-            found, missing = _section_labels(image, labels)
+        strays += [path for path in alone if wanted is None or path in wanted]
+        for image, every in owned.items():
+            whole = wanted is None or image in wanted
+            labels = every if whole else [one for one in every if one[1] in (wanted or ())]
+            if not (whole or labels):
+                continue
+            try:
+                found, missing = _section_labels(image, labels)
+            except MicrographError as error:
+                failed.append((str(image), str(error).removeprefix(f"{image.name}: ")))
+                continue
             pairs += found
-            unlabelled += missing
-    return Pairing(tuple(pairs), tuple(unlabelled), tuple(strays))
+            unlabelled += missing if whole else []
+    return Pairing(tuple(pairs), tuple(unlabelled), tuple(strays), tuple(failed))
 
 
 def _owners(

@@ -24,9 +24,11 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from nanostream.errors import DataSetError
+from nanostream.acquisition.frames import SUFFIXES
+from nanostream.acquisition.selection import expand, lies_beside
+from nanostream.errors import DataSetError, MicrographError
 from nanostream.records import Frame, SectionId
-from nanostream.training.labels import Pair, Pairing, pair_labels, read_pair
+from nanostream.training.labels import Pair, Pairing, pair_files, pair_labels, read_pair
 from nanostream.training.sets import SET_FILE
 
 __all__ = [
@@ -47,6 +49,8 @@ BARE = "bare support"
 #: Simulated exposures of fewer electrons are left out. At fine pixel sizes the lowest doses leave
 #: less than one a pixel; nobody records that, and a network learns from it to guess.
 LEAST_ELECTRONS_PER_PX = 4.0
+
+_SCENES = "scene_*.npz"
 
 
 @dataclass(frozen=True)
@@ -80,15 +84,23 @@ class Found:
         In order of path.
     unlabelled, strays
         As in `nanostream.training.labels.Pairing`: what has no partner.
+    failed
+        What cannot be read, with the reason.
     """
 
     sources: tuple[Source, ...]
     unlabelled: tuple[str, ...]
     strays: tuple[Path, ...]
+    failed: tuple[tuple[str, str], ...] = ()
 
 
-def find_sources(folders: Sequence[Path]) -> Found:
+def find_sources(names: Sequence[str | Path]) -> Found:
     """Labelled images and scene files of folders and their subfolders, each file once.
+
+    Parameters
+    ----------
+    names
+        Folders, files, wildcards. A micrograph brings its label, a label its micrograph.
 
     Raises
     ------
@@ -96,21 +108,38 @@ def find_sources(folders: Sequence[Path]) -> Found:
         As `nanostream.training.labels.pair_labels`, and if there is nothing to
         learn from.
     MicrographError
-        If a labelled file cannot be read.
+        If there is nothing under a name, or nothing can be read.
     """
     pairings: list[Pairing] = []
+    scenes: list[Path] = []
+    failed: list[tuple[str, str]] = []
+    paths = dict.fromkeys(path for name in dict.fromkeys(names) for path in expand(name)[1])
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            pairings.append(pair_labels(path))
+            scenes += sorted(path.rglob(_SCENES))
+        elif path.match(_SCENES):
+            scenes.append(path)
+        elif path.suffix.lower() in SUFFIXES:
+            files.append(path)
+        elif not lies_beside(path.name):
+            failed.append((str(path), f"nanostream does not read {path.suffix or 'such'} files"))
+    pairings.append(pair_files(files))
+    of_file: dict[Path, list[Pair]] = {}
+    for pair in dict.fromkeys(pair for pairing in pairings for pair in pairing.pairs):
+        of_file.setdefault(pair.image, []).append(pair)
     sources: dict[Path, Source] = {}
-    for folder in dict.fromkeys(folders):
-        pairings.append(pair_labels(folder))
-        of_file: dict[Path, list[Pair]] = {}
-        for pair in pairings[-1].pairs:
-            of_file.setdefault(pair.image, []).append(pair)
-        found = [Source(file, tuple(pairs)) for file, pairs in of_file.items()]
-        found += [Source(path) for path in sorted(folder.rglob("scene_*.npz"))]
-        for source in found:
-            sources.setdefault(source.file.resolve(), source)
+    for source in [
+        *(Source(file, tuple(of)) for file, of in of_file.items()),
+        *map(Source, scenes),
+    ]:
+        sources.setdefault(source.file.resolve(), source)
+    failed += [one for pairing in pairings for one in pairing.failed]
+    if not sources and failed:
+        raise MicrographError("\n".join(f"{name}: {reason}" for name, reason in failed))
     if not sources:
-        where = ", ".join(map(str, folders))
+        where = ", ".join(map(str, names))
         msg = (
             f"{where}: nothing to learn from, neither a micrograph with its label nor a scene of "
             "nanostream simulate-training; the label of gold.mrc is gold.png, gold_label.png or "
@@ -121,6 +150,7 @@ def find_sources(folders: Sequence[Path]) -> Found:
         tuple(sources[path] for path in sorted(sources)),
         tuple(name for pairing in pairings for name in pairing.unlabelled),
         tuple(path for pairing in pairings for path in pairing.strays),
+        tuple(failed),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,14 +14,18 @@ from rich.console import Console
 from rich.progress import Progress
 
 from nanostream.config import Config, Worker, override
-from nanostream.errors import ConfigError
+from nanostream.errors import ConfigError, DataSetError, MicrographError
 from nanostream_services.commands.labelled import find_labelled, print_names
 from nanostream_services.commands.options import ModelName, PixelSize, Threshold
-from nanostream_services.commands.printing import INTERRUPTED, print_warnings
+from nanostream_services.commands.printing import FAILED, INTERRUPTED, print_error, print_warnings
 from nanostream_services.commands.scores import print_scores
 from nanostream_services.processes.lifecycle import stopping
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nanostream.records import Frame
     from nanostream.training.scores import Evaluation
     from nanostream.training.sources import Source
 
@@ -30,10 +34,10 @@ __all__ = ["evaluate"]
 
 def evaluate(
     folders: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="FOLDERS",
-            help="Micrographs with label PNGs, or simulated ones; subfolders, too.",
+            help="Micrographs with label PNGs, or simulated ones; subfolders, files, wildcards.",
         ),
     ],
     model: ModelName = None,
@@ -61,9 +65,12 @@ def evaluate(
     if figure is not None:
         check_figure(figure)
     _check_files(json, figure)
-    sources = find_labelled(folders)
-    group_of = _grouping(group_by, [source.file for source in sources])
-    found, empty = _evaluated(sources, worker, group_of, pixel_size)
+    labelled = find_labelled(folders)
+    group_of = _grouping(group_by, [source.file for source in labelled.sources])
+    found, empty, failed = _evaluated(labelled.sources, worker, group_of, pixel_size)
+    failed += [f"{name}: {reason}" for name, reason in labelled.failed]
+    for reason in failed:
+        print_error(f"left out: {reason}")
     print_names(empty, "without a particle in the label; all that is found there counts as false")
     warned = [f"{one.section}: {one.warning}" for one in found.sections if one.warning]
     print_warnings(warned, where_all="--json FILE has all")
@@ -72,6 +79,8 @@ def evaluate(
         json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
     if figure is not None:
         draw_evaluation(found, figure)
+    if failed:
+        raise typer.Exit(FAILED)
 
 
 def _check_files(*files: Path | None) -> None:
@@ -86,22 +95,29 @@ def _check_files(*files: Path | None) -> None:
 
 
 def _evaluated(
-    sources: list[Source],
+    sources: Sequence[Source],
     worker: Worker,
     group_of: Callable[[Path], str],
     pixel_size_nm: float | None,
-) -> tuple[Evaluation, list[str]]:
-    """The evaluation, and names of sections whose label has no particle."""
+) -> tuple[Evaluation, list[str], list[str]]:
+    """The evaluation, names of sections whose label has no particle, and what cannot be read.
+
+    Raises
+    ------
+    DataSetError, MicrographError
+        If nothing can be read.
+    """
     from nanostream.analysis import Analyzer
     from nanostream.training import evaluation
-    from nanostream.training.sources import BARE, read_frames
+    from nanostream.training.sources import BARE
 
     analyzer = Analyzer(worker)
     sections = []
     empty = []
+    failed: list[DataSetError | MicrographError] = []
     with stopping() as stop, Progress(console=Console(stderr=True), transient=True) as bar:
         for source in bar.track(sources, description="evaluating"):
-            for frame, truth, material in read_frames(source, pixel_size_nm=pixel_size_nm):
+            for frame, truth, material in _readable(source, pixel_size_nm, failed):
                 if stop.is_set():
                     raise typer.Exit(INTERRUPTED)
                 section = f"{source.file.as_posix()}#{frame.section.z}"
@@ -116,6 +132,8 @@ def _evaluated(
                         min_area_px=analyzer.min_area_px,
                     )
                 )
+    if failed and not sections:
+        raise failed[0]
     found = evaluation.evaluate(
         sections,
         model=analyzer.card.name,
@@ -123,7 +141,19 @@ def _evaluated(
         threshold=analyzer.threshold,
         min_area_px=analyzer.min_area_px,
     )
-    return found, empty
+    return found, empty, [str(error) for error in failed]
+
+
+def _readable(
+    source: Source, pixel_size_nm: float | None, failed: list[DataSetError | MicrographError]
+) -> Iterator[tuple[Frame, NDArray[np.int32], str]]:
+    """Micrographs of a source with their truth, up to one that cannot be read."""
+    from nanostream.training.sources import read_frames
+
+    try:
+        yield from read_frames(source, pixel_size_nm=pixel_size_nm)
+    except (DataSetError, MicrographError) as error:
+        failed.append(error)
 
 
 def _grouping(by: str, images: list[Path]) -> Callable[[Path], str]:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nanostream_services.commands.printing import few, print_error
 
 if TYPE_CHECKING:
-    from nanostream.training.sources import Source
+    from nanostream.training.sources import Found
 
 __all__ = ["find_labelled", "print_names"]
 
 
-def find_labelled(folders: list[Path]) -> list[Source]:
+def find_labelled(names: Sequence[str | Path]) -> Found:
     """Micrographs with their labels, and simulated sets; what has no partner is named."""
     from nanostream.training.sources import find_sources
 
-    found = find_sources(folders)
+    found = find_sources(names)
     print_names(list(found.unlabelled), "without a label, left out")
     print_names([str(path) for path in found.strays], "labels without a micrograph, left out")
-    return list(found.sources)
+    return found
 
 
 def print_names(names: list[str], what: str) -> None:

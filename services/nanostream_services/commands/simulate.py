@@ -11,6 +11,7 @@ import typer
 
 from nanostream.acquisition.simulator import Fault, Kind
 from nanostream.errors import ConfigError
+from nanostream_services.commands.printing import print_left_out
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,9 +31,9 @@ rename, delete: a finished file."""
 def simulate(
     dest: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to write into.")],
     images: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Argument(
-            metavar="IMAGES", help="PNG, TIFF, NPY, MRC; simulated ones if none is given."
+            metavar="IMAGES", help="Files, folders, wildcards; simulated ones if none is given."
         ),
     ] = None,
     rate: Annotated[
@@ -80,14 +81,18 @@ def simulate(
 
 
 def _pixels(
-    images: list[Path] | None, sections: int | None
+    images: list[str] | None, sections: int | None
 ) -> tuple[Iterable[NDArray[Any]], float | None]:
     """Micrographs to write, and their pixel size in nm."""
     from nanostream.acquisition.frames import read_section
+    from nanostream.acquisition.selection import select_files
     from nanostream.acquisition.simulator import DemoMicrograph, demo_movie, load_images
     from nanostream_services.demo import DEMO_SEED
 
     if images:
-        return load_images(images, count=sections), read_section(images[0]).pixel_size_nm
+        selected = select_files(images)
+        print_left_out(selected)
+        files = selected.files
+        return load_images(files, count=sections), read_section(files[0]).pixel_size_nm
     pixels = (frame for frame, _ in demo_movie(sections or 20, seed=DEMO_SEED))
     return pixels, DemoMicrograph.load().pixel_size_nm

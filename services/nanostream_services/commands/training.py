@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from nanostream.errors import ConfigError
+from nanostream.errors import ConfigError, MicrographError
 from nanostream_services.commands.labelled import find_labelled
 from nanostream_services.commands.options import PixelSize, model_names, split_names
 from nanostream_services.commands.printing import add_row, print_line
@@ -37,9 +37,10 @@ class RecipeName(StrEnum):
 
 
 Folders = Annotated[
-    list[Path],
+    list[str],
     typer.Argument(
-        metavar="FOLDERS", help="Micrographs with label PNGs, or sets of simulate-training."
+        metavar="FOLDERS",
+        help="Micrographs with label PNGs, or sets of simulate-training; files and wildcards, too.",
     ),
 ]
 Name = Annotated[str, typer.Option(metavar="NAME", help="Name of the model.")]
@@ -58,7 +59,7 @@ Steps = Annotated[
     typer.Option(metavar="NUMBER", help="Batches of 4; the recipe's if not given.", min=1),
 ]
 Validation = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option(metavar="FOLDER", help="To choose calibration and threshold on, and for scores."),
 ]
 Holdout = Annotated[
@@ -147,20 +148,30 @@ def train(
 
 
 def _split(
-    folders: list[Path], validation: list[Path] | None, holdout: float | None, seed: int
+    folders: list[str], validation: list[str] | None, holdout: float | None, seed: int
 ) -> tuple[list[Source], list[Source]]:
     """Files to train on, and files held out to choose calibration and threshold on."""
     import numpy as np
 
     from nanostream.training.sources import hold_out
 
-    training = find_labelled(folders)
+    training = _all_labelled(folders)
     if validation:
-        held_out = find_labelled(validation)
+        held_out = _all_labelled(validation)
         _check_apart(training, held_out)
         return training, held_out
     part = 0.2 if holdout is None else holdout
     return hold_out(training, part, np.random.default_rng(seed))
+
+
+def _all_labelled(names: list[str]) -> list[Source]:
+    """Everything labelled: a model must not be trained on less than its card says."""
+    found = find_labelled(names)
+    if found.failed:
+        each = "\n".join(f"{name}: {reason}" for name, reason in found.failed)
+        msg = f"{each}\nmend or move what cannot be read; nothing was trained"
+        raise MicrographError(msg)
+    return list(found.sources)
 
 
 def _train(plan: Plan, steps: int | None, seed: int) -> ModelCard:
@@ -220,7 +231,7 @@ def _print_trained(
     sys.stdout.write(f"{card.name} is in {folder}; use it with {use}\n")
 
 
-def _check_holdout(holdout: float | None, validation: list[Path] | None, *, new: bool) -> None:
+def _check_holdout(holdout: float | None, validation: list[str] | None, *, new: bool) -> None:
     if holdout is not None and validation:
         msg = "--holdout and --validation: give one of them"
         raise ConfigError(msg)
@@ -241,9 +252,9 @@ def _check_apart(training: list[Source], held_out: list[Source]) -> None:
         raise ConfigError(msg)
 
 
-def _command(what: str, *arguments: Path, **options: object) -> str:
+def _command(what: str, *arguments: str, **options: object) -> str:
     """The command line, with what was left to its default left out."""
-    words = ["nanostream", what, *map(str, arguments)]
+    words = ["nanostream", what, *arguments]
     for option, value in options.items():
         values = value if isinstance(value, list) else [] if value is None else [value]
         for one in values:

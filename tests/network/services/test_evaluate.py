@@ -13,7 +13,7 @@ pytest.importorskip("tensorflow", reason="the extra [worker] is not installed")
 
 import nanostream as ns
 from nanostream.acquisition.simulator import StackWriter, demo_movie
-from nanostream.errors import ConfigError, DataSetError, ModelError
+from nanostream.errors import ConfigError, DataSetError, MicrographError, ModelError
 from nanostream_services.cli import app
 
 MOVIE = list(demo_movie(3, shape=(320, 320), seed=5))
@@ -122,7 +122,7 @@ def test_a_label_of_another_size_is_refused_with_both_names(labelled):
     ("arguments", "error", "said"),
     [
         (["."], DataSetError, "neither a micrograph with its label nor a scene of"),
-        (["absent"], DataSetError, "absent is not a folder"),
+        (["absent"], MicrographError, "absent: no such file or folder"),
         ([".", "--figure", "a.jpg"], ConfigError, "a.jpg: a figure is written as"),
         ([".", "--json", "."], ConfigError, "is a folder; give the name of a file"),
         ([".", "--json", "absent/a.json"], ConfigError, "there is no folder absent"),

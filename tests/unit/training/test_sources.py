@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nanostream.acquisition.simulator import StackWriter
-from nanostream.errors import DataSetError
+from nanostream.errors import DataSetError, MicrographError
 from nanostream.training.sources import (
     Source,
     file_hashes,
@@ -137,3 +137,48 @@ def test_exposures_of_too_few_electrons_are_left_out(tmp_path: Path) -> None:
     (source,) = find_sources([tmp_path]).sources
 
     assert [frame.section.z for frame, _, _ in read_frames(source)] == [0]
+
+
+def test_files_and_wildcards_bring_their_labels_and_labels_their_micrographs(
+    tmp_path: Path,
+) -> None:
+    for name in ("gold", "cdse", "other"):
+        labelled(tmp_path, name)
+    (tmp_path / "gold.npy.mdoc").touch()
+    (tmp_path / "photo.jpg").touch()
+    scene(tmp_path, 3)
+    names = ["gold.npy", "cdse_label.png", "gold*", "*.JPG", "scene_*.npz"]
+    found = find_sources([f"{tmp_path}/{name}" for name in names])
+    assert [source.file.name for source in found.sources] == [
+        *("cdse.npy", "gold.npy", "scene_0003.npz"),
+    ]
+    assert [len(source.pairs) for source in found.sources] == [1, 1, 0]
+    assert (found.unlabelled, found.strays) == ((), ())
+    assert found.failed == ((f"{tmp_path}/photo.jpg", "nanostream does not read .jpg files"),)
+
+
+def test_a_labelled_file_that_cannot_be_read_is_named_and_the_others_are_taken(
+    tmp_path: Path,
+) -> None:
+    labelled(tmp_path, "gold")
+    labelled(tmp_path, "bad")
+    (tmp_path / "bad.npy").write_bytes(b"nothing of NumPy")
+    found = find_sources([tmp_path])
+    assert [source.file.name for source in found.sources] == ["gold.npy"]
+    ((name, reason),) = found.failed
+    assert name == f"{tmp_path}/bad.npy"
+    assert reason.startswith("not a readable .npy file")
+    (tmp_path / "gold.npy").unlink()
+    (tmp_path / "gold_label.png").unlink()
+    with pytest.raises(MicrographError, match=r"bad\.npy: not a readable"):
+        find_sources([tmp_path])
+
+
+def test_a_stack_by_the_label_of_one_section_gives_that_section(tmp_path: Path) -> None:
+    np.save(tmp_path / "movie.npy", np.zeros((3, 9, 9)))
+    for z in (0, 2):
+        png(tmp_path / f"movie.z{z}.png", np.zeros((9, 9), np.uint8))
+    (source,) = find_sources([tmp_path / "movie.z2.png"]).sources
+    assert [pair.z for pair in source.pairs] == [2]
+    (source,) = find_sources([tmp_path / "movie.npy"]).sources
+    assert [pair.z for pair in source.pairs] == [0, 2]
