@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from nanostream.errors import MessageError, SessionError
+from nanostream.errors import MessageError, SessionError, reason_of
 
 __all__ = ["open_database", "transaction"]
 
@@ -51,7 +51,7 @@ def open_database(
             db.close()
             raise
     except (OSError, sqlite3.Error) as error:
-        msg = f"{path} cannot be used: {error}; give a folder that can be written"
+        msg = f"{path} cannot be used: {reason_of(error)}; give a folder that can be written"
         raise SessionError(msg) from error
     if found not in (0, version):
         db.close()
@@ -89,5 +89,7 @@ def transaction(db: sqlite3.Connection, what: str) -> Iterator[None]:
         msg = f"{what} does not fit the tables: {error}"
         raise MessageError(msg) from error
     except sqlite3.Error as error:
-        msg = f"{what} cannot be written: {error}; make room and check the folder's rights"
+        msg = (
+            f"{what} cannot be written: {reason_of(error)}; make room and check the folder's rights"
+        )
         raise SessionError(msg) from error

@@ -14,8 +14,13 @@
     └── SessionError          a session folder is foreign, damaged or cannot be written
 
 Every message says what, which file or key, which value, and what to do; it is written for the
-operator, who sees it without a traceback.
+operator, who sees it without a traceback; what the system or a library says goes through
+`reason_of`.
 """
+
+import errno
+import os
+import re
 
 __all__ = [
     "ConfigError",
@@ -28,7 +33,66 @@ __all__ = [
     "OverwrittenError",
     "SessionError",
     "UnlistedError",
+    "advice_on",
+    "reason_of",
 ]
+
+#: What SQLite, HDF5 and msgspec say, and what it means.
+_MEANINGS = (
+    (r"not a database|malformed|damaged", "it is damaged, or no file of nanostream's"),
+    (r"readonly database|unable to open database", "it cannot be opened to be written"),
+    (r"database is locked", "another program has it open"),
+    (r"database or disk is full", os.strerror(errno.ENOSPC)),
+    (r"file signature not found|truncated file|bad .* version number", "no HDF5, or damaged"),
+    (
+        r"^(JSON is malformed|Input data was truncated|Expected `|Object missing)",
+        "damaged",
+    ),
+)
+
+
+#: What to do about an error of the system.
+_ADVICE = {
+    errno.ENOSPC: "make room, and give the same command again",
+    errno.EACCES: "ask for the right, or choose another place",
+    errno.EPERM: "ask for the right, or choose another place",
+    errno.ENOENT: "make the folder first, or choose another",
+    errno.ENOTDIR: "a file is in the place of a folder; choose another",
+    errno.EEXIST: "it stays; choose another name",
+}
+
+
+def advice_on(error: OSError) -> str:
+    """The reason of an error of the system, and what its user can do.
+
+    Examples
+    --------
+    >>> advice_on(OSError(28, "No space left on device"))
+    'No space left on device; make room, and give the same command again'
+    """
+    return f"{reason_of(error)}; {_ADVICE.get(error.errno or 0, 'choose another place')}"
+
+
+def reason_of(error: Exception) -> str:
+    """The reason of an error of the system or a library, without numbers and wording of theirs.
+
+    Examples
+    --------
+    >>> reason_of(OSError(28, "No space left on device", "session.db"))
+    'No space left on device'
+    >>> reason_of(sqlite3.DatabaseError("file is not a database"))
+    "it is damaged, or no file of nanostream's"
+    """
+    text = str(error)
+    # h5py puts those of the C library into its own.
+    if found := re.search(r"error message = '(.*?)'", text):
+        return found[1]
+    for wording, meaning in _MEANINGS:
+        if re.search(wording, text):
+            return meaning
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return text
 
 
 class NanostreamError(Exception):

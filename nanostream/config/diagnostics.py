@@ -42,6 +42,18 @@ _WORDS = {
 }
 
 
+#: What `tomllib` says too shortly, by how it begins.
+_SYNTAX = {
+    "Cannot overwrite a value": "this key is there already; leave one of them",
+    "Cannot declare": "this table is there already; put its keys together",
+    "Invalid value": 'no value that TOML knows; a text stands in "quotes"',
+    "Invalid hex value": "\\U and \\x begin a code in a text",
+    "Unescaped": "\\ begins a code in a text",
+    "Invalid statement": "expected a line such as: key = value",
+    "Invalid initial character for a key part": "expected a line such as: key = value",
+}
+
+
 class WrongValueError(ConfigError):
     """A value that its key does not take, given in Python; a file's is a `Mistake`.
 
@@ -119,6 +131,7 @@ def syntax_mistake(error: tomllib.TOMLDecodeError, text: str) -> tuple[int, str]
     found = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", reason)
     line = int(found[1]) if found and found[1] else text.rstrip().count("\n") + 1
     reason = reason[: found.start()] if found else reason
+    reason = next((ours for start, ours in _SYNTAX.items() if reason.startswith(start)), reason)
     if "\\" in text.split("\n")[line - 1]:
         reason += "; in a path write / for \\, or put it in 'single quotes'"
     return line, reason[:1].lower() + reason[1:]

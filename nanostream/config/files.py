@@ -71,7 +71,7 @@ def check_config(path: Path) -> tuple[Config | None, list[str]]:
         line = data.count(b"\n", 0, error.start) + 1
         return None, [f"{path}:{line}: a letter is not UTF-8; save the file as UTF-8"]
     except json.JSONDecodeError as error:
-        return None, [f"{path}:{error.lineno}: {error.msg}"]
+        return None, [f"{path}:{error.lineno}: from here on it is no JSON; mend it, or write TOML"]
     except tomllib.TOMLDecodeError as error:
         line, reason = syntax_mistake(error, text)
         return None, [f"{path}:{line}: {reason}"]

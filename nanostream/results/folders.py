@@ -10,7 +10,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from nanostream.errors import SessionError
+from nanostream.errors import SessionError, reason_of
 
 __all__ = ["DATABASE", "SESSION_VERSION", "check_folder", "connect", "is_never", "lock"]
 
@@ -63,7 +63,8 @@ def lock(path: Path) -> sqlite3.Connection:
             held.close()
             raise
     except sqlite3.OperationalError as error:
-        msg = f"session {path.parent} is in use by another nanostream, or read-only ({error})"
+        why = reason_of(error)
+        msg = f"session {path.parent} is in use by another nanostream, or read-only ({why})"
         raise SessionError(msg) from error
     except OSError as error:
         msg = f"session {path.parent} cannot be made: {error.strerror}; choose another folder"

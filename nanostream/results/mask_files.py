@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanostream import failpoints
-from nanostream.errors import MessageError, SessionError
+from nanostream.errors import MessageError, SessionError, reason_of
 from nanostream.records import Result, SectionId
 from nanostream.results.columns import attributes_of
 from nanostream.results.folders import SESSION_VERSION, is_never
@@ -62,7 +62,7 @@ def write_mask(folder: Path, result: Result) -> int:
         _to_disk(path.parent)
         failpoints.point("sink.mask")
     except (OSError, RuntimeError) as error:  # h5py: RuntimeError when a write fails at closing
-        msg = f"mask of {result.section} cannot be written to {path}: {error}"
+        msg = f"mask of {result.section} cannot be written to {path}: {reason_of(error)}"
         if isinstance(error, OSError) and is_never(error):
             raise MessageError(msg) from error
         raise SessionError(msg) from error

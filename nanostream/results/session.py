@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nanostream.errors import SessionError
+from nanostream.errors import SessionError, reason_of
 from nanostream.records import PARTICLE_DTYPE, SectionId
 from nanostream.results.columns import COLUMNS
 from nanostream.results.folders import DATABASE, SESSION_VERSION, connect
@@ -51,7 +51,10 @@ class Session:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         if not (folder / DATABASE).is_file():
-            msg = f"{folder} is no nanostream session: it has no {DATABASE}"
+            there = "there is no such folder"
+            if folder.exists():
+                there = f"it has no {DATABASE}" if folder.is_dir() else "it is a file"
+            msg = f"{folder} is no nanostream session: {there}; give the --out of run or segment"
             raise SessionError(msg)
         try:
             with closing(self._connect()) as db:
@@ -61,7 +64,7 @@ class Session:
                     " WHERE t.type = 'table'"
                 ).fetchall()
         except sqlite3.Error as error:
-            msg = f"{folder / DATABASE} cannot be read: {error}"
+            msg = f"{folder / DATABASE} cannot be read: {reason_of(error)}; restore a copy"
             raise SessionError(msg) from error
         if version != SESSION_VERSION:
             msg = (

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from nanostream import failpoints
 from nanostream.config import Config
 from nanostream.database import open_database, transaction
-from nanostream.errors import SessionError
+from nanostream.errors import SessionError, reason_of
 from nanostream.records import Result, SectionId, TrackerSettings
 from nanostream.results.columns import row_of
 from nanostream.results.folders import DATABASE, SESSION_VERSION, check_folder, connect, lock
@@ -255,5 +255,5 @@ def ask_retry(folder: Path, sections: Sequence[str]) -> None:
                     raise SessionError(msg)
                 db.execute("INSERT OR IGNORE INTO retries VALUES (?)", (section,))
     except sqlite3.Error as error:
-        msg = f"session {folder} cannot be written: {error}"
+        msg = f"session {folder} cannot be written: {reason_of(error)}"
         raise SessionError(msg) from error

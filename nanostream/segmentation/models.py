@@ -26,7 +26,7 @@ import numpy as np
 import platformdirs
 from msgspec import Struct
 
-from nanostream.errors import ModelError
+from nanostream.errors import ModelError, reason_of
 from nanostream.noise import logged_stderr
 from nanostream.segmentation.domain import DomainReference
 from nanostream.segmentation.separation_rule import SeparationRule
@@ -333,7 +333,7 @@ def remove_model(name: str) -> Path:
     try:
         shutil.rmtree(folder)
     except OSError as error:
-        msg = f"model {name!r} cannot be removed from {folder}: {error}"
+        msg = f"model {name!r} cannot be removed from {folder}: {reason_of(error)}"
         raise ModelError(msg) from error
     return folder
 
@@ -349,7 +349,7 @@ def read_card(path: Path) -> dict[str, Any]:
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
-        msg = f"model card {path} cannot be used: {error}"
+        msg = f"model card {path} cannot be used: {reason_of(error)}; make or import it again"
         raise ModelError(msg) from error
 
 
@@ -372,7 +372,7 @@ def _take(weights: Path, card: ModelCard, tree: dict[str, Any]) -> None:
         text = msgspec.json.format(msgspec.json.encode(tree), indent=2)
         (folder / "card.json").write_bytes(text + b"\n")
     except OSError as error:
-        msg = f"model {card.name!r} cannot be kept in {folder}: {error}"
+        msg = f"model {card.name!r} cannot be kept in {folder}: {reason_of(error)}"
         raise ModelError(msg) from error
 
 
@@ -454,7 +454,7 @@ def _read_card(path: Path) -> ModelCard:
     try:
         return msgspec.json.decode(path.read_bytes(), type=ModelCard)
     except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
-        msg = f"model card {path} cannot be used: {error}"
+        msg = f"model card {path} cannot be used: {reason_of(error)}; make or import it again"
         raise ModelError(msg) from error
 
 

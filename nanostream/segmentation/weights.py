@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from nanostream.errors import ModelError
+from nanostream.errors import ModelError, reason_of
 
 __all__ = [
     "BATCH_NORM_EPSILON",
@@ -191,8 +191,8 @@ def read_layers(path: Path, layers: Sequence[Layer]) -> list[Arrays]:
                 stored = _read_stored(stream, layers)
     except _DAMAGE as error:
         raise ModelError(
-            f"{path}: cannot be read as Keras weights ({error}); expected a Keras 2 .h5, a "
-            "Keras 3 .weights.h5 or a .keras file"
+            f"{path}: cannot be read as Keras weights ({reason_of(error)}); expected a Keras 2 "
+            ".h5, a Keras 3 .weights.h5 or a .keras file"
         ) from error
     _check_fit(layers, stored, path)
     return [arrays for _, arrays in stored]

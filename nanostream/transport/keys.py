@@ -161,9 +161,9 @@ def read_public(path: Path) -> bytes:
         with path.open("rb") as file:
             key = file.read(256).strip()
     except OSError as error:
-        msg = f"key {path} cannot be read: {error.strerror}"
+        msg = f"key {path} cannot be read: {error.strerror}; give own.public of the other machine"
         raise ConfigError(msg) from error
     if not _KEY.fullmatch(key):
-        msg = f"{path} is no key: 40 characters of Z85 are expected"
+        msg = f"{path} is no key; give own.public of the other machine (nanostream keys create)"
         raise ConfigError(msg)
     return key

@@ -5,8 +5,8 @@ An order for one process of the pipeline goes to `processes.roles`; all else is 
 
 import sys
 
-from nanostream.errors import NanostreamError
-from nanostream_services.processes.logs import libraries_silent
+from nanostream.errors import NanostreamError, advice_on
+from nanostream_services.processes.logs import libraries_silent, printable
 from nanostream_services.processes.roles import Order, serve
 
 __all__ = ["main"]
@@ -22,15 +22,19 @@ def main() -> None:
         from nanostream_services.cli import app
 
         with libraries_silent():
-            # Not by click on Windows: a pattern of --stream is no list of files.
-            app(windows_expand_args=False)
+            app()
     except NanostreamError as error:
-        sys.stderr.write(f"nanostream: {error}\n")
+        _write(str(error))
         sys.exit(2)
     except OSError as error:  # no rights, no room, no such folder: the user's to mend
-        where = f" {error.filename}" if error.filename else ""
-        sys.stderr.write(f"nanostream:{where}: {error.strerror or error}\n")
+        where = f"{error.filename}: " if error.filename else ""
+        _write(f"{where}{advice_on(error)}")
         sys.exit(2)
+
+
+def _write(text: str) -> None:
+    lines = "\n".join(map(printable, text.split("\n")))
+    sys.stderr.write(f"nanostream: {lines}\n")
 
 
 if __name__ == "__main__":

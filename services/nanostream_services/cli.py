@@ -6,7 +6,8 @@ Exit codes: 0 fine, 1 something was quarantined or failed, 2 wrong use, 130 stop
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -26,6 +27,7 @@ from nanostream_services.commands import (
     training,
 )
 from nanostream_services.commands.evaluate import evaluate
+from nanostream_services.commands.mistakes import without_usage
 from nanostream_services.commands.simulate_training import simulate_training
 from nanostream_services.commands.verify import verify
 
@@ -68,6 +70,32 @@ class _InOrder(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [name for commands in _PANELS.values() for name in commands]
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = False,
+        **extra: Any,
+    ) -> Any:
+        """Run the command line; a mistake in it gives one sentence.
+
+        Wildcards are not expanded for Windows: those of files are expanded where files are asked
+        for, and a pattern of ``--stream`` is no list of files.
+        """
+        words = sys.argv[1:] if args is None else list(args)
+        run = partial(
+            super().main,
+            words,
+            prog_name,
+            complete_var,
+            standalone_mode=False,
+            windows_expand_args=windows_expand_args,
+            **extra,
+        )
+        return without_usage(run, words) if standalone_mode else run()
 
 
 app = typer.Typer(

@@ -230,7 +230,9 @@ def _names(files: Sequence[Path], root: Path | None) -> list[tuple[Path, str]]:
         below = root.resolve() if root else Path(os.path.commonpath([f.parent for f in absolute]))
         return [(file, file.relative_to(below).as_posix()) for file in absolute]
     except ValueError as error:
-        msg = f"the files are not below one folder: {error}; give --root, or segment them in turn"
+        outside = next((f for f in absolute if root and not f.is_relative_to(root.resolve())), None)
+        where = f"{outside} is not below --root {root}" if outside else "they are on several drives"
+        msg = f"no common folder: {where}; give another --root, or segment them in turn"
         raise ConfigError(msg) from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from nanostream.errors import SessionError
+from nanostream.errors import SessionError, reason_of
 from nanostream.results.exports import csv, nav
 from nanostream.results.navigator import Chart, read_chart
 from nanostream.results.session import Session
@@ -48,5 +48,5 @@ def export(
         folder.mkdir(parents=True, exist_ok=True)
         return FORMATS[format](session, folder, chart)
     except OSError as error:
-        msg = f"export to {folder}: {error}; choose a folder that can be written"
+        msg = f"export to {folder}: {reason_of(error)}; choose a folder that can be written"
         raise SessionError(msg) from error

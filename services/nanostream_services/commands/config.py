@@ -12,7 +12,7 @@ from rich.table import Table
 
 from nanostream.config import Config, as_toml, check_config, load_config
 from nanostream.config.examples import find_example, list_examples
-from nanostream.errors import ConfigError
+from nanostream.errors import ConfigError, advice_on
 from nanostream_services.commands.options import ConfigFile, Json
 from nanostream_services.commands.printing import WRONG_USE, add_row, write_json
 
@@ -83,4 +83,7 @@ def example(
             file.write(text)
     except FileExistsError as error:
         msg = f"--out {out} is there already, and stays; choose another name"
+        raise ConfigError(msg) from error
+    except OSError as error:
+        msg = f"--out {out}: {advice_on(error)}"
         raise ConfigError(msg) from error

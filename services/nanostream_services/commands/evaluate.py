@@ -164,7 +164,8 @@ def _grouping(by: str, images: list[Path]) -> Callable[[Path], str]:
     try:
         pattern = re.compile(by)
     except re.error as error:
-        msg = f"--group-by {by}: neither folder nor a regular expression ({error})"
+        where = f"see character {(error.pos or 0) + 1}"
+        msg = f"--group-by {by}: neither folder nor a regular expression ({where})"
         raise ConfigError(msg) from error
 
     def group(path: Path) -> str:

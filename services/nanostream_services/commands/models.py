@@ -113,6 +113,9 @@ def import_(
     from nanostream.segmentation.models import import_folder, import_model, user_models
 
     if file.is_dir():
+        if not (file / "card.json").is_file():
+            msg = f"{file} has no card.json; give the folder of a model, or a file of weights"
+            raise ConfigError(msg)
         if (normalization, threshold, maximum, pixel_size_nm) != (None,) * 4:
             msg = f"{file} has a card that says how it is used; only --name goes with a folder"
             raise ConfigError(msg)

@@ -17,6 +17,7 @@ __all__ = [
     "SessionFolder",
     "Streams",
     "Threshold",
+    "check_pixel_size",
     "check_probability",
     "model_names",
     "split_names",
@@ -33,6 +34,20 @@ def check_probability(value: float | None) -> float | None:
     """
     if value is not None and not 0.0 < value < 1.0:
         msg = f"{value:g} is not a probability above 0 and below 1."
+        raise typer.BadParameter(msg)
+    return value
+
+
+def check_pixel_size(value: float | None) -> float | None:
+    """The value of an option, if it can be the pixel size (nm) of an electron microscope.
+
+    Raises
+    ------
+    typer.BadParameter
+        If it is not from 0.0001 to 1000.
+    """
+    if value is not None and not 1e-4 <= value <= 1e3:
+        msg = f"{value:g} nm is no pixel of an electron microscope, 0.0001 to 1000 nm."
         raise typer.BadParameter(msg)
     return value
 
@@ -78,7 +93,10 @@ Out = Annotated[
 PixelSize = Annotated[
     float | None,
     typer.Option(
-        "--pixel-size", metavar="NM", help="For files that do not give it.", min=1e-4, max=1e3
+        "--pixel-size",
+        metavar="NM",
+        help="For files that do not give it.",
+        callback=check_pixel_size,
     ),
 ]
 Plain = Annotated[bool, typer.Option("--plain", help="Print lines instead of the dashboard.")]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import NoReturn, Self
 
 import typer
@@ -19,7 +20,7 @@ from rich.progress import (
 from nanostream_services.commands.printing import INTERRUPTED, print_error
 from nanostream_services.processes.lifecycle import Stop, stopping
 
-__all__ = ["TrainingProgress", "long_progress"]
+__all__ = ["TrainingProgress", "long_progress", "shown_progress"]
 
 _SMOOTHING = 0.05  # of the loss that is shown
 
@@ -35,6 +36,27 @@ def long_progress() -> Progress:
         console=Console(stderr=True),
         transient=True,
     )
+
+
+@contextmanager
+def shown_progress() -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on a terminal; give it what is done, how much there is, and what is in work.
+
+    It begins with the first step: of a mistake there is the message, and nothing else.
+    """
+    bar = long_progress()
+    task = bar.add_task("", total=None)
+
+    def show(done: int, total: int, name: str) -> None:
+        if bar.console.is_terminal and not bar.live.is_started:
+            bar.start()
+        bar.update(task, completed=done, total=total, description=name)
+
+    try:
+        yield show
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 class TrainingProgress:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +27,7 @@ from nanostream_services.commands.printing import (
     print_warnings,
     shorten,
 )
+from nanostream_services.commands.progress import shown_progress
 from nanostream_services.commands.starting import log_beside, session_config
 from nanostream_services.commands.summaries import print_summary
 from nanostream_services.panels.values import counted
@@ -80,7 +80,7 @@ def segment(
     if like and not config and (like / "config.json").is_file():
         config = like / "config.json"
     settings = session_config(config, model=model, threshold=threshold, stream=stream, out=out)
-    with stopping() as stop, _bar() as progress:
+    with stopping() as stop, shown_progress() as progress:
         watched = _watched_root(settings, selected.files) if like else None
         result = segment_files(
             selected.files,
@@ -116,18 +116,3 @@ def _watched_root(settings: Config, files: Sequence[Path]) -> Path | None:
     if not watched or not all(file.resolve().is_relative_to(watched) for file in files):
         return None
     return Path(watched)
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[int, int, str], None]]:
-    """A progress bar; give it sections done, sections in all and the section in work."""
-    from rich.progress import Progress
-
-    with Progress() as bar:
-        task = bar.add_task("segmenting", total=None, visible=False)
-
-        def progress(done: int, total: int, name: str) -> None:
-            description = name or "done"
-            bar.update(task, completed=done, total=total, description=description, visible=True)
-
-        yield progress

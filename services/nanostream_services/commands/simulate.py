@@ -11,6 +11,7 @@ import typer
 
 from nanostream.acquisition.simulator import Fault, Kind
 from nanostream.errors import ConfigError
+from nanostream_services.commands.options import check_pixel_size
 from nanostream_services.commands.printing import print_left_out
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def simulate(
     seed: Annotated[int, typer.Option(metavar="NUMBER", help="Seed of the faults.", min=0)] = 0,
     name: Annotated[str, typer.Option(metavar="NAME", help="Name of the files.")] = "session",
     pixel_size: Annotated[
-        float | None, typer.Option(metavar="NM", help="For images without one.", min=1e-6)
+        float | None,
+        typer.Option(metavar="NM", help="For images without one.", callback=check_pixel_size),
     ] = None,
     as_demo: Annotated[bool, typer.Option("--demo", hidden=True)] = False,
 ) -> None:
@@ -62,6 +64,12 @@ def simulate(
     if as_demo:
         play_demo(dest)
         return
+    if dest.exists() and not dest.is_dir():
+        msg = f"{dest} is a file; give a folder"
+        raise ConfigError(msg)
+    if not name or Path(name).name != name:
+        msg = f"--name {name}: give the name of a file, without folder and ending"
+        raise ConfigError(msg)
     taken = (f"{name}.*", f"{name}_[0-9]*.*", f"{name}[0-9]*.tif")
     if any(path for pattern in taken for path in dest.glob(pattern)):
         msg = f"{dest} has files named {name} already, and they stay; choose another --name"

@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
+from nanostream.errors import ConfigError
 from nanostream_services.commands.options import split_names
 from nanostream_services.commands.printing import INTERRUPTED, print_error
-from nanostream_services.commands.progress import long_progress
+from nanostream_services.commands.progress import shown_progress
 from nanostream_services.panels.values import counted
 from nanostream_services.processes.lifecycle import stopping
 
@@ -43,16 +44,18 @@ def simulate_training(
     """Simulate micrographs with their truth, to train on; resumes where it was stopped."""
     from nanostream.training.sets import SetPlan, simulate_set
 
+    if dest.exists() and not dest.is_dir():
+        msg = f"{dest} is a file; give a folder"
+        raise ConfigError(msg)
     plan = SetPlan(seed=seed, size_px=size_px, materials=split_names(materials))
-    with stopping() as stop, long_progress() as bar:
-        task = bar.add_task("simulating", total=scenes)
+    with stopping() as stop, shown_progress() as progress:
         found = simulate_set(
             dest,
             plan,
             scenes=scenes,
             jobs=(os.cpu_count() or 1) if jobs is None else jobs,
             stop=stop,
-            on_scene=lambda done: bar.update(task, completed=done),
+            on_scene=lambda done: progress(done, scenes, "simulating"),
         )
     if len(found) < scenes:
         print_error(f"{len(found)} of {scenes} scenes are in {dest}; the same command resumes")
