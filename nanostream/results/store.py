@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import msgspec
 import numpy as np
@@ -34,6 +34,15 @@ from nanostream.results.schema import PARTICLE_NAMES, SCHEMA, complete
 from nanostream.results.tracking import advance_tracks
 
 __all__ = ["Store", "ask_retry", "diameters"]
+
+
+class MadeFrom(NamedTuple):
+    """Checksum of the micrograph, SHA-256 of the model, threshold and pixel size of a section."""
+
+    pixels_crc32: int
+    model_sha256: str
+    threshold: float
+    pixel_size_nm: float | None
 
 
 class Store:
@@ -85,13 +94,14 @@ class Store:
         row = self._db.execute("SELECT 1 FROM sections WHERE section = ?", (str(section),))
         return row.fetchone() is not None
 
-    def made_from(self, section: SectionId) -> tuple[int, str, float]:
-        """Of a stored section: checksum of the micrograph, SHA-256 of the model, threshold."""
+    def made_from(self, section: SectionId) -> MadeFrom:
+        """What a stored section was made from."""
         row = self._db.execute(
-            "SELECT pixels_crc32, model_sha256, threshold FROM sections WHERE section = ?",
+            "SELECT pixels_crc32, model_sha256, threshold, pixel_size_nm FROM sections"
+            " WHERE section = ?",
             (str(section),),
         ).fetchone()
-        return int(row[0]), str(row[1]), float(row[2])
+        return MadeFrom(*row)
 
     def sections_by_pixels(self) -> dict[int, SectionId]:
         """A stored section for each checksum of a micrograph."""

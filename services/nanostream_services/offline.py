@@ -336,7 +336,7 @@ def _check_new(section: SectionId, other: SectionId | None) -> None:
 
 def _check_same(store: Store, frame: Frame, card: ModelCard, threshold: float) -> None:
     """Refuse another micrograph under the name of one that is stored, or another way to see it."""
-    crc32, model_sha256, used = store.made_from(frame.section)
+    crc32, model_sha256, used, stored_nm = store.made_from(frame.section)
     if crc32 != frame.pixels_crc32():
         msg = (
             "the session has another micrograph of this name; use another --out, or give --root "
@@ -348,4 +348,10 @@ def _check_same(store: Store, frame: Frame, card: ModelCard, threshold: float) -
             f"the session has it by another model or threshold ({used:g}, not {threshold:g}); "
             "use another --out"
         )
+        raise _AnotherError(msg)
+    # Of a file that says it, or a live section, what else was known then is as good.
+    asked = frame.metadata.pixel_size_source == "user"
+    if asked and not math.isclose(stored_nm or 0, frame.pixel_size_nm or 0, rel_tol=1e-6):
+        before = "no pixel size" if stored_nm is None else f"pixels of {stored_nm:g} nm"
+        msg = f"the session has it with {before}, now {frame.pixel_size_nm:g}; use another --out"
         raise _AnotherError(msg)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nanostream.errors import SessionError, reason_of
-from nanostream.results.exports import csv, nav
+from nanostream.results.exports import csv, nav, png
 from nanostream.results.navigator import Chart, read_chart
 from nanostream.results.session import Session
 
@@ -14,13 +14,17 @@ __all__ = ["FORMATS", "export"]
 
 Write = Callable[[Session, Path, Chart], list[Path]]
 
-FORMATS: dict[str, Write] = {"csv": csv.write_tables, "nav": nav.write_points}
+FORMATS: dict[str, Write] = {
+    "csv": csv.write_tables,
+    "nav": nav.write_points,
+    "png": png.write_masks,
+}
 
 
 def export(
     session: Session, format: str, folder: Path, *, navigator: Path | None = None
 ) -> list[Path]:
-    """Write a session's tables; what is there of the same name is replaced.
+    """Write a session's tables or masks; what is there of the same name is replaced.
 
     Parameters
     ----------
@@ -28,6 +32,7 @@ def export(
         ``csv``: one UTF-8 file per table, full precision, for pandas, R, Origin, Excel.
         ``nav``: Navigator points for SerialEM to merge, a file per section with its particles and
         ``sections.nav`` with the sections that have most; a foreign file is left alone.
+        ``png``: the mask of each section, white on black.
     folder : Path
         Made if it does not exist.
     navigator : Path, optional

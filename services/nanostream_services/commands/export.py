@@ -18,14 +18,15 @@ def export(
     session: SessionFolder,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the files.")],
     format: Annotated[
-        str, typer.Option(metavar="csv|nav", help="Tables, or points for the Navigator.")
+        str,
+        typer.Option(metavar="csv|nav|png", help="Tables, points for the Navigator, or masks."),
     ] = "csv",
     navigator: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="For nav: SerialEM's own Navigator file, with its maps."),
     ] = None,
 ) -> None:
-    """Write a session's tables for other programs, or points for SerialEM's Navigator."""
+    """Write a session's tables or masks for other programs, or points for SerialEM's Navigator."""
     from nanostream.results.exports import export as write
     from nanostream.results.session import Session
 

@@ -102,12 +102,34 @@ def segment(
     print_warnings(result.warned, where_all="nanostream export writes those of all sections")
     if result.sections:
         print_summary(out)
+        print_line(_next(out))
     if like:
         print_line(f"{result.same} of {result.stored} masks equal those of {like} bit for bit")
     if interrupted:
         raise typer.Exit(INTERRUPTED)
     if result.failed or selected.left_out or (like and result.same < result.stored):
         raise typer.Exit(FAILED)
+
+
+def _next(out: Path) -> str:
+    """Where everything is, and what one does with it next."""
+    from nanostream.results.session import Session
+
+    export = f"nanostream export {_typed(out)}"
+    lines = [
+        f"Masks and tables: {out}",
+        f"To see the masks: {export} --format png --out {_typed(out, 'masks')}",
+        f"Tables as files:  {export} --format csv --out {_typed(out, 'tables')}",
+    ]
+    if Session(out).sections["pixel_size_nm"].isna().any():
+        lines.append("Sizes in nm:      segment again with --pixel-size NM and another --out")
+    return "\n".join(lines)
+
+
+def _typed(folder: Path, what: str = "") -> str:
+    """A folder, or one beside it, as it is typed."""
+    name = f"{folder}-{what}" if what else str(folder)
+    return f'"{name}"' if " " in name else name
 
 
 def _watched_root(settings: Config, files: Sequence[Path]) -> Path | None:

@@ -212,6 +212,16 @@ def test_a_section_that_cannot_be_read_is_quarantined_and_stops_no_other(
     assert session().quarantine["attempts"].tolist() == [1]
 
 
+def test_a_pixel_size_that_is_given_later_is_not_passed_over(tmp_path, segment, session):
+    file = save(tmp_path / "a.npy")
+    assert segment(file).stored == 1
+    later = segment(file, pixel_size_nm=0.026)
+    assert later.failed == (
+        "a.npy#0: the session has it with no pixel size, now 0.026; use another --out",
+    )
+    assert segment(file).known == 1
+
+
 def test_an_error_of_the_analysis_is_quarantined_and_a_movie_goes_on_without_it(
     tmp_path, segment, session, analyzer
 ):

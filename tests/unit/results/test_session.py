@@ -42,7 +42,8 @@ def test_a_session_shows_what_is_in_it(folder, store):
 def test_a_stored_section_says_what_it_was_made_from(store):
     result = a_result(LABELS, model_sha256="f00", threshold=0.25)
     store.commit(result)
-    assert store.made_from(result.section) == (result.pixels_crc32, "f00", 0.25)
+    made = (result.pixels_crc32, "f00", 0.25, result.pixel_size_nm)
+    assert store.made_from(result.section) == made
     assert store.sections_by_pixels() == {result.pixels_crc32: result.section}
 
 

@@ -5,6 +5,7 @@ import math
 import sqlite3
 from contextlib import closing
 
+import cv2
 import h5py
 import msgspec
 import numpy as np
@@ -420,3 +421,15 @@ def test_csv_tables_are_the_sessions_tables(folder, tmp_path):
         pd.testing.assert_frame_equal(table, getattr(session, name), check_dtype=False)
     with pytest.raises(SessionError, match="csv"):
         export(session, "xls", tmp_path)
+
+
+def test_masks_are_pictures_in_the_folders_of_their_micrographs(folder, tmp_path):
+    with Store(folder, Config()) as store:
+        for day in ("day1", "day2"):
+            store.commit(a_result(0, path=f"{day}/gold.mrc"))
+    session = ns.open_session(folder)
+    written = export(session, "png", tmp_path / "masks")
+    assert written == [tmp_path / "masks" / f"day{n}" / "gold.mrc.z0_mask.png" for n in (1, 2)]
+    mask = cv2.imdecode(np.fromfile(written[1], np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(mask, 255 * (session.labels("day2/gold.mrc#0") > 0))
+    assert mask.dtype == np.uint8
