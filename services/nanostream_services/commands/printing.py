@@ -52,8 +52,9 @@ def add_row(table: Table, *cells: str) -> None:
 
 
 def print_line(text: str) -> None:
-    """Print a line as it is; a path in it is neither broken nor coloured."""
-    Console().print(Text(text), soft_wrap=True)
+    """Print a line as it is, or several; a path in it is neither broken nor coloured."""
+    lines = "\n".join(map(printable, text.split("\n")))
+    Console().print(Text(lines), soft_wrap=True)
 
 
 def print_error(text: str) -> None:

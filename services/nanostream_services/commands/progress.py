@@ -28,7 +28,7 @@ _SMOOTHING = 0.05  # of the loss that is shown
 def long_progress() -> Progress:
     """A bar with numbers and the time that is left, on standard error."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # names may have brackets
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -116,6 +116,15 @@ def test_wrong_use_is_exit_code_2_and_names_the_option(arguments, named):
     assert named in done.stderr
 
 
+def test_a_pattern_of_files_is_not_expanded_for_windows(monkeypatch):
+    """``--stream *.mrc`` would become a list of files, and the first of them the pattern."""
+    taken = {}
+    monkeypatch.setattr("typer.core.TyperGroup.main", lambda *_, **options: taken.update(options))
+    with pytest.raises(SystemExit):
+        app()
+    assert taken["windows_expand_args"] is False
+
+
 def test_ctrl_c_is_exit_code_130(monkeypatch):
     def interrupt(**_):
         raise KeyboardInterrupt
