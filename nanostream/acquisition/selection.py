@@ -10,6 +10,7 @@ import difflib
 import fnmatch
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -202,7 +203,8 @@ class _Found:
     """What the names have given so far; files by their real path, so that none is read twice."""
 
     def __init__(self) -> None:
-        self.files: dict[Path, Path] = {}
+        self.files: dict[str, Path] = {}
+        self._real: dict[str, str] = {}
         self.left_out: dict[str, str] = {}
         self.pictures: list[Path] = []
         self.bases: list[Path] = []
@@ -211,14 +213,14 @@ class _Found:
         base, paths = expand(name)
         self.bases.append(base)
         as_it_stands = paths == [Path(name).expanduser()]
-        beside = {path.name for path in paths}
+        pictured = _pictured(path.name for path in paths)
         for path in paths:
             if path.is_dir():
                 self._take_folder(path)
             elif as_it_stands and not lies_beside(path.name):
                 self._take_file(path)
             else:
-                self._sort(path, beside)
+                self._sort(path, pictured)
 
     def _take_folder(self, folder: Path) -> None:
         unlisted: list[OSError] = []
@@ -233,18 +235,18 @@ class _Found:
                         "a link to a folder is not followed; name it, too"
                     )
             folders[:] = sorted(name for name in folders if not name.startswith("."))
-            beside = set(names)
+            pictured = _pictured(names)
             for name in sorted(names):
-                self._sort(here / name, beside)
+                self._sort(here / name, pictured)
         for error in unlisted:
             self.left_out[error.filename] = f"cannot be listed ({error.strerror})"
 
-    def _sort(self, path: Path, beside: set[str]) -> None:
+    def _sort(self, path: Path, pictured: set[str]) -> None:
         """Take a file, pass it over, or leave it out, by its name."""
         suffix = path.suffix.lower()
         if lies_beside(path.name):
             return
-        if suffix == ".png" and _is_picture(path, beside):
+        if suffix == ".png" and _is_picture(path, pictured):
             self.pictures.append(path)
         elif suffix in SUFFIXES:
             self._take_file(path)
@@ -253,10 +255,20 @@ class _Found:
             self.left_out[str(path)] = f"nanostream does not read {kind}"
 
     def _take_file(self, path: Path) -> None:
-        if path.exists() and not path.is_file():  # to read a pipe would hold us up for good
+        folder, _, name = str(path).rpartition(os.sep)
+        if folder not in self._real:
+            self._real[folder] = os.path.realpath(folder)
+        real = f"{self._real[folder]}{os.sep}{name}"
+        try:
+            mode = os.lstat(path).st_mode
+            if stat.S_ISLNK(mode):
+                real, mode = os.path.realpath(path), path.stat().st_mode
+        except OSError:  # its reader says what is wrong with it
+            mode = stat.S_IFREG
+        if stat.S_ISREG(mode):
+            self.files.setdefault(real, path)
+        else:  # to read a pipe would hold us up for good
             self.left_out[str(path)] = "neither a file nor a folder"
-        else:
-            self.files.setdefault(Path(os.path.realpath(path)), path)
 
 
 def _fitting(folder: Path, parts: tuple[str, ...]) -> Iterator[Path]:
@@ -309,13 +321,21 @@ def lies_beside(name: str) -> bool:
     return hidden or Path(name).suffix.lower() in _BESIDE
 
 
-def _is_picture(path: Path, beside: set[str]) -> bool:
+def _is_picture(path: Path, pictured: set[str]) -> bool:
     """Whether a PNG is a label, or a label or picture of the micrograph beside it, by its name."""
     stem = path.stem
-    if stem.startswith("label_") or stem.endswith("_label"):
-        return True
-    others = (name for name in beside if Path(name).stem == stem and name != path.name)
-    return any(Path(name).suffix.lower() in SUFFIXES for name in others)
+    return stem in pictured or stem.startswith("label_") or stem.endswith("_label")
+
+
+def _pictured(names: Iterable[str]) -> set[str]:
+    """Stems of micrographs that a PNG of the same stem is a picture or label of."""
+    kinds = {suffix for suffix in SUFFIXES if suffix != ".png"}
+    return {stem for stem, suffix in map(_split, names) if suffix in kinds}
+
+
+def _split(name: str) -> tuple[str, str]:
+    path = Path(name)
+    return path.stem, path.suffix.lower()
 
 
 def _nothing_in(names: list[str | Path], left_out: Mapping[str, str]) -> str:
