@@ -91,6 +91,8 @@ def read_section(
 
     Examples
     --------
+    >>> read_section([[1, 2], [3, 4]], pixel_size_nm=0.1)
+    Frame(array#0: (2, 2) float32, pixel_size_nm=0.1)
     >>> ns.read_section("gold.mrc", 3)  # doctest: +SKIP
     Frame(gold.mrc#3: (4096, 4096) int16, pixel_size_nm=0.026)
     >>> ns.read_section("day1/**/*.mrc", "all")  # doctest: +SKIP

@@ -80,7 +80,7 @@ def reason_of(error: Exception) -> str:
     --------
     >>> reason_of(OSError(28, "No space left on device", "session.db"))
     'No space left on device'
-    >>> reason_of(sqlite3.DatabaseError("file is not a database"))
+    >>> reason_of(ValueError("file is not a database"))
     "it is damaged, or no file of nanostream's"
     """
     text = str(error)
