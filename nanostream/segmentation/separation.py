@@ -146,7 +146,8 @@ def _levels(own: NDArray[np.int32], distance: NDArray[np.float32], count: int) -
     The half width is the greatest distance of a pixel to the outline.
     """
     # By a table of halves of pixels: a logarithm of each pixel would take longer.
-    halves = np.minimum(2.0 * distance, 65535.0).astype(np.uint16)
+    # Where all is particle, OpenCV's distance is the largest number there is.
+    halves = (2.0 * np.minimum(distance, 32767.0)).astype(np.uint16)
     width = np.maximum(np.arange(65536) / 2.0, 0.5)
     level = np.floor(np.log2(width / _COARSE_HALF_WIDTH_PX)).clip(0, _LEVELS - 2).astype(np.int64)
     level[width < _LEAST_HALF_WIDTH_PX] = -1

@@ -134,6 +134,11 @@ def test_an_empty_mask_has_no_particles() -> None:
     assert found.split.shape == (0,)
 
 
+def test_where_all_is_particle_there_is_one() -> None:
+    everything = np.ones((80, 90), np.int32)
+    np.testing.assert_array_equal(separate(everything, None).labels, everything)
+
+
 def test_the_input_is_not_changed() -> None:
     labels, depth = scene(PAIR)
     before = labels.copy(), depth.copy()
