@@ -85,7 +85,7 @@ def frame_of(
 def _one_file(path: Path) -> Path:
     """The file of this name, if it is one."""
     base, found = expand(path)
-    several = base == found[0] or (is_wildcard(path) and found != [path.expanduser()])
+    several = base == found[0] or (is_wildcard(path) and found[0].name != path.name)
     if several:
         count = len(select_files([path]).files)
         kind = "a folder" if base == found[0] else "a wildcard"

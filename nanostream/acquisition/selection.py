@@ -13,6 +13,7 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,7 +126,7 @@ def expand(name: str | Path) -> tuple[Path, list[Path]]:
     MicrographError
         If nothing is there.
     """
-    path = Path(name).expanduser()
+    path = _at_home(name)
     # cmd takes the last backslash of "C:\data\" as one before the quote.
     if str(path).endswith('"') and not os.path.lexists(path):
         path = Path(str(path).rstrip('"'))
@@ -135,7 +136,7 @@ def expand(name: str | Path) -> tuple[Path, list[Path]]:
         msg = f"{name}: {no_such_file(path)}"
         raise MicrographError(msg)
     parts = path.parts
-    first = next(n for n, part in enumerate(parts) if _MAGIC.search(part))
+    first = next(n for n, part in enumerate(parts) if is_wildcard(part))
     base = Path(*parts[:first])
     if not base.is_dir():
         why = "is a file, not a folder" if base.exists() else no_such_file(base)
@@ -160,7 +161,8 @@ def is_wildcard(name: str | Path) -> bool:
     >>> is_wildcard("day1/*.mrc"), is_wildcard("day1/gold.mrc")
     (True, False)
     """
-    return _MAGIC.search(str(name)) is not None
+    path = Path(name)  # the anchor of Windows' longest paths begins with \\?\
+    return any(_MAGIC.search(part) for part in path.parts if part != path.anchor)
 
 
 def no_such_file(path: Path) -> str:
@@ -212,7 +214,7 @@ class _Found:
     def take(self, name: str | Path) -> None:
         base, paths = expand(name)
         self.bases.append(base)
-        as_it_stands = paths == [Path(name).expanduser()]
+        as_it_stands = paths == [_at_home(name)]
         pictured = _pictured(path.name for path in paths)
         for path in paths:
             if path.is_dir():
@@ -269,6 +271,14 @@ class _Found:
             self.files.setdefault(real, path)
         else:  # to read a pipe would hold us up for good
             self.left_out[str(path)] = "neither a file nor a folder"
+
+
+def _at_home(name: str | Path) -> Path:
+    """The path of a name, with a tilde that stands for somebody's home resolved."""
+    if not os.path.lexists(name):
+        with suppress(RuntimeError):  # nobody of that name: it is part of a file's
+            return Path(name).expanduser()
+    return Path(name)
 
 
 def _fitting(folder: Path, parts: tuple[str, ...]) -> Iterator[Path]:

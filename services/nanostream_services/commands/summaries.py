@@ -48,7 +48,9 @@ def _add_particles(table: Table, particles: pd.DataFrame) -> None:
     whole = particles[~particles["touches_edge"]]
     unit = "nm" if whole["diameter_nm"].notna().any() else "px"
     size = whole[f"diameter_{unit}"]
-    add_row(table, "particles", f"{len(particles)} ({len(whole)} whole)")
+    add_row(table, "particles", f"{len(particles)} ({len(whole)} whole, not cut by the edge)")
+    if len(particles) and not len(whole):
+        add_row(table, "equivalent circular diameter", "of whole particles only: there is none")
     if len(whole):
         mean_median = f"mean {size.mean():.2f} {unit}, median {size.median():.2f} {unit}"
         add_row(table, "equivalent circular diameter", mean_median)

@@ -121,6 +121,15 @@ def test_a_folder_of_very_many_files_costs_a_listing(tmp_path):
     assert found.left_out == ()
 
 
+def test_a_tilde_is_a_home_or_part_of_a_name(data, monkeypatch):
+    monkeypatch.setenv("HOME", str(data))
+    Path("~nobody.mrc").touch()
+    assert select_files(["~/day2/*.mrc"]).files == (data / "day2" / "gold.mrc",)
+    assert select_files(["~nobody.mrc"]).files == (Path("~nobody.mrc"),)
+    with pytest.raises(MicrographError, match=r"^~nobody/a\.mrc: no such file or folder"):
+        select_files(["~nobody/a.mrc"])
+
+
 def test_a_path_is_a_name_as_well_as_a_text(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((2, 2)))
     assert select_files([tmp_path / "*.npy"]).files == (tmp_path / "a.npy",)
