@@ -99,6 +99,9 @@ def _is_descriptor_2(stream: TextIO) -> bool:
 def _log_to(handler: logging.Handler) -> None:
     handler.setFormatter(_Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     root = logging.getLogger()
+    for before in root.handlers:
+        if isinstance(before, logging.FileHandler):
+            before.close()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
 
