@@ -48,7 +48,6 @@ _SYNTAX = {
     "Cannot declare": "this table is there already; put its keys together",
     "Invalid value": 'no value that TOML knows; a text stands in "quotes"',
     "Invalid hex value": "\\U and \\x begin a code in a text",
-    "Unescaped": "\\ begins a code in a text",
     "Invalid statement": "expected a line such as: key = value",
     "Invalid initial character for a key part": "expected a line such as: key = value",
 }
