@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 pytest.importorskip("tensorflow", reason="the extra [worker] is not installed")
 
 from nanostream.acquisition.simulator import demo_movie
-from nanostream.errors import ConfigError, DataSetError, ModelError
+from nanostream.errors import ConfigError, DataSetError, MicrographError, ModelError
 from nanostream.segmentation.models import find_model
 from nanostream_services.cli import app
 
@@ -140,7 +140,7 @@ def test_where_no_particle_was_held_out_the_scores_say_nothing(tmp_path, models)
     ("arguments", "error", "said"),
     [
         (["empty", "--name", "x"], DataSetError, "neither a micrograph with its label nor a scene"),
-        (["absent", "--name", "x"], DataSetError, "absent is not a folder"),
+        (["absent", "--name", "x"], MicrographError, "absent: no such file or folder"),
         (["mine", "--name", "default"], ModelError, "there is a model 'default' already"),
         (["mine", "--name", "../x"], ModelError, "letters, digits"),
         (["mine", "--name", "x", "--recipe", "paper", "--steps", "9"], ConfigError, "begins anew"),
