@@ -127,8 +127,9 @@ REFUSED = [
 @pytest.mark.parametrize(("image", "said"), REFUSED, ids=[said[:40] for _, said in REFUSED])
 @pytest.mark.parametrize("ask", [ns.read_section, ns.segment])
 def test_what_is_no_image_is_refused_in_words(ask, image, said):
-    with pytest.raises(MicrographError, match=re.escape(said)):
+    with pytest.raises(MicrographError) as raised:
         ask(image)
+    assert said in str(raised.value).replace("\\", "/")
 
 
 @pytest.mark.parametrize(
