@@ -12,7 +12,8 @@ No clock, no disk. After each scan::
         else:
             sections += readiness.inspected(path, FileStat.of(stat), contents)
             if readiness.in_doubt(path):
-                changed = frames.changed_sections(root / path, contents, ledger.prints(path))
+                prints = ledger.fingerprints(path, file)
+                changed = frames.changed_sections(root / path, contents, prints)
                 sections += readiness.compared(path, changed)
 
 The listing says *which* headers to read; only the header and the size taken with it say what is
@@ -215,8 +216,8 @@ class Readiness:
         Parameters
         ----------
         listing : mapping of path to FileStat
-            Every MRC file in the watched folder. A file that is missing is not forgotten: a mount
-            may be away.
+            Every MRC and TIFF file in the watched folder. A file that is missing is not
+            forgotten: a mount may be away.
         now_s : float
             Monotonic time of the scan.
 

@@ -54,7 +54,9 @@ class Session:
             there = "there is no such folder"
             if folder.exists():
                 there = f"it has no {DATABASE}" if folder.is_dir() else "it is a file"
-            msg = f"{folder} is no nanostream session: {there}; give the --out of run or segment"
+            inside = [path.parent for path in sorted(folder.glob(f"*/{DATABASE}"))]
+            what = f"is {inside[0]} meant?" if inside else "give the --out of run or segment"
+            msg = f"{folder} is no nanostream session: {there}; {what}"
             raise SessionError(msg)
         try:
             with closing(self._connect()) as db:
@@ -168,10 +170,13 @@ class Session:
         self, section: str | SectionId, name: Literal["labels", "probability"]
     ) -> NDArray[np.generic]:
         try:
-            known = SectionId.parse(section) if isinstance(section, str) else section
+            known = section if isinstance(section, SectionId) else SectionId.parse(str(section))
             return read_mask(self.folder, known, name)
         except (OSError, ValueError, KeyError) as error:
-            msg = f"no mask of section {section} in {self.folder}; .sections lists those there are"
+            msg = (
+                f"no mask of section {section} in {self.folder}: a section is named as in "
+                '.sections, for example "gold.mrc#3"'
+            )
             raise SessionError(msg) from error
 
     def _read(self, query: str) -> pd.DataFrame:

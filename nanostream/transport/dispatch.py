@@ -23,9 +23,10 @@ Rules:
   show that a frame is lost, it is sent again after ``resend_s``, or four times what the slowest
   frame was under way, and each time after twice as long, so that a slow line is not filled with
   repetitions.
-- A worker that stays silent, or comes back as another process, has lost its sections. Only the
-  one it was computing counts an attempt: the others were innocent bystanders. If the same process
-  comes back and still holds it, the attempt is taken back: the line was down, not the worker.
+- A worker that stays silent has lost its sections (one that was restarted has another name, so
+  its predecessor is silent). Only the one it was computing counts an attempt: the others were
+  innocent bystanders. If the same process comes back and still holds it, the attempt is taken
+  back: the line was down, not the worker.
 - What comes back goes to the front of the queue, so order is disturbed as little as possible; what
   failed rests first, and nothing waits for it.
 - A worker on which one section after another fails, while there is another worker, is set aside;

@@ -23,6 +23,8 @@ def main() -> None:
 
         with libraries_silent():
             app()
+    except KeyboardInterrupt:  # before a command has said how it stops
+        sys.exit(130)
     except NanostreamError as error:
         _write(str(error))
         sys.exit(2)

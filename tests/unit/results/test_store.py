@@ -385,9 +385,22 @@ def test_a_session_of_another_version_is_refused_by_name(folder):
         ns.open_session(folder)
 
 
-def test_what_is_no_session_is_said(tmp_path):
-    with pytest.raises(SessionError, match="no nanostream session"):
+def test_a_folder_that_is_no_session_is_named_and_one_inside_it_is_guessed(tmp_path):
+    with pytest.raises(SessionError, match="no nanostream session: .*; give the --out"):
         ns.open_session(tmp_path)
+    with Store(tmp_path / "session", Config()):
+        pass
+    with pytest.raises(SessionError, match=r"is .*session meant\?"):
+        ns.open_session(tmp_path)
+
+
+def test_a_section_without_a_mask_is_answered_with_how_sections_are_named(folder):
+    with Store(folder, Config()) as store:
+        store.commit(a_result(3))
+    session = ns.open_session(folder)
+    for wrong in (3, "movie.mrc", "movie.mrc#4"):
+        with pytest.raises(SessionError, match=f"no mask of section {wrong} .*gold.mrc#3"):
+            session.labels(wrong)
 
 
 def test_verify_finds_missing_and_damaged_sections(folder):
