@@ -386,7 +386,7 @@ def test_a_session_of_another_version_is_refused_by_name(folder):
 
 
 def test_a_folder_that_is_no_session_is_named_and_one_inside_it_is_guessed(tmp_path):
-    with pytest.raises(SessionError, match="no nanostream session: .*; give the --out"):
+    with pytest.raises(SessionError, match=r"no nanostream session: .*; give the --out"):
         ns.open_session(tmp_path)
     with Store(tmp_path / "session", Config()):
         pass
