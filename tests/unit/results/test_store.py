@@ -400,7 +400,7 @@ def test_a_section_without_a_mask_is_answered_with_how_sections_are_named(folder
     session = ns.open_session(folder)
     for wrong in (3, "movie.mrc", "movie.mrc#4"):
         with pytest.raises(SessionError, match=f"no mask of section {wrong} .*gold.mrc#3"):
-            session.labels(wrong)
+            session.labels(wrong)  # type: ignore[arg-type]  # as somebody would type it
 
 
 def test_verify_finds_missing_and_damaged_sections(folder):
