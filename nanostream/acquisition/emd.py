@@ -47,6 +47,9 @@ __all__ = ["open_emd"]
 #: Deflate makes at most 1032 bytes of one; no other filter of HDF5's makes more.
 _MOST_FROM_A_BYTE = 1032
 
+#: Velox's chunks are larger than the megabyte that HDF5 keeps (ncempy's ``emdVelox.py``).
+_CACHE_BYTES = 10 * 2**20
+
 _CAMERA = re.compile(r"ceta|falcon|camera|eagle|oneview|ultrascan|orius|rio|^k[23]", re.IGNORECASE)
 _SPECTROMETER = re.compile(r"super-?x|eds|edx|zebra|gif|quantum|eels|x-?ray", re.IGNORECASE)
 #: Detectors in the order in which they are taken; a camera comes before.
@@ -110,7 +113,8 @@ def open_emd(path: Path) -> Iterator[Sections]:
     OSError
         The file cannot be opened or read, or is no HDF5 file.
     """
-    with h5py.File(path, "r") as file:
+    # Not locked: a share may refuse it, and nobody writes a file at rest.
+    with h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES, locking=False) as file:
         velox = file.get("Data")
         images = list(_velox(velox) if isinstance(velox, h5py.Group) else _berkeley(file))
         images.sort(key=lambda image: image.order)
