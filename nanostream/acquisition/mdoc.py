@@ -54,8 +54,9 @@ _ENDINGS = (".mdoc", ".idoc")
 _COARSEST_TIME_S = 2.0
 #: The keys of a whole file come before its first section.
 _TOP_BYTES = 2**16
-#: Listing a folder for other cases of a name may take 0.5 % of the time.
-_REST = 200
+#: Listing a folder of many files for other cases of a name may take 0.5 % of the time; one that
+#: takes less than this is listed whenever it may have changed.
+_REST, _CHEAP_S = 200, 0.05
 
 
 def read_metadata(path: Path, z: int, *, title: str = "") -> tuple[float | None, Metadata] | None:
@@ -297,7 +298,8 @@ class _Listing:
         """Whether nothing has changed, or it is too early to list again."""
         settled = self.listed_s - self.since_s >= _COARSEST_TIME_S
         unchanged = mtime_ns == self.mtime_ns and settled
-        return unchanged or now_s - self.listed_s < _REST * self.cost_s
+        dear = self.cost_s > _CHEAP_S
+        return unchanged or (dear and now_s - self.listed_s < _REST * self.cost_s)
 
 
 def _list(folder: Path, mtime_ns: int, since_s: float) -> _Listing:

@@ -6,6 +6,7 @@ another kind of thing, and nobody begins a day's work by naming a folder.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +16,13 @@ from msgspec.structs import replace
 
 from nanostream.acquisition import frames
 from nanostream.acquisition.arrays import as_frame, is_list_of_images
+from nanostream.acquisition.remarks import remarks_on
 from nanostream.acquisition.selection import expand, is_wildcard, select_files
 from nanostream.errors import ConfigError, MicrographError
 from nanostream.noise import logged_stderr
 from nanostream.records import Frame, SectionId
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["Z", "frame_of", "frames_of", "is_several"]
 
@@ -74,7 +78,11 @@ def frame_of(
     if isinstance(what, str | os.PathLike):
         path, number = _one_file(Path(what)), _number(z)
         with logged_stderr():
-            return frames.read_section(path, number, section=section, pixel_size_nm=pixel_size_nm)
+            frame = frames.read_section(path, number, section=section, pixel_size_nm=pixel_size_nm)
+            remarks = remarks_on(path, frame)
+        for remark in remarks:
+            logger.warning("%s", remark)
+        return frame
     frame = as_frame(what, pixel_size_nm=pixel_size_nm)
     if z not in (0, "all"):
         msg = f"z={z}: an array is one image; give the one that you mean"

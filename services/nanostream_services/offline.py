@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 from msgspec.structs import replace
 
-from nanostream.acquisition.frames import count_sections, read_section, remark_on
-from nanostream.acquisition.mdoc import find_sidecar
+from nanostream.acquisition.frames import count_sections, read_section
+from nanostream.acquisition.remarks import remarks_on
 from nanostream.analysis import Analyzer, used_threshold, versions
 from nanostream.config import Config, tracker_of
 from nanostream.errors import ConfigError, MicrographError, ModelError, SessionError
-from nanostream.records import Frame, Metadata, Result, SectionId
+from nanostream.records import Frame, Result, SectionId
 from nanostream.results.session import Session
 from nanostream.results.store import Store
 from nanostream.segmentation.models import ModelCard, find_model
@@ -163,10 +163,7 @@ class _Run:
         frame = read_frame(file, section, self._config, given=self._given)
         if own := _other_than(self._given.nm, frame):
             self.warned.append(f"{section}: {own}")
-        if section.z == 0 and (remark := remark_on(file)):
-            self.warned.append(f"{section.path}: {remark}")
-        if silent := _silent_sidecar(file, frame):
-            self.warned.append(f"{section}: {silent}")
+        self.warned += remarks_on(file, frame)
         if self._store.has(section):
             _check_same(self._store, frame, self._card, self._threshold)
             self.known += 1
@@ -272,25 +269,6 @@ def _other_than(pixel_size_nm: float | None, frame: Frame) -> str:
         f"pixels of {frame.pixel_size_nm:.4g} nm by the file itself; --pixel-size "
         f"{pixel_size_nm:.4g} is for files that do not say it, unless --force-pixel-size"
     )
-
-
-def _silent_sidecar(file: Path, frame: Frame) -> str:
-    """A warning of an mdoc that is there and gives nothing for a section."""
-    found = frame.metadata
-    of_file = Metadata(
-        pixel_size_source=found.pixel_size_source,
-        file_title=found.file_title,
-        first_row=found.first_row,
-        piece_x_px=found.piece_x_px,
-        piece_y_px=found.piece_y_px,
-        piece_z=found.piece_z,
-    )
-    if found != of_file or found.pixel_size_source in ("mdoc", "mdoc refined"):
-        return ""
-    sidecar = find_sidecar(file)
-    if sidecar is None:
-        return ""
-    return f"{sidecar.name} gives nothing for it: an older file's, or damaged"
 
 
 def _as_before(
