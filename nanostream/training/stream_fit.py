@@ -231,10 +231,10 @@ def _settled(averaged: keras.Model, draw: Draw, step: int) -> keras.Model:
     network = keras.models.clone_model(averaged)
     network.set_weights(averaged.get_weights())
     norms = [layer for layer in network.layers if isinstance(layer, BatchNormalization)]
-    for count in range(_SETTLING):
+    for count in range(min(_SETTLING, step + 1)):
         for layer in norms:
             layer.momentum = count / (count + 1.0)
-        images, _ = draw(max(0, step - count))
+        images, _ = draw(step - count)
         network(images, training=True)  # eagerly: the momentum changes
     for layer in norms:
         layer.momentum = 0.99

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nanostream.training import rehearsal
 from nanostream.training.rehearsal import Labelled, draw_mixture, rehearsed
-from nanostream.training.stream import altered_picture, depth_of
+from nanostream.training.stream import altered_picture, depth_of, draw_picture
 
 DISC = np.hypot(*(np.mgrid[:200, :240] - np.array([90, 120])[:, None, None])) < 40
 
@@ -31,6 +32,21 @@ def test_every_other_view_is_of_a_labelled_micrograph(pictures):
     alone, _ = draw_mixture([labelled()], [], 5, batch=4, crop_px=96, seed=2)
     np.testing.assert_array_equal(alone[0], images[0])
     assert not np.array_equal(alone[1], images[1])
+
+
+def test_a_picture_is_drawn_when_it_is_asked_for_once(monkeypatch):
+    drawn = []
+
+    def draw(seed, number, *, size_px):
+        drawn.append(number)
+        return draw_picture(seed, number, size_px=size_px)
+
+    monkeypatch.setattr(rehearsal, "draw_picture", draw)
+    pictures = rehearsed(3, count=160, size_px=64)
+    for _ in range(2):
+        draw_mixture([labelled()], pictures, 5, batch=4, crop_px=48, seed=2)
+    assert len(pictures) == 160
+    assert len(drawn) == len(set(drawn)) <= 2
 
 
 def test_label_and_pixels_are_altered_alike():
