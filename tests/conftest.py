@@ -1,6 +1,7 @@
 """Markers by folder: `pytest -m "not pipeline"` is every test outside of tests/pipeline.
 
-And a quick profile of hypothesis, unless another one is asked for.
+And a quick profile of hypothesis, unless another one is asked for. Where tests run in several
+processes, those that take long begin first: else the last file would run alone.
 """
 
 from pathlib import Path
@@ -10,16 +11,28 @@ from hypothesis import settings
 
 import tests.effort  # noqa: F401 - registers the profiles
 
-FOLDERS = ("unit", "network", "pipeline", "benchmarks")
+FOLDERS = ("pipeline", "network", "benchmarks", "unit")  # those with the longest files first
 _HERE = Path(__file__).parent
 settings.load_profile("quick")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by the folder that it is in."""
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Processes on two cores: three, since most of a pipeline test is waiting, for tests/unit two.
+
+    What is in tests/unit computes all the time, and each process collects all of it by itself.
+    """
+    chosen = [Path(argument).resolve() for argument in config.args]
+    return 2 if all(path.is_relative_to(_HERE / "unit") for path in chosen) else 3
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark each test by the folder that it is in, and sort them in a process of pytest-xdist."""
     for item in items:
         folder = item.path.relative_to(_HERE).parts[0]
         if folder not in FOLDERS:
             message = f"{item.nodeid}: a test belongs in one of tests/{{{','.join(FOLDERS)}}}"
             raise pytest.UsageError(message)
         item.add_marker(folder)
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: FOLDERS.index(item.path.relative_to(_HERE).parts[0]))

@@ -14,6 +14,8 @@ Value = TypeVar("Value")
 
 PATIENCE_S = 120.0  # without any change
 LONGEST_S = 600.0  # with changes that lead nowhere; less than pytest's own end of a test
+#: Between two looks for progress, which cost more than the condition: all logs are read for some.
+_LOOKS_APART_S = 1.0
 
 
 def pause() -> None:
@@ -49,11 +51,14 @@ def until(
     AssertionError
         With what was seen last, if nothing changes any more.
     """
-    start_s = since_s = time.monotonic()
+    start_s = since_s = looked_s = time.monotonic()
     last: Any = seen()
     while not (value := condition()):
         turn()
-        now, now_s = seen(), time.monotonic()
+        now_s = time.monotonic()
+        if now_s - looked_s < _LOOKS_APART_S:
+            continue
+        now, looked_s = seen(), now_s
         if now != last:
             last, since_s = now, now_s
         unchanged_s = now_s - since_s
