@@ -8,13 +8,13 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import nanostream as ns
 from nanostream.config import load_config
-from nanostream.errors import SessionError
 from nanostream.records import Role
+from nanostream.results.folders import DATABASE
 from nanostream.results.session import Session
 from nanostream.transport.sockets import Subscriber, free_network
 from tests.waiting import LONGEST_S, pause, until
@@ -61,16 +61,10 @@ class RunningSession:
         return ns.open_session(self.out)
 
     def quarantined(self) -> int:
-        try:
-            return len(self.session.quarantine)
-        except SessionError:  # not made yet
-            return 0
+        return self._rows(DATABASE, "quarantine")
 
     def stored(self) -> int:
-        try:
-            return len(self.session.sections)
-        except SessionError:
-            return 0
+        return self._rows(DATABASE, "sections")
 
     def wait_until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait for it while the session stores, gives up or logs anything."""
@@ -120,16 +114,20 @@ class RunningSession:
         self._send(role, signal.SIGKILL)
 
     @contextmanager
-    def before_work(self) -> Iterator[None]:
+    def standing_still(self, role: str) -> Iterator[None]:
+        """A time in which a process gets no processor time."""
+        self._send(role, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._send(role, signal.SIGCONT)
+
+    def before_work(self) -> AbstractContextManager[None]:
         """A time in which the agent watches and no worker gets a section: the sink stands still.
 
         To be entered at once: it stops the sink while that starts.
         """
-        self._send("sink", signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self._send("sink", signal.SIGCONT)
+        return self.standing_still("sink")
 
     def _send(self, role: str, number: int) -> None:
         self.wait_until(lambda: self.pid(role) is not None, f"a {role}")
@@ -139,11 +137,13 @@ class RunningSession:
 
     def found(self) -> int:
         """Sections that the agent has found and that have no end."""
-        ledger = self.out / "ledger.db"
-        query = "SELECT count(*) FROM sections WHERE state = 'found'"
+        return self._rows("ledger.db", "sections WHERE state = 'found'")
+
+    def _rows(self, database: str, of: str) -> int:
+        """Number of rows, asked for again and again: `Session` would make tables of them."""
         try:
-            with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as db:
-                return int(db.execute(query).fetchone()[0])
+            with closing(sqlite3.connect(f"file:{self.out / database}?mode=ro", uri=True)) as db:
+                return int(db.execute(f"SELECT count(*) FROM {of}").fetchone()[0])
         except sqlite3.OperationalError:  # not made yet
             return 0
 

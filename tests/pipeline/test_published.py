@@ -53,7 +53,7 @@ def test_twenty_real_images_are_segmented_while_they_are_written(tmp_path, publi
             for number in range(20):
                 stack.append(grey(DATA / "sintering" / f"image_{number:02}.png").astype(np.int16))
                 written_s.append(time.time())
-                time.sleep(1.0)
+                time.sleep(0.2)
                 running.wait_for_stored(number - 1)  # with the file still open
         running.wait_for_stored(20)
         running.stop()

@@ -76,17 +76,22 @@ def test_live_and_offline_give_the_same_masks_and_tables(tmp_path, saving):
     assert live.sections["pixel_size_source"].unique().tolist() == ["mdoc"]
 
 
-@pytest.mark.parametrize("victim", ["worker", "agent", "sink"])
-def test_a_killed_process_loses_and_doubles_nothing(tmp_path, saving, victim):
-    with RunningSession(tmp_path, "--stop-when-idle", 3) as running:
-        writer = saving(micrographs(20), running.watch, 0.2, mdoc=False)
-        running.wait_for_stored(3)
-        running.kill(victim)
+def test_killed_processes_lose_and_double_nothing_in_a_session_with_keys(tmp_path, saving):
+    assert nanostream("keys", "create", tmp_path / "keys").returncode == 0
+    # The folder is relative to the configuration file; the table [network] is open already.
+    config = 'keys = "keys"\n'
+    with RunningSession(tmp_path, "--stop-when-idle", 3, config=config) as running:
+        writer = saving(micrographs(30), running.watch, 0.2, mdoc=False)
+        for stored, victim in ((3, "agent"), (9, "sink"), (15, "worker")):
+            running.wait_for_stored(stored)
+            running.kill(victim)
         writer.join()
-        running.wait_for_stored(20)
+        running.wait_for_stored(30)
         assert running.end() == 0, running.logs()
+        ends = [f"the {victim} ended" for victim in ("agent", "sink", "worker")]
+        assert [end for end in ends if end not in running.logs()] == []
     code, found = verified(running)
-    assert (code, found["acquired"], found["stored"]) == (0, 20, 20), found
+    assert (code, found["acquired"], found["stored"]) == (0, 30, 30), found
     assert (found["quarantined"], found["missing"], found["doubled"]) == ([], [], [])
 
 
@@ -150,16 +155,6 @@ def test_a_section_overwritten_before_it_was_read_is_quarantined_with_the_reason
     assert running.session.quarantine["section"].tolist() == ["session.mrc#0"]
     assert "written anew" in running.session.quarantine["reason"][0]
     assert running.session.sections["section"].tolist() == ["session.mrc~2#0"]
-
-
-def test_a_session_with_keys_does_the_same(tmp_path, saving):
-    assert nanostream("keys", "create", tmp_path / "keys").returncode == 0
-    # The folder is relative to the configuration file; the table [network] is open already.
-    config = 'keys = "keys"\n'
-    with RunningSession(tmp_path, "--stop-when-idle", 2, config=config) as running:
-        saving(micrographs(2), running.watch, 0.1)
-        running.wait_for_stored(2)
-        assert running.end() == 0, running.logs()
 
 
 def test_a_quarantined_section_is_listed_with_its_tries_and_can_be_tried_again(tmp_path):
