@@ -94,10 +94,11 @@ def read_sidecar(root: Path, order: o.ReadSidecar) -> o.SidecarRead:
         Which sections.
     """
     path = root / order.path
+    if find_sidecar(path) is None:
+        return o.SidecarRead(order, dict.fromkeys(order.sections), has_mdoc=False)
     numbers = (section.z for section in order.sections)
     entries = read_metadata_of(path, numbers, title=order.title, dated=not order.late)
-    found = dict(zip(order.sections, entries, strict=True))
-    return o.SidecarRead(order, found, has_mdoc=find_sidecar(path) is not None)
+    return o.SidecarRead(order, dict(zip(order.sections, entries, strict=True)), has_mdoc=True)
 
 
 def read_frame(

@@ -34,6 +34,7 @@ from nanostream.acquisition.autodoc import (
     parse_mdoc,
     without_mark,
 )
+from nanostream.acquisition.scans import pause_s
 from nanostream.records import Metadata
 
 __all__ = [
@@ -54,9 +55,9 @@ _ENDINGS = (".mdoc", ".idoc")
 _COARSEST_TIME_S = 2.0
 #: The keys of a whole file come before its first section.
 _TOP_BYTES = 2**16
-#: Listing a folder of many files for other cases of a name may take 0.5 % of the time; one that
-#: takes less than this is listed whenever it may have changed.
-_REST, _CHEAP_S = 200, 0.05
+#: A folder that takes less to list is listed whenever it may have changed; one of many files, or
+#: on a slow share, no more often than it is scanned.
+_CHEAP_CPU_S, _CHEAP_WALL_S = 1e-3, 0.05
 
 
 def read_metadata(path: Path, z: int, *, title: str = "") -> tuple[float | None, Metadata] | None:
@@ -248,13 +249,15 @@ def _found(path: Path) -> Iterator[Path]:
     if path.suffix.lower() == ".tif" and (digits := re.fullmatch(r".*?(\d{4,})", path.stem)):
         # The idoc of gold0003.tif is gold.idoc (KStoreADOC.cpp: root and %04d).
         names += [f"{path.stem[:-count]}.idoc" for count in range(4, len(digits[1]) + 1)]
-    for name in dict.fromkeys(names):
-        if _is_file(path.with_name(name)):
-            yield path.with_name(name)
+    folder, listed = path.parent, None
+    for name in names:
+        if _is_file(folder / name):
+            yield folder / name
             continue
-        other = _names(path.parent).get(name.casefold())
-        if other is not None and _is_file(path.with_name(other)):
-            yield path.with_name(other)
+        listed = _names(folder) if listed is None else listed
+        other = listed.get(name.casefold())
+        if other is not None and _is_file(folder / other):
+            yield folder / other
 
 
 def _is_file(path: Path) -> bool:
@@ -292,25 +295,29 @@ class _Listing:
     mtime_ns: int
     since_s: float
     listed_s: float
-    cost_s: float
+    cpu_s: float
+    wall_s: float
 
     def holds(self, mtime_ns: int, now_s: float) -> bool:
         """Whether nothing has changed, or it is too early to list again."""
         settled = self.listed_s - self.since_s >= _COARSEST_TIME_S
         unchanged = mtime_ns == self.mtime_ns and settled
-        dear = self.cost_s > _CHEAP_S
-        return unchanged or (dear and now_s - self.listed_s < _REST * self.cost_s)
+        dear = self.cpu_s > _CHEAP_CPU_S or self.wall_s > _CHEAP_WALL_S
+        return unchanged or (
+            dear and now_s - self.listed_s < pause_s(self.cpu_s, self.wall_s, poll_s=0.0)
+        )
 
 
 def _list(folder: Path, mtime_ns: int, since_s: float) -> _Listing:
-    start_s = time.monotonic()
+    start_s, start_cpu_s = time.monotonic(), time.thread_time()
     try:
         with os.scandir(folder) as entries:  # without a stat of each
             names = [entry.name for entry in entries if entry.name.lower().endswith(_ENDINGS)]
     except OSError:
         names = []
     by_name = {name.casefold(): name for name in sorted(names)}
-    return _Listing(by_name, mtime_ns, since_s, start_s, time.monotonic() - start_s)
+    cpu_s, wall_s = time.thread_time() - start_cpu_s, time.monotonic() - start_s
+    return _Listing(by_name, mtime_ns, since_s, start_s, cpu_s, wall_s)
 
 
 #: By folder; a session has few.
