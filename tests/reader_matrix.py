@@ -135,6 +135,12 @@ def _agard(size_m: float) -> bytes:
     return records.tobytes()
 
 
+def _fei_mrc() -> Cell:
+    data = bytearray(mrc_bytes(STACK))
+    data[104:108] = b"FEI1"
+    return _bytes(bytes(data), *STACK, pixel_size_nm=0.05, first_row="top")
+
+
 def _mrc_cells() -> dict[str, Cell]:
     whole = mrc_bytes(STACK)
     byte = STACK[:, :, :16].astype(np.uint8)
@@ -165,6 +171,7 @@ def _mrc_cells() -> dict[str, Cell]:
             pixel_a=1, extended=_agard(2.04e-10), numbers=(0, 32), nm=0.204
         ),
         "orientation: first row at the bottom": _mrc(),
+        "orientation: first row at the top": _fei_mrc(),
         "form: one image": _mrc(IMAGE),
         "form: stack": _mrc(),
         "form: extended header": _mrc(extended=bytes(4096)),

@@ -1,12 +1,12 @@
-"""The pixel size in the extended headers of FEI's and Agard's MRC files.
+"""What is particular of FEI's and Agard's MRC files: the pixel size in the extended header, the rows.
 
-Those who write it there leave 1 Å in the header, and programs that bin the images 2 to 4; a header
+Those who write the pixel size there leave 1 Å in the header, and programs that bin the images 2 to 4; a header
 that says anything else has been set since. The older records should have metres; UCSF's have Å.
 
 References
 ----------
-IMOD, ``header.f90`` (Agard's and FEI's older records, binning) and ``extraheader.c``; EPU manual
-and mrcfile's ``dtypes.py`` (FEI1 and FEI2).
+IMOD, ``header.f90`` (Agard's and FEI's older records, binning), ``extraheader.c`` and
+``mrc_format.txt`` (the order of rows); EPU manual and mrcfile's ``dtypes.py`` (FEI1 and FEI2).
 """
 
 from __future__ import annotations
@@ -14,12 +14,18 @@ from __future__ import annotations
 import struct
 from typing import Literal, NamedTuple
 
-__all__ = ["FeiRecord", "fei_record", "pixel_size_nm"]
+from nanostream.records import FirstRow
+
+__all__ = ["FeiRecord", "fei_record", "first_row", "pixel_size_nm", "record_bytes"]
 
 #: Bytes of one section's record by the name of the type, where the pixel size in m is in it, and
 #: which bit of its mask says that it is given.
 _BYTES = {"FEI1": 768, "FEI2": 888}
 _MASK, _PIXEL, _PIXEL_BIT = 8, 156, 14
+#: The axis of the rows where they begin at the top, by a convention that IMOD knows.
+_ROWS_DOWN = -2
+#: A record that says it is longer is damaged.
+_LONGEST_BYTES = 2**20
 #: In the older records of 4-byte numbers: the twelfth float.
 _OLDER_PIXEL = 11
 #: What an extended header may say (IMOD's limits), and what of it are Å in an older record.
@@ -51,6 +57,37 @@ def fei_record(extended_type: str, integers: int, floats: int) -> FeiRecord | No
     if integers >= 0 and floats > _OLDER_PIXEL:
         return FeiRecord(4 * (integers + floats), 4 * (integers + _OLDER_PIXEL), typed=False)
     return None
+
+
+def first_row(extended_type: str, axis_of_rows: int, *, by_imod: bool) -> FirstRow:
+    """Where programs of the format show row 0: at the bottom, but for FEI's own files.
+
+    Parameters
+    ----------
+    extended_type : str
+        Of the header.
+    axis_of_rows : int
+        The header's mapr.
+    by_imod : bool
+        A program that writes as IMOD does has made it: it has turned the rows.
+    """
+    down = axis_of_rows == _ROWS_DOWN or (extended_type in _BYTES and not by_imod)
+    return "top" if down else "bottom"
+
+
+def record_bytes(first: bytes, record: FeiRecord, order: Literal["<", ">"]) -> int:
+    """Length of each record, which the first one of FEI1 and FEI2 says: versions have added to it.
+
+    Parameters
+    ----------
+    first : bytes
+        The first record, as far as it is there.
+    """
+    if record.typed and len(first) >= struct.calcsize("i"):
+        (length,) = struct.unpack_from(f"{order}i", first)
+        if record.pixel_offset < length <= _LONGEST_BYTES:
+            return int(length)
+    return record.bytes
 
 
 def pixel_size_nm(

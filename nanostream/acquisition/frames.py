@@ -140,7 +140,8 @@ def first_row_of(path: str | Path) -> FirstRow:
 
     An MRC has its origin at the lower left (MRC2014; SerialEM's KImageStore.cpp,
     ``convertForWriting``), all others begin with the line at the top, SerialEM's TIFFs included
-    (KStoreIMOD.cpp).
+    (KStoreIMOD.cpp). An MRC of FEI's begins at the top as well, which only its header says: what is
+    read of a file has ``metadata.first_row``.
     """
     return "bottom" if _kind(Path(path)) == "mrc" else "top"
 
@@ -419,7 +420,7 @@ def _frame(
         metadata,
         pixel_size_source=source,
         file_title=stored.contents.title or None,
-        first_row=first_row_of(path),
+        first_row=header.first_row if isinstance(header, mrc.MrcHeader) else first_row_of(path),
     )
     return Frame(section, pixels, pixel_size_nm=pixel_size_nm, metadata=metadata)
 

@@ -15,6 +15,7 @@ import os
 import struct
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -213,8 +214,10 @@ def read_pixel_size_nm(path: Path, header: MrcHeader, z: int) -> float | None:
     """Pixel size of a section: the header's, or that of FEI's or Agard's extended header."""
     if header.fei is None:
         return header.pixel_size_nm
-    record = _read_record(path, header, z)
-    return fei.pixel_size_nm(record, header.fei, header.order, header.pixel_size_nm)
+    kind = header.fei
+    length = fei.record_bytes(_read_record(path, header, 0), kind, header.order)
+    record = _read_record(path, replace(header, record_bytes=length), z)
+    return fei.pixel_size_nm(record, kind, header.order, header.pixel_size_nm)
 
 
 def _read_record(path: Path, header: MrcHeader, z: int) -> bytes:

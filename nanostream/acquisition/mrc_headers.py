@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nanostream.acquisition.fei import FeiRecord, fei_record
+from nanostream.acquisition.fei import FeiRecord, fei_record, first_row
 from nanostream.acquisition.sections import MOST_SECTION_BYTES
 from nanostream.errors import MicrographError, NotReadyError
+from nanostream.records import FirstRow
 
 __all__ = [
     "EXTENDED_BYTES",
@@ -131,6 +132,8 @@ class MrcHeader:
         montage piece are in it; -1 for nowhere.
     fei : FeiRecord or None
         How the records are made if they are FEI's or Agard's, with the pixel size.
+    first_row : str
+        Where row 0 is shown, "bottom" or "top".
     """
 
     nx: int
@@ -149,6 +152,7 @@ class MrcHeader:
     record_bytes: int = 0
     piece_offset: int = -1
     fei: FeiRecord | None = None
+    first_row: FirstRow = "bottom"
 
     @property
     def section_bytes(self) -> int:
@@ -278,6 +282,9 @@ def _header(raw: np.void, dtype: np.dtype[Any], order: Order) -> MrcHeader:
         record_bytes=record_bytes,
         piece_offset=piece_offset,
         fei=fei,
+        first_row=first_row(
+            _extended_type(raw), int(raw["axes"][1]), by_imod=raw["imod_stamp"] == IMOD_STAMP
+        ),
     )
 
 
@@ -337,8 +344,11 @@ def _check_sizes(raw: np.void, dtype: np.dtype[Any], name: str) -> None:
 
 
 def _pixel_size_nm(raw: np.void) -> float | None:
-    mx, xlen = int(raw["mx"]), float(raw["xlen"])
-    return xlen / mx / 10 if mx > 0 and 0 < xlen < np.inf else None
+    """Of the columns, which run along x unless the axes say that they are another."""
+    axes = [abs(int(axis)) for axis in raw["axes"]]
+    name = "xyz"[axes[0] - 1] if sorted(axes) == [1, 2, 3] else "x"
+    intervals, length = int(raw[f"m{name}"]), float(raw[f"{name}len"])
+    return length / intervals / 10 if intervals > 0 and 0 < length < np.inf else None
 
 
 def _labels(raw: np.void) -> tuple[str, ...]:
@@ -395,7 +405,7 @@ def _evidence(raw: np.void, file_bytes: int | None, *, stamped: bool) -> tuple[b
     end = HEADER_BYTES + extended + nz * section
     whole = file_bytes is not None and end == file_bytes
     fits = file_bytes is not None and end <= file_bytes
-    axes = sorted(int(axis) for axis in raw["axes"]) == [1, 2, 3]
+    axes = sorted(abs(int(axis)) for axis in raw["axes"]) == [1, 2, 3]
     return possible, 4 * whole + 3 * axes + 2 * fits + stamped
 
 

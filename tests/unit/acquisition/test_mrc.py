@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ncempy.io import mrc as ncempy_mrc
 
 from nanostream.acquisition import mrc
+from nanostream.acquisition.frames import read_section
 from nanostream.errors import MicrographError, NotReadyError
 
 GENUINE = Path(__file__).parents[4] / "shared" / "data" / "serialem" / "mrc"
@@ -402,6 +403,58 @@ def test_the_pixel_size_of_an_extended_header_stands_for_an_unset_one(
     parsed, _ = mrc.read_header(path)
     found = [mrc.read_pixel_size_nm(path, parsed, z) for z in range(2)]
     assert found == pytest.approx(expected)
+
+
+def test_the_records_of_fei_are_as_long_as_the_first_one_says(tmp_path):
+    # EPU's specification: newer versions add to a record; readers go by its Metadata Size.
+    path = tmp_path / "a.mrc"
+    for length, expected in ((1024, 0.205), (0, 0.1), (100, 0.1), (2**30, 0.1)):
+        extended = bytearray(fei([2.04e-10, 2.05e-10], size=1024))
+        extended[:4] = np.array([length], "<i4").tobytes()
+        header = header_bytes(xlen=6.0, next=len(extended), exttyp=b"FEI2")
+        path.write_bytes(header + extended + bytes(2 * 6 * 4 * 2))
+        parsed, _ = mrc.read_header(path)
+        assert mrc.read_pixel_size_nm(path, parsed, 0) == pytest.approx(0.204)
+        assert mrc.read_pixel_size_nm(path, parsed, 1) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("axes", "expected"),
+    [
+        ((1, 2, 3), 0.1),
+        ((2, 1, 3), 0.3),
+        ((3, 2, 1), 0.7),
+        ((1, -2, 3), 0.1),
+        ((0, 0, 0), 0.1),
+        ((1, 1, 1), 0.1),
+        ((4, 2, 3), 0.1),
+        ((-2147483648, 2, 3), 0.1),
+    ],
+)
+def test_the_pixel_size_is_that_of_the_axis_of_the_columns(axes, expected):
+    # Volumes of crystallography have them along z (salilab/imp issue 1053).
+    fields = {"mx": 10, "my": 20, "mz": 30, "xlen": 10.0, "ylen": 60.0, "zlen": 210.0}
+    header = mrc.parse_header(header_bytes(axes=axes, **fields), name="a.mrc")
+    assert header.pixel_size_nm == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, "bottom"),
+        ({"exttyp": b"SERI"}, "bottom"),
+        ({"exttyp": b"AGAR"}, "bottom"),
+        ({"exttyp": b"FEI1"}, "top"),
+        ({"exttyp": b"FEI2"}, "top"),
+        ({"exttyp": b"FEI1", "imod_stamp": mrc.IMOD_STAMP}, "bottom"),  # newstack has turned it
+        ({"axes": (1, -2, 3)}, "top"),
+    ],
+)
+def test_the_first_row_is_at_the_top_where_imod_takes_it_so(tmp_path, fields, expected):
+    path = tmp_path / "a.mrc"
+    header = header_bytes(**({"imod_stamp": 0, "labels": b"another program"} | fields))
+    path.write_bytes(header + bytes(2 * 6 * 4 * 2))
+    assert read_section(path).metadata.first_row == expected
 
 
 def test_an_extended_header_has_the_byte_order_of_its_file(tmp_path):
