@@ -10,12 +10,13 @@ Velox
 Berkeley
     has axes with names and units. An axis called y has the rows, x the columns, another the
     sections. Without such names the last axis has the columns, as openNCEM writes them; HyperSpy
-    writes all axes in reverse.
+    writes all axes in reverse. Version 1.0, of py4DSTEM, calls a group "array" where others have
+    the number 1, and counts its axes from 0; its rows come before its columns, whatever their name.
 
 References
 ----------
-openNCEM, emdatasets.com; RosettaSciIO, ``emd/_emd_velox.py`` and ``emd/_emd_ncem.py`` (which data
-sets there are, and their order).
+openNCEM, emdatasets.com; emdfile, ``classes/array.py`` (version 1.0); RosettaSciIO,
+``emd/_emd_velox.py`` and ``emd/_emd_ncem.py`` (which data sets there are, and their order).
 """
 
 from __future__ import annotations
@@ -59,6 +60,10 @@ _ROWS = {"y", "r_y", "ry", "height"}
 _COLUMNS = {"x", "r_x", "rx", "width"}
 #: Names of the data in a group, by the versions of the Berkeley format.
 _DATA = ("data", "realslice")
+#: What the type of a group is called in version 1.0, by a program or by one that builds on it.
+_ARRAYS = ("array", "custom_array")
+#: Instead of an axis: names of the sections of a stack, which is its first axis.
+_LABELS = "_labels_"
 
 
 @dataclass(frozen=True)
@@ -225,7 +230,7 @@ def _berkeley(file: h5py.File) -> Iterator[_Image]:
     groups: list[h5py.Group] = []
 
     def note(_: str, item: object) -> None:
-        if isinstance(item, h5py.Group) and _number(item.attrs.get("emd_group_type")) == 1:
+        if isinstance(item, h5py.Group) and (_of_version_1(item) or _number(_kind(item)) == 1):
             groups.append(item)
 
     file.visititems(note)  # follows no links out of the file, and none in a circle
@@ -239,9 +244,29 @@ def _berkeley(file: h5py.File) -> Iterator[_Image]:
                 yield _berkeley_image(group, data, reverse=reverse)
 
 
+def _kind(group: h5py.Group) -> object:
+    """What a group is: a number, or a word since version 1.0."""
+    kind = group.attrs.get("emd_group_type")
+    return kind.decode("utf-8", "replace") if isinstance(kind, bytes) else kind
+
+
+def _of_version_1(group: h5py.Group) -> bool:
+    return str(_kind(group)) in _ARRAYS
+
+
+def _dims(group: h5py.Group, data: h5py.Dataset) -> list[object]:
+    """Axes of a data set, in the order of its dimensions; None for those that are not described."""
+    if not _of_version_1(group):
+        return [group.get(f"dim{n + 1}") for n in range(data.ndim)]
+    dims = [group.get(f"dim{n}") for n in range(data.ndim)]
+    if dims and _text(dims[-1], "name") == _LABELS:
+        return [None, *dims[:-1]]
+    return dims
+
+
 def _berkeley_image(group: h5py.Group, data: h5py.Dataset, *, reverse: bool) -> _Image:
     name = group.name.strip("/")
-    dims = [group.get(f"dim{n + 1}") for n in range(data.ndim)]
+    dims = _dims(group, data)
     names = [_text(dim, "name").lower() for dim in dims]
     units = [_text(dim, "units") for dim in dims]
     refusal = ""
@@ -255,7 +280,7 @@ def _berkeley_image(group: h5py.Group, data: h5py.Dataset, *, reverse: bool) -> 
         refusal = f"of shape {data.shape}"
     if refusal:
         return _Image(name, data, (-1, 0, 1), None, refusal=refusal)
-    axes = _axes(names, reverse=reverse)
+    axes = _axes([""] * data.ndim if _of_version_1(group) else names, reverse=reverse)
     size_nm = length_nm(_step(dims[axes[2]]), units[axes[2]])
     return _Image(name, data, axes, size_nm, rank=0 if size_nm else 1)
 

@@ -1,7 +1,8 @@
-"""What is particular of FEI's and Agard's MRC files: the pixel size in the extended header, the rows.
+"""FEI's and Agard's MRC files: the pixel size in the extended header, and where the rows begin.
 
-Those who write the pixel size there leave 1 Å in the header, and programs that bin the images 2 to 4; a header
-that says anything else has been set since. The older records should have metres; UCSF's have Å.
+Those who write a pixel size there leave 1 Å in the header, and programs that bin the images 2 to 4;
+a header that says anything else has been set since. The older records should have metres; UCSF's
+have Å.
 
 References
 ----------

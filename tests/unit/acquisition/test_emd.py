@@ -153,6 +153,29 @@ def test_what_is_no_image_in_a_berkeley_file_is_refused(tmp_path, data, unit, sa
         read_section(tmp_path / "a.emd")
 
 
+@pytest.mark.parametrize("kind", ["array", b"array", "custom_array"])
+@pytest.mark.parametrize("labelled", [False, True])
+def test_an_array_of_version_1_is_read_as_it_lies(tmp_path, kind, labelled):
+    # py4DSTEM's files (hyperspy/rosettasciio issue 508): rows are called Rx there, columns Ry.
+    path = tmp_path / "a.emd"
+    names = ("Rx", "Ry", "_labels_") if labelled else ("t", "Rx", "Ry")
+    with h5py.File(path, "w") as file:
+        for name, data in (("cube", STACK[None]), ("images", STACK)):
+            group = file.create_group(f"root/{name}")
+            group.attrs["emd_group_type"] = kind
+            group["data"] = data
+        for n, name in enumerate(names):
+            axis = file.create_dataset(
+                f"root/images/dim{n}", data=[0, 0.7 if name == "Rx" else 0.5]
+            )
+            axis.attrs["name"], axis.attrs["units"] = name, "A"
+    assert count_sections(path) == (3, False)
+    frame = read_section(path, 1)
+    np.testing.assert_array_equal(frame.pixels, STACK[1])
+    assert frame.pixel_size_nm == pytest.approx(0.05)
+    assert "root/cube (4-D data" in remark_on(path)
+
+
 def test_diffraction_in_a_berkeley_file_has_no_length(tmp_path):
     write_berkeley(tmp_path / "a.emd", STACK, step=0.05, unit="[1_/_n_m]")
     assert read_section(tmp_path / "a.emd").pixel_size_nm is None
