@@ -232,12 +232,17 @@ def _spoil(file: h5py.File, chance: random.Random) -> None:
 
 
 def run(target: _Target, seconds: float, keep: Path) -> tuple[Counter[str], int]:
-    """What came of the files, and how many findings are kept."""
+    """What came of the files until the time is over or Ctrl-C, and how many findings are kept."""
 
     def hang(*_: object) -> None:
         raise TimeoutError
 
+    def stop(*_: object) -> None:
+        nonlocal end_s
+        end_s = 0.0
+
     signal.signal(signal.SIGALRM, hang)
+    signal.signal(signal.SIGINT, stop)
     outcomes: Counter[str] = Counter()
     seen: set[str] = set()
     end_s = time.monotonic() + seconds
