@@ -143,6 +143,10 @@ def _write_number(data: bytearray, place: int, chance: random.Random) -> None:
         struct.pack_into(layout, data, place, number % 2 ** (8 * size))
 
 
+class _HangError(BaseException):
+    """A file has taken longer than `HANG_S`; no OSError, which the readers take for the file's."""
+
+
 class _Target:
     """Files of one kind, and how one is read."""
 
@@ -234,8 +238,10 @@ def _spoil(file: h5py.File, chance: random.Random) -> None:
 def run(target: _Target, seconds: float, keep: Path) -> tuple[Counter[str], int]:
     """What came of the files until the time is over or Ctrl-C, and how many findings are kept."""
 
+    end_s = time.monotonic() + seconds
+
     def hang(*_: object) -> None:
-        raise TimeoutError
+        raise _HangError
 
     def stop(*_: object) -> None:
         nonlocal end_s
@@ -245,7 +251,6 @@ def run(target: _Target, seconds: float, keep: Path) -> tuple[Counter[str], int]
     signal.signal(signal.SIGINT, stop)
     outcomes: Counter[str] = Counter()
     seen: set[str] = set()
-    end_s = time.monotonic() + seconds
     while time.monotonic() < end_s:
         target.write()
         signal.setitimer(signal.ITIMER_REAL, HANG_S)
@@ -255,7 +260,7 @@ def run(target: _Target, seconds: float, keep: Path) -> tuple[Counter[str], int]
             outcomes["read"] += 1
         except MicrographError as error:
             outcomes[type(error).__name__] += 1
-        except Exception as error:  # noqa: BLE001 - that is what is looked for
+        except (Exception, _HangError) as error:  # noqa: BLE001 - that is what is looked for
             outcomes[f"finding: {type(error).__name__}"] += 1
             where = "".join(traceback.format_tb(error.__traceback__)[-2:])
             if where not in seen:
@@ -284,7 +289,7 @@ def _quiet() -> Iterator[None]:
                 raise ValueError(msg)
 
 
-def _keep(path: Path, folder: Path, error: Exception) -> None:
+def _keep(path: Path, folder: Path, error: BaseException) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for file in path.parent.glob("a.*"):
         (folder / file.name).write_bytes(file.read_bytes())
