@@ -237,7 +237,6 @@ def _spoil(file: h5py.File, chance: random.Random) -> None:
 
 def run(target: _Target, seconds: float, keep: Path) -> tuple[Counter[str], int]:
     """What came of the files until the time is over or Ctrl-C, and how many findings are kept."""
-
     end_s = time.monotonic() + seconds
 
     def hang(*_: object) -> None:
