@@ -511,7 +511,7 @@ _TIFF_ROWS = (
     (r"size: in cm|size: in inches", "calibration: in the file"),
     (r"size: of a screen", "calibration: no possible pixel size"),
     (
-        r"size: (ImageJ|DigitalMicrograph|Olympus SIS|FEI|TVIPS|OME|Zeiss|JEOL).*",
+        r"size: (ImageJ|DigitalMicrograph|Olympus SIS|FEI|TVIPS|OME|Zeiss|JEOL|AMT).*",
         r"calibration: \1's",
     ),
     (r"orientation: 1", "orientation: first row at the top"),

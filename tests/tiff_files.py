@@ -651,6 +651,17 @@ KINDS: dict[str, Kind] = {
         resolutionunit="CENTIMETER",
         extratags=[(271, 2, 9, b"JEOL Ltd.", True)],
     ),
+    "size: AMT": _described(
+        "AMT Camera System\n11/18/09\n14:12\n8000\nXpixCal=65.569\nYpixCal=65.569\nUnit=micron\n##",
+        1e3 / 65.569,
+        resolution=(72, 72),
+    ),
+    "size: AMT in one line": _described(
+        "JEM-1400 ResolutionUnit=mmXpixCal=2520.415000YpixCal=2520.4Unit=umImaging", 1 / 2.520415
+    ),
+    "size: AMT, not calibrated": _described(
+        "AMT Camera System\nXpixCal=0\nUnit=nm\n", None, resolution=(2e8, 2e8), resolutionunit=3
+    ),
     "size: OME": _described(
         _OME.format('PhysicalSizeX="0.5" PhysicalSizeXUnit="Å"'), 0.05, resolution=(72, 72)
     ),

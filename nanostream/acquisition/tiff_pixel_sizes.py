@@ -6,7 +6,8 @@ account gives no length, for a diffraction pattern say, the resolution is not as
 References
 ----------
 TIFF 6.0 (resolution); ImageJ's ``TiffDecoder``; OME-XML's schema; tifffile and HyperSpy's
-RosettaSciIO (private tags of FEI, Zeiss, TVIPS, Olympus SIS, JEOL and DigitalMicrograph).
+RosettaSciIO (private tags of FEI, Zeiss, TVIPS, Olympus SIS, JEOL and DigitalMicrograph). AMT's
+description has pixels for each unit, with or without ends of lines.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def pixel_size_nm(directory: Directory, first: Directory, page: int) -> float | 
         0-based number of the page.
     """
     for described in (directory, first):
-        for account in (_fei, _zeiss, _tvips, _sis, _jeol, _digital_micrograph):
+        for account in _ACCOUNTS:
             if length := _told(account, described):
                 return length_nm(*length)
         text = _text(described)
@@ -171,6 +172,23 @@ def _digital_micrograph(directory: Directory) -> _Length | None:
         if size in directory:
             return directory.number(size), directory.text(unit)
     return None
+
+
+def _amt(directory: Directory) -> _Length | None:
+    """Of the cameras of AMT, which many TEMs of JEOL and Hitachi have."""
+    text = directory.text(_DESCRIPTION)
+    pixels = re.search(r"XpixCal\s*=\s*([\d.]+)", text)
+    if pixels is None:
+        return None
+    unit = re.search(r"(?<![A-Za-z])Unit\s*=\s*(microns?|[unpµ]m|mm)", text[pixels.end() :])
+    per_unit = float(pixels[1])
+    return (1 / per_unit, unit[1]) if unit and per_unit else (None, None)
+
+
+_ACCOUNTS: tuple[_Account, ...] = (
+    *(_fei, _zeiss, _tvips, _sis, _jeol, _digital_micrograph),
+    _amt,
+)
 
 
 def _ome(text: str, page: int) -> _Length | None:
