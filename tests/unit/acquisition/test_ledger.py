@@ -63,7 +63,7 @@ def test_what_cannot_be_written_now_is_waited_for_and_written_once(tmp_path):
         ledger.when_stuck(go_on)
         ledger.found("a.mrc", KnownFile(1, 500), sections(*range(500)))
         assert len(asked) == 3
-        assert "full" in asked[0]
+        assert "No space left" in asked[0]
         assert ledger.count("found") == 500
     with Ledger(tmp_path / "ledger.db") as ledger:
         assert ledger.unfinished() == sections(*range(500))
@@ -73,7 +73,7 @@ def test_what_nobody_waits_for_is_an_error_and_changes_nothing(tmp_path):
     with Ledger(tmp_path / "ledger.db") as ledger:
         ledger.when_stuck(lambda _: False)
         fill_disk(ledger)
-        with pytest.raises(SessionError, match="full"):
+        with pytest.raises(SessionError, match="No space left"):
             ledger.found("a.mrc", KnownFile(1, 500), sections(*range(500)))
         assert (ledger.seen, ledger.unfinished()) == (0, [])
 
