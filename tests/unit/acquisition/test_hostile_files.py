@@ -57,7 +57,7 @@ def test_a_changed_file_is_read_or_refused(tmp_path, heading, capfd):
     suffix, files = files_of(heading)
     path = tmp_path / f"a{suffix}"
 
-    @examples(60)
+    @examples(30)
     @given(file=st.integers(0, len(files) - 1), changes=CHANGES, cut=CUTS)
     def check(file, changes, cut):
         path.write_bytes(changed(files[file], changes, cut))
@@ -75,7 +75,7 @@ def test_a_changed_mdoc_never_stops_the_reading_of_its_file(tmp_path):
     path = tmp_path / "a.mrc"
     path.write_bytes(mrc_bytes(np.zeros((2, 5, 7), np.int16)))
 
-    @examples(200)
+    @examples(100)
     @given(changes=CHANGES, cut=CUTS)
     def check(changes, cut):
         (tmp_path / "a.mrc.mdoc").write_bytes(changed(MDOC, changes, cut))
@@ -89,7 +89,7 @@ def test_a_changed_mdoc_never_stops_the_reading_of_its_file(tmp_path):
 def test_an_mrc_that_is_being_written_is_ready_or_not_whatever_its_bytes(tmp_path):
     path, whole = tmp_path / "a.mrc", mrc_bytes(np.zeros((2, 5, 7), np.int16))
 
-    @examples(200)
+    @examples(100)
     @given(changes=CHANGES, cut=CUTS)
     def check(changes, cut):
         path.write_bytes(changed(whole, changes, cut))
