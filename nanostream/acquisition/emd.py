@@ -298,9 +298,10 @@ def _axes(names: list[str], *, reverse: bool) -> tuple[int, int, int]:
 
 
 def _step(dim: object) -> float | None:
-    if not isinstance(dim, h5py.Dataset) or dim.ndim != 1 or dim.shape[0] < 2:
+    if not isinstance(dim, h5py.Dataset) or dim.ndim not in (1, 2) or dim.dtype.kind not in "iuf":
         return None
-    return None if dim.dtype.kind not in "iuf" else float(dim[1]) - float(dim[0])
+    values = np.ravel(dim[:2])  # some programs write a column
+    return float(values[1]) - float(values[0]) if values.size > 1 else None
 
 
 def _text(item: object, key: str) -> str:

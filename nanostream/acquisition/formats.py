@@ -108,6 +108,8 @@ def _open_npy(path: Path) -> Iterator[Sections]:
         np.lib.format.read_magic(file)  # says what is wrong; np.load would suspect a pickle
     # Mapped, so that one section of a long movie costs one section.
     array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.ndim > 2 and array.shape[-1] == 1:  # channels of TensorFlow's arrays
+        array = array[..., 0]
     stack = array.ndim == 3 and array.shape[-1] not in (3, 4)
     yield Sections(
         array.shape[0] if stack else 1, lambda z: (np.array(array[z] if stack else array), None)

@@ -164,10 +164,12 @@ class Directory:
     def __init__(self, source: Source, offset: int) -> None:
         self.source = source
         entries, _ = _read_entries(source, offset)
-        self._entries = {
-            tag: (type_, count, value)
-            for tag, type_, count, value in source.entry.iter_unpack(entries)
-        }
+        self._entries: dict[int, tuple[int, int, bytes]] = {}
+        self._again: list[tuple[int, tuple[int, int, bytes]]] = []
+        for tag, *entry in source.entry.iter_unpack(entries):
+            # Of a tag that is there twice the first counts, as in libtiff.
+            if self._entries.setdefault(tag, (*entry,)) != (*entry,):
+                self._again.append((tag, (*entry,)))
 
     def __contains__(self, tag: int) -> bool:
         return tag in self._entries
@@ -230,14 +232,20 @@ class Directory:
 
     def text(self, tag: int) -> str:
         """Text of a tag up to its end: UTF-8, or as older programs write."""
-        data = self.data(tag).split(b"\0", 1)[0]
-        try:
-            return data.decode("utf-8")
-        except UnicodeDecodeError:
-            return data.decode("latin-1")
+        return _text(self.data(tag))
+
+    def texts(self, tag: int) -> list[str]:
+        """Texts of a tag that is there several times: tifffile adds its own description."""
+        more = [entry for other, entry in self._again if other == tag]
+        later = (self._of(tag, entry, _MOST_TEXT_BYTES).tobytes() for entry in more)
+        return [self.text(tag), *map(_text, later)]
 
     def _values(self, tag: int, most: int) -> NDArray[Any]:
-        type_, count, value = self._entries.get(tag, (0, 0, b""))
+        return self._of(tag, self._entries.get(tag, (0, 0, b"")), most)
+
+    def _of(self, tag: int, entry: tuple[int, int, bytes], most: int) -> NDArray[Any]:
+        """Values of an entry of a tag."""
+        type_, count, value = entry
         if type_ not in _TYPES:  # a reader passes over types that it does not know
             return np.empty(0, np.uint8)
         dtype = np.dtype(_TYPES[type_])
@@ -249,6 +257,15 @@ class Directory:
                 raise NotReadyError(msg)
             value = self.source.at(where, min(count, most) * dtype.itemsize)
         return np.frombuffer(value, dtype, min(count, most))
+
+
+def _text(data: bytes) -> str:
+    """Text up to its end."""
+    data = data.split(b"\0", 1)[0]
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
 @dataclass(frozen=True)

@@ -135,12 +135,12 @@ def _counted(first: Directory) -> int:
     """Pictures that a program says it saved."""
     if _METAMORPH in first:
         return first.count(_METAMORPH)
-    text = first.text(_DESCRIPTION)
-    if text.startswith("ImageJ="):
-        found = re.search(r"^images=(\d{1,9})\s*$", text, re.MULTILINE)
-        return int(found[1]) if found else 1
-    if text.startswith('{"shape"') and '"truncated": true' in text:
-        return _shaped(text)
+    for text in first.texts(_DESCRIPTION):
+        if text.startswith("ImageJ="):
+            found = re.search(r"^images=(\d{1,9})\s*$", text, re.MULTILINE)
+            return int(found[1]) if found else 1
+        if text.startswith('{"shape"') and '"truncated": true' in text:
+            return _shaped(text)
     return 1
 
 

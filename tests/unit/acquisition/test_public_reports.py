@@ -22,6 +22,7 @@ from tests.micrograph_files import (
     mrc_bytes,
     png_chunk,
     velox_card,
+    write_berkeley,
     write_dm,
     write_dm_images,
     write_ser,
@@ -344,6 +345,12 @@ TIFF = [
     ),
     Report("silx-kit/fabio 458", page(photometric=32803), says="a colour mosaic"),
     Report("opencv/opencv 15969", b"\x89PNG\r\n\x1a\n" + bytes(50), says="not a TIFF"),
+    Report(
+        "tlnagy/TiffImages.jl 54",  # two descriptions, of which the first counts
+        tiff(IMAGE, description="ImageJ=1\nunit=nm\n", resolution=(20, 20), metadata={}),
+        [IMAGE],
+        0.05,
+    ),
     Report("pearu/pylibtiff 176", tiff(IMAGE), [IMAGE], name="483×55³ [°f] µ.tif"),
 ]
 
@@ -436,6 +443,18 @@ def card(detector, *, left_out=(), **tables):
     return json.dumps(whole | tables).encode()
 
 
+def columns(path):
+    """Axes as columns, as programs that convert Bruker's files write them."""
+    write_berkeley(path, REALS[0], step=0.05, unit="nm", names=["y", "x"])
+    with h5py.File(path, "a") as file:
+        for axis in ("dim1", "dim2"):
+            old = file[f"data/image/{axis}"]
+            values, described = old[:][:, None], dict(old.attrs)
+            del file[f"data/image/{axis}"]
+            file[f"data/image/{axis}"] = values
+            file[f"data/image/{axis}"].attrs.update(described)
+
+
 UNNAMED = {"PixelUnitX": "m", "PixelSize": {"width": "5e-11"}}
 ODD = np.zeros((1, *SHAPE), [("realFloatHalfOdd", "<f4"), ("imagFloatHalfOdd", "<f4")])
 EMD = [
@@ -458,6 +477,7 @@ EMD = [
         0.05,
     ),
     Report("hyperspy/hyperspy 2060", pruned, COUNTS, 0.05),
+    Report("converters of Bruker's files", columns, REALS[:1], 0.05),
 ]
 
 
@@ -473,6 +493,9 @@ NPY = [
         says="a.npy",
     ),
     Report("sonos/tract 655", lambda path: np.save(path, np.asfortranarray(REALS[0])), REALS[:1]),
+    Report(
+        "mjkvaak/ImageDataAugmentor 4", lambda path: np.save(path, REALS[0, ..., None]), REALS[:1]
+    ),
     Report("fortran-lang/stdlib 581", npy_of_version_2, REALS[:1]),
 ]
 
