@@ -478,7 +478,7 @@ def test_workers_are_answered_during_a_long_first_scan(desk, tmp_path):
         slow.ahead_s += 1.0
         return inspect(path)
 
-    slow = desk(read_header=slowly, silent_s=1e6, resend_s=1e6)
+    slow = desk(read_header=slowly, silent_s=6e5, resend_s=6e5)
     slow.worker.send(m.Beat(slots=3))
     slow.until(lambda: slow.was_reported("worker-1 is here"), "the worker")
     assert slow.ledger.seen < 100
