@@ -82,6 +82,8 @@ def reason_of(error: Exception) -> str:
     'No space left on device'
     >>> reason_of(ValueError("file is not a database"))
     "it is damaged, or no file of nanostream's"
+    >>> reason_of(ValueError("Expected `float`, got `str` - at `$.threshold`"))
+    'damaged at its key threshold'
     """
     text = str(error)
     # h5py puts those of the C library into its own.
@@ -89,7 +91,8 @@ def reason_of(error: Exception) -> str:
         return found[1]
     for wording, meaning in _MEANINGS:
         if re.search(wording, text):
-            return meaning
+            key = re.search(r" - at `\$\.([^`]+)`", text)  # msgspec names where
+            return f"{meaning} at its key {key[1]}" if key else meaning
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return text
