@@ -48,7 +48,9 @@ def test_a_database_that_somebody_locks_is_waited_for(tmp_path):
         with closing(sqlite3.connect(running.out / "session.db", isolation_level=None)) as db:
             db.execute("BEGIN IMMEDIATE")  # as a database browser does, forgotten over lunch
             play(images[1:], running.watch, name="second", **options)
-            running.wait_until(lambda: "another program has it open" in running.logs(), "a clear word")
+            running.wait_until(
+                lambda: "another program has it open" in running.logs(), "a clear word"
+            )
             assert running.stored() == 1
             db.execute("ROLLBACK")
         running.wait_for_stored(6)
