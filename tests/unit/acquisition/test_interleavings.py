@@ -179,7 +179,7 @@ class Agent(Driver):
 def beyond_the_end(root, order):
     path = root / order.path
     if order.sections and not frames.is_tiff(path):
-        header, _ = read_header(path)
+        header, _ = read_header(path, at_rest=True)
         last = header.data_offset + (max(s.z for s in order.sections) + 1) * header.section_bytes
         assert last <= path.stat().st_size, "handed out beyond the end of the file"
 
@@ -195,6 +195,19 @@ OPERATION = st.one_of(
     st.sampled_from([0.1, 0.7, 1.5, 2.5, 40.0]),  # seconds pass
     st.sampled_from(["settle", "restart"]),
 )
+
+
+#: Operations in which a minute may pass.
+LONG = (40.0, "settle")
+
+
+def taken_as_it_is(kind, faults):
+    """Whether a file that is half written, and lies still for a minute, passes for whole.
+
+    Frames and overwritten sections of which no more comes, and a header without map string, stamp
+    and labels, which some programs write.
+    """
+    return kind in ("gatan", "overwrite") or "torn-header" in faults
 
 
 def settle(agent):
@@ -235,8 +248,7 @@ def test_any_interleaving_gives_each_section_once_and_never_early(
             if not microscope.step():
                 break
             for operation in operations:
-                # What lies still half written for FRAMES_S or RECHECK_S is taken as it is.
-                if kind not in ("gatan", "overwrite") or operation not in (40.0, "settle"):
+                if operation not in LONG or not taken_as_it_is(kind, faults):
                     do(agent, operation)
                     check(agent, microscope)
         settle(agent)
