@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 
 from nanostream.errors import MicrographError
 
-__all__ = ["grey_of_channels", "grey_of_palette", "inverted", "upright"]
+__all__ = ["are_equal", "grey_of_channels", "grey_of_palette", "inverted", "upright"]
+
+
+def are_equal(channels: NDArray[Any]) -> bool:
+    """Whether channels (H, W, C) are the same everywhere, NaN where the others are NaN, too."""
+    with_nan = channels.dtype.kind == "f"
+    return all(
+        np.array_equal(channels[..., 0], channels[..., other], equal_nan=with_nan)
+        for other in range(1, channels.shape[2])
+    )
 
 
 def grey_of_channels(channels: NDArray[Any], name: str) -> NDArray[Any]:
@@ -37,12 +46,11 @@ def grey_of_channels(channels: NDArray[Any], name: str) -> NDArray[Any]:
         The channels differ: it has colours.
     """
     count = channels.shape[2]
-    grey = channels[..., 0]
-    if any(not np.array_equal(channels[..., k], grey) for k in range(1, count)):
+    if not are_equal(channels):
         colours = "colour image" if count == 3 else f"an image of {count} channels"
         msg = f"{name}: {colours}, its channels differ; save it as grey values"
         raise MicrographError(msg)
-    return np.ascontiguousarray(grey)
+    return np.ascontiguousarray(channels[..., 0])
 
 
 def grey_of_palette(indices: NDArray[Any], palette: NDArray[Any], name: str) -> NDArray[Any]:

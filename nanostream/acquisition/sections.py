@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nanostream.acquisition.greys import are_equal
 from nanostream.errors import MicrographError
 
 __all__ = [
@@ -22,7 +23,6 @@ __all__ = [
     "Sections",
     "check_section_size",
     "is_energy",
-    "is_grey",
     "left_out",
     "length_nm",
     "refusals",
@@ -73,7 +73,8 @@ def refusals(path: Path) -> Iterator[None]:
     except (MicrographError, OSError):
         raise
     except Exception as error:  # noqa: BLE001 - ncempy's parsers raise whatever comes up
-        problem = f"not a readable {path.suffix} file ({type(error).__name__}: {error})"
+        logger.info("%s: %s: %s", path.name, type(error).__name__, error)
+        problem = f"not a readable {path.suffix} file: cut off, damaged, or of another kind"
     if problem is not None:  # not from the error, see `nanostream.acquisition.formats.open_file`
         msg = f"{path.name}: {problem}"
         raise MicrographError(msg)
@@ -92,7 +93,7 @@ def wire_pixels(pixels: NDArray[Any], name: str) -> NDArray[Any]:
         beyond float32.
     """
     if pixels.ndim == 3 and pixels.shape[-1] in (3, 4):
-        if not is_grey(pixels):
+        if not are_equal(pixels[..., :3]):
             msg = f"{name}: colour image {pixels.shape}; save it as grey values"
             raise MicrographError(msg)
         pixels = pixels[..., 0]
@@ -118,11 +119,6 @@ def _single_precision(pixels: NDArray[Any], name: str) -> NDArray[np.float32]:
     elif pixels.dtype.kind in "iu" and (most := max(int(pixels.max()), -int(pixels.min()))) > 2**24:
         logger.info("%s: counts up to %d are rounded to 24 bits (float32)", name, most)
     return single
-
-
-def is_grey(pixels: NDArray[Any]) -> bool:
-    """Whether the first three channels (H, W, C) are equal everywhere."""
-    return all(bool((pixels[..., 0] == pixels[..., other]).all()) for other in (1, 2))
 
 
 def check_section_size(shape: Sequence[int], item_bytes: int, name: str) -> None:

@@ -23,8 +23,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nanostream.acquisition.formats import is_grey
 from nanostream.acquisition.frames import SUFFIXES, count_sections, read_section
+from nanostream.acquisition.greys import are_equal
 from nanostream.acquisition.pngs import read_png
 from nanostream.errors import DataSetError, MicrographError
 from nanostream.records import Frame, SectionId
@@ -262,7 +262,7 @@ def _drawn(channels: NDArray[Any], path: Path) -> NDArray[Any]:
         msg = f"{path}: nothing but transparency; save the label without opacity (flatten it)"
         raise DataSetError(msg)
     if (opacity == opacity.flat[0]).all():
-        if not is_grey(channels):
+        if not are_equal(channels[..., :3]):
             msg = f"{path}: a label in colour; save it as grey values"
             raise DataSetError(msg)
         return np.ascontiguousarray(channels[..., 0])
