@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ from nanostream.results.session import Session
 from nanostream.results.store import Store
 from nanostream.segmentation.models import ModelCard, find_model
 from nanostream_services.processes.lifecycle import Stop
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["GivenSize", "SegmentedFiles", "read_frame", "segment_files"]
 
@@ -159,11 +162,17 @@ class _Run:
             movie = tracker_of(section.path, self._config.streams)
             self._store.quarantine(section, reason, attempts=1, stream=movie)
 
+    def _warn(self, text: str) -> None:
+        """Keep a warning for the screen, which has room for a few, and log it."""
+        self.warned.append(text)
+        logger.warning("%s", text)
+
     def _take(self, file: Path, section: SectionId) -> None:
         frame = read_frame(file, section, self._config, given=self._given)
         if own := _other_than(self._given.nm, frame):
-            self.warned.append(f"{section}: {own}")
-        self.warned += remarks_on(file, frame)
+            self._warn(f"{section}: {own}")
+        for remark in remarks_on(file, frame):
+            self._warn(remark)
         if self._store.has(section):
             _check_same(self._store, frame, self._card, self._threshold)
             self.known += 1
@@ -177,7 +186,7 @@ class _Run:
         self._store.commit(result)
         self.stored += 1
         if result.warning:
-            self.warned.append(f"{section}: {result.warning}")
+            self._warn(f"{section}: {result.warning}")
         self.same += self._like is not None and _is_same(self._like, result)
 
     def _loaded(self) -> Analyzer:

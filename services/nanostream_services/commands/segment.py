@@ -99,7 +99,7 @@ def segment(
     print_left_out(selected)
     for reason in shorten(result.failed):
         print_error(reason)
-    print_warnings(result.warned, where_all="nanostream export writes those of all sections")
+    print_warnings(result.warned, where_all=f"all are in {out / 'logs' / 'segment.log'}")
     if result.sections:
         print_summary(out)
         print_line(_next(out))

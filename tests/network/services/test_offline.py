@@ -313,7 +313,7 @@ def decoded(record: Any) -> Any:
     return messages.decode([bytes(part) for part in messages.encode(record)])
 
 
-def test_live_and_offline_give_the_same_masks_scores_and_warnings(tmp_path, stranger):
+def test_live_and_offline_give_the_same_masks_scores_and_warnings(tmp_path, stranger, caplog):
     worker = Worker(model=stranger)
     stack = save_stack(tmp_path / "gold.mrc", IMAGES[:2])  # 0.026 nm: shrunk to 0.04 nm
     config = Config(sink=Sink(session=str(tmp_path / "offline")), worker=worker)
@@ -338,6 +338,8 @@ def test_live_and_offline_give_the_same_masks_scores_and_warnings(tmp_path, stra
         assert live_session.labels(name).shape == IMAGES[0].shape
     warnings = live_rows["section"] + ": " + live_rows["warning"]
     assert list(found.warned) == warnings.tolist()
+    # The screen has room for a few; the log has all.
+    assert set(found.warned) <= set(caplog.messages)
     assert all("unlike the training data" in text for text in found.warned)
 
 
