@@ -299,7 +299,7 @@ def read_section(
     with _reading(path):
         stored = _read(path, z, at_rest=True)
         written_s = path.stat().st_mtime
-        section = section or SectionId(path.name, z)
+        section = section or _section_of(path, z)
         sidecar = read_metadata(path, z, title=stored.contents.title)
         given = (pixel_size_nm, given_by)
         frame = _frame(path, section, stored, sidecar, given, overrule=overrule)
@@ -312,6 +312,16 @@ def _kind(path: Path) -> Literal["mrc", "tiff", "other"]:
     if suffix in tiffs.SUFFIXES:
         return "tiff"
     return "other" if suffix in formats.SUFFIXES else "mrc"
+
+
+def _section_of(path: Path, z: int) -> SectionId:
+    """The section of a file by its own name, if it can have one."""
+    try:
+        return SectionId(path.name, z)
+    except ValueError as error:
+        reason = str(error).rpartition(": ")[2]
+        msg = f"{path.name}: {reason}, so no section can be named by it; rename or copy the file"
+        raise MicrographError(msg) from None
 
 
 @contextlib.contextmanager

@@ -118,17 +118,19 @@ def _stack(first: Directory) -> int:
     if count < 2:
         return 1
     layout = layout_of(first)
-    start, size = int(layout.starts[0]), first.source.size
-    if not layout.contiguous or size - start < layout.plane_bytes + _PADDING_BYTES:
+    if not layout.contiguous:
+        return 1
+    there_bytes = first.source.size - int(layout.starts[0])
+    there = there_bytes // layout.plane_bytes
+    if there >= count:
+        return count
+    if there_bytes < layout.plane_bytes + _PADDING_BYTES:
         return 1  # a description that another program took over with one page
-    there = (size - start) // layout.plane_bytes
-    if there < count:
-        msg = (
-            f"{layout.name}: {there} of its {count} pictures are there; not all of it is written, "
-            "or it was cut off"
-        )
-        raise NotReadyError(msg)
-    return count
+    msg = (
+        f"{layout.name}: {there} of its {count} pictures are there; not all of it is written, "
+        "or it was cut off"
+    )
+    raise NotReadyError(msg)
 
 
 def _counted(first: Directory) -> int:

@@ -1,6 +1,7 @@
 """Sections as frames: what is believed of mdoc and header, and from where each number comes."""
 
 import shutil
+import sys
 
 import cv2
 import numpy as np
@@ -342,3 +343,12 @@ def test_tiff_that_was_rewritten_is_changed(tmp_path):
     assert frames.changed_sections(path, contents, prints) == []
     path.write_bytes(path.read_bytes()[:200])
     assert frames.changed_sections(path, contents, prints) == [0]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names of POSIX")
+@pytest.mark.parametrize("name", ["a:b.mrc", "a\tb.mrc", "a\\b.mrc"])
+def test_a_file_whose_name_no_section_can_have_is_refused_with_what_to_do(tmp_path, name):
+    with StackWriter(tmp_path / name, mdoc=False) as stack:
+        stack.append(np.ones((8, 8), np.int16))
+    with pytest.raises(MicrographError, match=r"it has a .*; rename or copy the file"):
+        frames.read_section(tmp_path / name)

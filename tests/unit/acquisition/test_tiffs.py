@@ -299,3 +299,11 @@ def test_the_last_section_of_a_stack_above_4_gb_is_read(tmp_path):
     frame = read_section(path, count - 1)
     np.testing.assert_array_equal(frame.pixels, pixels)
     assert frame.pixel_size_nm == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("side_px", [32, 64, 256])
+def test_a_stack_of_one_directory_has_all_its_pictures_however_small(tmp_path, side_px):
+    stack = np.arange(4 * side_px**2, dtype=np.uint8).reshape(4, side_px, side_px)
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack", truncate=True)
+    assert count_sections(tmp_path / "a.tif") == (4, False)
+    np.testing.assert_array_equal(read_section(tmp_path / "a.tif", 3).pixels, stack[3])
