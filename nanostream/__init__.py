@@ -41,7 +41,7 @@ __version__ = "0.1.0"
 
 
 class _Array(Protocol):
-    """What becomes an array of NumPy."""
+    """An object that NumPy can make an array of."""
 
     def __array__(self) -> Any: ...
 

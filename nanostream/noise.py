@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def logged_stderr() -> Iterator[None]:
-    """What native code writes to standard error meanwhile, in all threads, goes to the log."""
+    """Send to the log whatever native code writes to standard error meanwhile, in all threads."""
     try:
         stderr = os.dup(2)
     except OSError:  # closed, as in a program of Windows without a console

@@ -163,7 +163,7 @@ class SectionId(Struct, frozen=True, order=True):
 
 
 def _why_not_plain(path: str) -> str:
-    """What is wrong with the path of a section; empty if nothing is."""
+    """The fault in the path of a section; empty if there is none."""
     pure = PurePosixPath(path)
     if len(path) > _LONGEST_PATH:
         return f"it has {len(path)} letters, {_LONGEST_PATH} are taken"

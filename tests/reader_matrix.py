@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,29 +59,17 @@ NM = ["nm", "nm"]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A file and what is right of it.
+class Cell(tiff_files.Kind):
+    """A file of any format and what is right of it.
 
     Attributes
     ----------
-    write : callable
-        Writes it.
-    sections : sequence of arrays
-        What is to be read; none if it is refused.
-    pixel_size_nm : float or None
-        None is not known.
-    says : str
-        Part of the message of one that is refused.
     cut_off : bool
         The file counts more sections than are read.
     first_row : str
         Where a display shows row 0.
     """
 
-    write: Callable[[Path], object]
-    sections: Sequence[Array] = ()
-    pixel_size_nm: float | None = None
-    says: str = ""
     cut_off: bool = False
     first_row: FirstRow = "top"
 

@@ -80,7 +80,7 @@ def _is_row(value: object) -> bool:
 
 
 def _no_image(pixels: NDArray[Any], given: object) -> str:
-    """The reason that an array is no micrograph, where its shape or type tells; else nothing."""
+    """The reason that an array is not a micrograph, by shape or type; empty if it may be."""
     kind = pixels.dtype.kind
     if pixels.ndim == 0 or (kind == "O" and not isinstance(given, np.ndarray)):
         its_type = type(given).__name__
@@ -94,7 +94,7 @@ def _no_image(pixels: NDArray[Any], given: object) -> str:
             "its inverse transform if it is a Fourier transform"
         )
     if kind == "b":
-        return "true and false are a mask, no micrograph; give the image that it was made of"
+        return "true and false are a mask, not a micrograph; give the image that it was made of"
     if kind not in "iuf":
         return f"pixels of type {pixels.dtype}; give integers or real numbers"
     if pixels.ndim == 1:

@@ -1,7 +1,7 @@
 """Images and stacks of DigitalMicrograph (.dm3, .dm4), by the tags that ncempy reads.
 
 A file has a list of images. One is the thumbnail; of the others the first that is an image or a
-stack is taken. Spectra and spectrum images are no micrographs.
+stack is taken. Spectra and spectrum images are not micrographs.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Image:
 
     @property
     def refusal(self) -> str:
-        """Why it is no micrograph; empty if it is one."""
+        """The reason that it is not a micrograph; empty if it is one."""
         if self.kind == _COLOUR:
             return "in colour"
         if any(map(is_energy, self.units)) or self.form.startswith("Spectrum"):
@@ -80,7 +80,7 @@ def open_dm(path: Path) -> Iterator[Sections]:
         taken = next((image for image in images if not image.refusal), None)
         if taken is None:
             reasons = "; ".join(image.refusal for image in images) or "no image"
-            msg = f"{path.name}: no micrograph ({reasons})"
+            msg = f"{path.name}: not a micrograph ({reasons})"
             raise MicrographError(msg)
         others = [f"{i.name} ({i.refusal or 'another image'})" for i in images if i is not taken]
         dtype = np.dtype(_TYPES[taken.kind])

@@ -81,7 +81,7 @@ class _Image:
     rank : int
         The lowest is taken first.
     refusal : str
-        Why it is no micrograph; empty if it is one.
+        Reason that it is not a micrograph; empty if it is one.
     """
 
     name: str
@@ -126,7 +126,7 @@ def open_emd(path: Path) -> Iterator[Sections]:
         taken = next((image for image in images if not image.refusal), None)
         if taken is None:
             reasons = "; ".join(f"{image.name} {image.refusal}" for image in images)
-            msg = f"{path.name}: no micrograph ({reasons or 'no data set of EMD'})"
+            msg = f"{path.name}: not a micrograph ({reasons or 'no data set of EMD'})"
             raise MicrographError(msg)
         _check_size(taken, path.name)
         others = [
@@ -245,7 +245,7 @@ def _berkeley(file: h5py.File) -> Iterator[_Image]:
 
 
 def _kind(group: h5py.Group) -> object:
-    """What a group is: a number, or a word since version 1.0."""
+    """The kind of a group: a number, or a word since version 1.0."""
     kind = group.attrs.get("emd_group_type")
     return kind.decode("utf-8", "replace") if isinstance(kind, bytes) else kind
 

@@ -139,7 +139,7 @@ def read_mdoc(path: Path, z: int | None = None) -> Mdoc | None:
 
 
 def read_listing(path: Path) -> tuple[Mdoc, int] | None:
-    """What describes the first section of a file, and how many sections are listed; or None.
+    """The entry of the first section of a file, and how many sections are listed; or None.
 
     Parameters
     ----------

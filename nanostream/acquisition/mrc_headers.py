@@ -392,7 +392,7 @@ def _in_byte_order(data: bytes, file_bytes: int | None) -> tuple[Order, np.void]
 
 
 def _evidence(raw: np.void, file_bytes: int | None, *, stamped: bool) -> tuple[bool, int]:
-    """What speaks for a byte order: that the numbers are possible, and how many marks agree.
+    """Evidence for a byte order: that the numbers are possible, and how many marks agree.
 
     The mode and the sizes tell most files. Of 8 bits and with sides of 256 and more both orders
     make sense: then the length of the file counts most, the axes after it, the stamp least.

@@ -1,4 +1,4 @@
-"""What who reads a section should know of its file, beside the section: two things are no errors.
+"""Remarks on a file, for whoever reads a section of it: two things are no errors.
 
 Of several data sets one is read, and a sidecar that is there may give nothing for the section.
 """

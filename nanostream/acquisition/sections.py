@@ -1,4 +1,4 @@
-"""What the readers of all formats share: an open file's sections, lengths, pixels of a frame."""
+"""Common parts of all readers: an open file's sections, lengths, pixels of a frame."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ def kinds_of_files(folder: Path, *, deep: bool = False) -> str:
 
 
 class _Found:
-    """What the names have given so far; files by their real path, so that none is read twice."""
+    """Files that the names have given so far, by their real path, so that none is read twice."""
 
     def __init__(self) -> None:
         self.files: dict[str, Path] = {}
@@ -282,7 +282,7 @@ def _at_home(name: str | Path) -> Path:
 
 
 def _fitting(folder: Path, parts: tuple[str, ...]) -> Iterator[Path]:
-    """What below a folder fits the parts of a pattern; capitals are the same as small letters."""
+    """Files below a folder that fit the parts of a pattern; small letters are capitals, too."""
     part, *others = parts
     rest = tuple(others)
     try:

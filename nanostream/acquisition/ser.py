@@ -62,7 +62,7 @@ def _offsets(file: FileIO, name: str) -> list[int]:
         raise MicrographError(msg)
     if kind != _IMAGES:
         what = "a series of spectra" if kind == _SPECTRA else f"a series of type {kind:#x}"
-        msg = f"{name}: no micrograph ({what}; images are expected)"
+        msg = f"{name}: not a micrograph ({what}; images are expected)"
         raise MicrographError(msg)
     word = "q" if version >= _LONG_OFFSETS else "i"
     size = struct.calcsize(f"<{word}")

@@ -70,7 +70,7 @@ def pixel_size_nm(directory: Directory, first: Directory, page: int) -> float | 
 
 
 def _told(account: _Account, directory: Directory) -> _Length | None:
-    """What a program wrote, if it can be read; a damaged account is none."""
+    """Text or numbers that a program wrote, if they can be read; a damaged account is none."""
     try:
         return account(directory)
     except (MicrographError, struct.error, ValueError, OverflowError):

@@ -95,7 +95,7 @@ class Store:
         return row.fetchone() is not None
 
     def made_from(self, section: SectionId) -> MadeFrom:
-        """What a stored section was made from."""
+        """The pixels and settings that a stored section was made from."""
         row = self._db.execute(
             "SELECT pixels_crc32, model_sha256, threshold, pixel_size_nm FROM sections"
             " WHERE section = ?",

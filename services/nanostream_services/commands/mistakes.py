@@ -141,7 +141,7 @@ def _help(parameter: Any) -> str:
 
 
 def _value(parameter: Any, arguments: Sequence[str]) -> str | None:
-    """What was given for an option, as it stands on the command line."""
+    """The value that was given for an option, as it stands on the command line."""
     for number, word in enumerate(arguments):
         option, has_value, value = word.partition("=")
         if option in parameter.opts and has_value:

@@ -1,4 +1,4 @@
-"""Files of DigitalMicrograph: which image is taken, and what is no micrograph."""
+"""Files of DigitalMicrograph: which image is taken, and what is not a micrograph."""
 
 from typing import Any
 
@@ -65,7 +65,7 @@ def test_an_image_beside_a_spectrum_image_is_taken(tmp_path, version):
 def test_what_is_no_micrograph_is_refused(tmp_path, version, data, units, more, said):
     path = tmp_path / f"a.dm{version}"
     write_dm_images(path, [(data, units, more)], version=version, scale=0.05)
-    with pytest.raises(MicrographError, match=rf"no micrograph \({said}"):
+    with pytest.raises(MicrographError, match=rf"not a micrograph \({said}"):
         read_section(path)
 
 

@@ -90,7 +90,7 @@ def test_all_data_sets_of_velox_are_named(tmp_path):
 )
 def test_a_velox_file_without_a_micrograph_is_refused(tmp_path, sets, said):
     write_velox_sets(tmp_path / "a.emd", sets)
-    with pytest.raises(MicrographError, match=rf"a\.emd: no micrograph \(.*{said}"):
+    with pytest.raises(MicrographError, match=rf"a\.emd: not a micrograph \(.*{said}"):
         read_section(tmp_path / "a.emd")
 
 
@@ -149,7 +149,7 @@ def test_hyperspy_writes_all_axes_in_reverse(tmp_path, names):
 )
 def test_what_is_no_image_in_a_berkeley_file_is_refused(tmp_path, data, unit, said):
     write_berkeley(tmp_path / "a.emd", data, step=0.05, unit=unit)
-    with pytest.raises(MicrographError, match=rf"no micrograph .*{said}"):
+    with pytest.raises(MicrographError, match=rf"not a micrograph .*{said}"):
         read_section(tmp_path / "a.emd")
 
 

@@ -196,7 +196,7 @@ WRONG = {
     "folder.npy": (lambda p: p.mkdir(), "cannot be read"),
     "cube.dm4": (
         lambda p: write_dm(p, np.zeros((2, 2, 5, 7), np.int16), version=4, scale=1.0, unit="nm"),
-        "no micrograph (4-D data; an image or a stack is expected)",
+        "not a micrograph (4-D data; an image or a stack is expected)",
     ),
     "spectra.ser": (write_spectra, "a series of spectra"),
 } | {

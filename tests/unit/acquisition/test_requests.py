@@ -95,7 +95,7 @@ def test_all_of_a_folder_names_sections_below_it():
 
 REFUSED = [
     (IMAGE + 1j, "array: complex pixels (complex128); give the real image"),
-    (IMAGE > 3, "array: true and false are a mask, no micrograph"),
+    (IMAGE > 3, "array: true and false are a mask, not a micrograph"),
     (np.zeros((0, 5)), "array: no pixels, its shape is (0, 5)"),
     ([], "array: no pixels, its shape is (0,)"),
     (np.zeros((2, 6, 8)), "array: 3 dimensions (2, 6, 8); give one image, such as stack[0]"),

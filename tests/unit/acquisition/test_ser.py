@@ -1,4 +1,4 @@
-"""Series of TIA: images upright, and what is no micrograph or has no length."""
+"""Series of TIA: images upright, and what is not a micrograph or has no length."""
 
 import struct
 
@@ -46,8 +46,8 @@ def test_complex_images_are_refused(tmp_path, dtype):
     ("place", "layout", "value", "said"),
     [
         (0, "<H", 0x4D4D, "does not begin as a series"),
-        (6, "<i", 0x4120, r"no micrograph \(a series of spectra"),
-        (6, "<i", 5, r"no micrograph \(a series of type 0x5"),
+        (6, "<i", 0x4120, r"not a micrograph \(a series of spectra"),
+        (6, "<i", 5, r"not a micrograph \(a series of type 0x5"),
         (18, "<i", 2**31 - 1, "bytes 62 to"),
         (18, "<i", -1, "bytes 62 to"),
         (22, "<i", -5, "bytes -5 to"),
