@@ -43,8 +43,8 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _MASK, _YCBCR = 0, 1, 2, 3, 4, 6
 _LINEAR = 34892
 _COLOURS = {5: "CMYK", 6: "YCbCr", 8: "Lab", 9: "Lab", 10: "Lab", 32803: "a colour mosaic"}
 _COLOURS |= {32844: "LogL", 32845: "LogLuv"}
-#: Kinds of extra values: opacity that the values are multiplied with, and opacity beside them.
-_MULTIPLIED, _OPACITY = 1, 2
+#: Kinds of extra values: not said, opacity that values are multiplied with, opacity beside them.
+_UNSPECIFIED, _MULTIPLIED, _OPACITY = 0, 1, 2
 #: A file may be padded at its end.
 _PADDING_BYTES = 4096
 
@@ -172,7 +172,8 @@ def _grey(samples: NDArray[Any], directory: Directory, layout: Layout) -> NDArra
 
 def _without_opacity(samples: NDArray[Any], layout: Layout) -> NDArray[Any]:
     """Values of grey or colour; opacity says nothing of the specimen."""
-    extra = layout.extra or ((_OPACITY,) if layout.samples in (2, 4) else ())
+    # Without the tag nobody says that it is opacity: where it varies it may be a second image.
+    extra = layout.extra or ((_UNSPECIFIED,) if layout.samples in (2, 4) else ())
     count = layout.samples - min(len(extra), layout.samples - 1)
     kept = samples[..., :count]
     for kind, values in zip(extra, np.moveaxis(samples[..., count:], -1, 0), strict=False):

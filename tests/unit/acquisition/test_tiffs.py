@@ -307,3 +307,17 @@ def test_a_stack_of_one_directory_has_all_its_pictures_however_small(tmp_path, s
     tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack", truncate=True)
     assert count_sections(tmp_path / "a.tif") == (4, False)
     np.testing.assert_array_equal(read_section(tmp_path / "a.tif", 3).pixels, stack[3])
+
+
+@pytest.mark.parametrize("varies", [False, True])
+def test_a_second_channel_that_nobody_calls_opacity_is_none_where_it_varies(tmp_path, varies):
+    grey = STACK[0].astype("<u2")
+    second = STACK[1].astype("<u2") if varies else np.full_like(grey, 65535)
+    tags = page_tags(SHAPE, 16, 1) | {258: (3, [16, 16]), 277: (3, [2])}
+    strip = np.stack([grey, second], -1).tobytes()
+    (tmp_path / "a.tif").write_bytes(tiff_bytes(tags, [strip], order="<"))
+    if varies:
+        with pytest.raises(MicrographError, match="a second image at each pixel"):
+            read_section(tmp_path / "a.tif")
+    else:
+        np.testing.assert_array_equal(read_section(tmp_path / "a.tif").pixels, grey)
