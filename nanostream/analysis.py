@@ -23,6 +23,7 @@ from nanostream.config import Worker
 from nanostream.particles.measures import measure_particles, summarize
 from nanostream.records import Acquired, Frame, Segmentation, shared
 from nanostream.segmentation.domain import Verdict, judge
+from nanostream.segmentation.inference import Engine
 from nanostream.segmentation.masks import label_regions
 from nanostream.segmentation.models import ModelCard, find_model, load_network
 from nanostream.segmentation.normalization import median_filter, normalize, without_shift
@@ -75,9 +76,23 @@ class Analyzer:
         # Who lowers the threshold wants to see what is faint.
         self._peak = card.peak if self.threshold >= card.threshold else 0.0
         self._network = load_network(
-            card, weights, device=settings.device, mixed=settings.precision == "mixed"
+            card,
+            weights,
+            engine=settings.engine,
+            device=settings.device,
+            mixed=settings.mixed,
         )
         self._running_maximum = normalization_maximum
+
+    @property
+    def engine(self) -> Engine:
+        """What computes the network."""
+        return self._network.engine
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of what computes a result, for its provenance."""
+        return versions(self.engine.package)
 
     def raise_maximum(self, maximum: float | None) -> None:
         """Take over what other workers of the session have seen."""
@@ -258,11 +273,11 @@ def cached_analyzer(model: str, threshold: float | None) -> Analyzer:
     return Analyzer(Worker(model=model, threshold=threshold))
 
 
-@lru_cache(maxsize=1)
-def versions() -> dict[str, str]:
-    """Versions of what computes a result, for its provenance."""
+@lru_cache(maxsize=8)
+def versions(*more: str) -> dict[str, str]:
+    """Versions of Python and of the packages that every result is made with, and of some more."""
     found = {"python": platform.python_version()}
-    for name in ("nanostream", "numpy", "opencv-python-headless", "tensorflow"):
+    for name in ("nanostream", "numpy", "opencv-python-headless", *more):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

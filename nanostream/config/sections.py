@@ -180,8 +180,9 @@ class Worker(Section, frozen=True):
     mask below ``min_area_px`` are noise; without it the model card says how small a particle its
     network can be trusted with, else 100 px count. With ``separate`` touching particles get their
     own labels, and dark holes are filled. ``tile_px`` bounds the memory of one step of the
-    network, ``batch`` says how many tiles go to the device at once. ``precision`` "mixed" computes
-    in bfloat16 on a CPU and float16 on a GPU.
+    network, ``batch`` says how many tiles go to the device at once. ``engine`` "auto" takes ONNX
+    Runtime where it is installed and TensorFlow where only that can use the GPU. ``precision``
+    "mixed" computes in bfloat16 on a CPU and float16 on a GPU, and needs TensorFlow.
     """
 
     model: str = "default"
@@ -194,7 +195,13 @@ class Worker(Section, frozen=True):
         str,
         Meta(pattern="^(?i:auto|cpu|gpu(:[0-9]+)?)$", examples=["auto", "cpu", "gpu", "gpu:1"]),
     ] = "auto"
+    engine: Literal["auto", "onnx", "tensorflow"] = "auto"
     precision: Literal["float32", "mixed"] = "float32"
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the network computes in mixed precision."""
+        return self.precision == "mixed"
 
 
 class Sink(Section, frozen=True):

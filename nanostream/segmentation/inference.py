@@ -2,28 +2,71 @@
 
 Equal in result to the Keras model it is made from (to float32 rounding), faster, and without
 Keras on the path of a frame. The softmax over two classes becomes the sigmoid of their
-difference.
+difference. The graph is written once, for whatever engine computes it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
-from nanostream.errors import ConfigError
 from nanostream.segmentation.weights import RESIDUAL, STRIDES, WITH_DEPTH, Architecture
 
-__all__ = ["FoldedUNet", "choose_device", "receptive_radius_px"]
+__all__ = ["Engine", "FoldedUNet", "Network", "Operations", "fold", "receptive_radius_px"]
 
-logger = logging.getLogger(__name__)
+Array = NDArray[np.float32]
+Arrays = Sequence[Array]
 
-Arrays = Sequence[NDArray[np.float32]]
+
+class Operations(Protocol):
+    """Arithmetic of an engine: each operation takes and gives features of its own kind.
+
+    Kernels are (height, width, in, out), as TensorFlow has them; convolutions keep the size of the
+    features, divided by their stride.
+    """
+
+    def convolve(self, x: Any, kernel: Array, bias: Array | None, *, stride: int = 1) -> Any:
+        """Convolution with a bias, where there is one."""
+
+    def convolve_each(self, x: Any, kernel: Array, bias: Array) -> Any:
+        """Depthwise convolution: a kernel (height, width, in, 1)."""
+
+    def relu(self, x: Any) -> Any:
+        """Nothing below zero."""
+
+    def pool(self, x: Any) -> Any:
+        """Greatest of each block of 2x2."""
+
+    def repeat(self, x: Any) -> Any:
+        """Each feature four times, as a block of 2x2."""
+
+    def join(self, first: Any, second: Any) -> Any:
+        """Features of both, side by side."""
+
+    def add(self, first: Any, second: Any) -> Any:
+        """Sum of both."""
+
+    def to_space(self, x: Any, block: int) -> Any:
+        """Features as blocks of pixels: feature ``(row * block + column) * C + c`` is class c."""
+
+    def sigmoid(self, x: Any, bias: Array) -> Any:
+        """Probability of a logit and its bias, in float32."""
+
+
+class Engine(Protocol):
+    """A network that an engine has built on its device."""
+
+    name: str
+    #: The package whose version belongs to a result's provenance.
+    package: str
+    #: Name of the device that computes, as the engine calls it.
+    device: str
+
+    def __call__(self, tiles: Array) -> Array:
+        """Outputs (N, H, W, K) of scaled tiles (N, H, W, 1)."""
 
 
 def receptive_radius_px(levels: int, architecture: Architecture = "unet") -> int:
@@ -47,43 +90,8 @@ def receptive_radius_px(levels: int, architecture: Architecture = "unet") -> int
     return radius if stride == 1 else stride * radius + stride + 2
 
 
-def choose_device(wanted: str) -> str:
-    """TensorFlow's name of the device to use, its memory taken only as needed.
-
-    Parameters
-    ----------
-    wanted : str
-        ``auto`` (the first GPU, else the CPU), ``cpu``, ``gpu`` or ``gpu:N``.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such device.
-    """
-    gpus = tf.config.list_physical_devices("GPU")
-    kind, _, number = wanted.lower().partition(":")
-    if kind == "cpu" or (kind == "auto" and not gpus):
-        # A GPU this process does not use must not lose memory to it.
-        with contextlib.suppress(RuntimeError):  # TensorFlow has it already
-            tf.config.set_visible_devices([], "GPU")
-        return "/CPU:0"
-    if kind not in ("auto", "gpu") or not (number.isdigit() or not number):
-        msg = f"[worker] device: {wanted!r}; use auto, cpu, gpu or gpu:N"
-        raise ConfigError(msg)
-    index = int(number or 0)
-    if index >= len(gpus):
-        msg = f"[worker] device: {wanted!r}, but TensorFlow sees {len(gpus)} GPUs; use auto or cpu"
-        raise ConfigError(msg)
-    try:
-        tf.config.set_visible_devices([gpus[index]], "GPU")
-        tf.config.experimental.set_memory_growth(gpus[index], True)
-    except RuntimeError:  # after a training in this process, TensorFlow has its GPUs already
-        return f"/GPU:{index}"
-    return "/GPU:0"
-
-
 class FoldedUNet:
-    """Tiles in, particle probabilities out, and depths where the network has them.
+    """A network's convolutions and the graph over them.
 
     Parameters
     ----------
@@ -94,10 +102,6 @@ class FoldedUNet:
         Of the batch normalisation.
     levels : int
         Number of poolings.
-    device : str
-        As `choose_device` gave it.
-    mixed : bool
-        Compute in bfloat16 on a CPU, float16 on a GPU; the last step stays in float32.
     architecture : str
         Which graph, see `nanostream.segmentation.unet`.
     """
@@ -108,8 +112,6 @@ class FoldedUNet:
         *,
         epsilon: float,
         levels: int = 4,
-        device: str = "/CPU:0",
-        mixed: bool = False,
         architecture: Architecture = "unet",
     ) -> None:
         self.levels = levels
@@ -118,21 +120,104 @@ class FoldedUNet:
         self.with_depth = architecture in WITH_DEPTH
         self.step_px = self._stride * 2**levels
         self.margin_px = receptive_radius_px(levels, architecture)
-        self._device = device
-        self._dtype = (tf.float16 if "GPU" in device else tf.bfloat16) if mixed else tf.float32
-        with tf.device(device):
-            self._layers = [
-                tuple(tf.constant(array, self._dtype) for array in fold(arrays, epsilon))
-                for arrays in layers
-            ]
-        forward = self._forward if self._stride == 1 else self._forward_strided
-        if self.with_depth:
-            forward = self._forward_depth
-        signature = [tf.TensorSpec((None, None, None, 1), tf.float32)]
-        # Nothing in it branches on a tensor; AutoGraph would take 0.1 s of each start.
-        self._compiled = tf.function(forward, input_signature=signature, autograph=False)
+        self._layers = [fold(arrays, epsilon) for arrays in layers]
 
-    def __call__(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+    def forward(self, ops: Operations, tiles: Any) -> Any:
+        """Outputs of the graph for an engine's tiles: probability, and depth where there is one.
+
+        Parameters
+        ----------
+        ops : Operations
+            Of the engine.
+        tiles
+            What the engine has for an array (N, H, W, 1), H and W multiples of ``step_px``.
+        """
+        layers = iter(self._layers)
+        if self.with_depth:
+            return self._with_depth(ops, tiles, layers)
+        if self._stride == 1:
+            return self._papers(ops, tiles, layers)
+        return self._strided(ops, tiles, layers)
+
+    def _papers(self, ops: Operations, x: Any, layers: Iterator[tuple[Array, Array]]) -> Any:
+        """The paper's graph."""
+        skips = []
+        for _ in range(self.levels):
+            x = ops.convolve(x, *next(layers))
+            skips.append(ops.relu(x))
+            x = ops.pool(x)  # the published graph pools before the ReLU
+        x = self._bottom_and_up(ops, x, skips, layers)
+        kernel, bias = next(layers)
+        x = ops.convolve(x, kernel[..., 1:] - kernel[..., :1], None)
+        return ops.sigmoid(x, bias[1:] - bias[:1])
+
+    def _strided(self, ops: Operations, x: Any, layers: Iterator[tuple[Array, Array]]) -> Any:
+        """Ours: the same at a part of the resolution."""
+        x = ops.relu(ops.convolve(x, *next(layers), stride=self._stride))
+        skips = []
+        for level in range(self.levels):
+            x = ops.relu(ops.convolve(x, *next(layers)))
+            if self._residual and level:
+                x = _residual_block(ops, x, layers)
+            skips.append(x)
+            x = ops.pool(x)
+        x = self._bottom_and_up(ops, x, skips, layers)
+        kernel, bias = next(layers)
+        # (stride, stride, classes, C), each pixel of a block from the block's features alone.
+        difference = (kernel[:, :, 1] - kernel[:, :, 0]).reshape(1, 1, self._stride**2, -1)
+        x = ops.convolve(x, difference.transpose(0, 1, 3, 2), None)
+        return ops.sigmoid(ops.to_space(x, self._stride), bias[1:] - bias[:1])
+
+    def _with_depth(self, ops: Operations, x: Any, layers: Iterator[tuple[Array, Array]]) -> Any:
+        """Two outputs, each from a logit of its own."""
+        x = ops.relu(ops.convolve(x, *next(layers), stride=self._stride))
+        skips = []
+        for level in range(self.levels):
+            for _ in range(2 if level else 1):
+                x = ops.relu(ops.convolve(x, *next(layers)))
+            skips.append(x)
+            x = ops.pool(x)
+        x = ops.relu(ops.convolve(x, *next(layers)))
+        for level, skip in reversed(list(enumerate(skips))):
+            x = ops.join(skip, ops.repeat(ops.convolve(x, *next(layers))))
+            for _ in range(2 if level else 1):
+                x = ops.relu(ops.convolve(x, *next(layers)))
+        kernel, bias = next(layers)
+        return ops.sigmoid(ops.to_space(ops.convolve(x, _by_phase(kernel), None), 2), bias)
+
+    def _bottom_and_up(
+        self, ops: Operations, x: Any, skips: list[Any], layers: Iterator[tuple[Array, Array]]
+    ) -> Any:
+        for _ in range(2):
+            x = ops.relu(ops.convolve(x, *next(layers)))
+        for level, skip in reversed(list(enumerate(skips))):
+            if self._residual:
+                x = ops.convolve(x, *next(layers))
+            x = ops.join(skip, ops.repeat(x))
+            for _ in range(2):
+                x = ops.relu(ops.convolve(x, *next(layers)))
+            if self._residual and level:
+                x = _residual_block(ops, x, layers)
+        return x
+
+
+class Network:
+    """Tiles in, particle probabilities out, and depths where the network has them.
+
+    Parameters
+    ----------
+    graph : FoldedUNet
+        Of the model.
+    engine : Engine
+        That has built it.
+    """
+
+    def __init__(self, graph: FoldedUNet, engine: Engine) -> None:
+        self.margin_px, self.step_px = graph.margin_px, graph.step_px
+        self.with_depth = graph.with_depth
+        self.engine = engine
+
+    def __call__(self, tiles: Array) -> Array:
         """Probability of the particle class, with a depth beside it if the network has one.
 
         Parameters
@@ -144,120 +229,34 @@ class FoldedUNet:
         -------
         (N, H, W) float32, or (N, H, W, 2): probability, depth.
         """
-        with tf.device(self._device):
-            result: NDArray[np.float32] = self._compiled(tiles).numpy()
-        return result
-
-    def _forward(self, tiles: Any) -> Any:
-        """The paper's graph."""
-        layers = iter(self._layers)
-        x = tf.cast(tiles, self._dtype)
-        skips = []
-        for _ in range(self.levels):
-            x = _convolve(x, next(layers))
-            skips.append(tf.nn.relu(x))
-            # The published graph pools before the ReLU.
-            x = tf.nn.max_pool2d(x, 2, 2, "VALID")
-        x = self._bottom_and_up(x, skips, layers)
-        kernel, bias = next(layers)
-        x = tf.nn.conv2d(x, kernel[..., 1:] - kernel[..., :1], 1, "SAME")
-        return _sigmoid(x[..., 0], bias)
-
-    def _forward_strided(self, tiles: Any) -> Any:
-        """Ours: the same at a part of the resolution."""
-        layers = iter(self._layers)
-        x = tf.nn.relu(_convolve(tf.cast(tiles, self._dtype), next(layers), stride=self._stride))
-        skips = []
-        for level in range(self.levels):
-            x = tf.nn.relu(_convolve(x, next(layers)))
-            if self._residual and level:
-                x = _residual_block(x, layers)
-            skips.append(x)
-            x = tf.nn.max_pool2d(x, 2, 2, "VALID")
-        x = self._bottom_and_up(x, skips, layers)
-        kernel, bias = next(layers)
-        # (stride, stride, classes, C), each pixel of a block from the block's features alone.
-        difference = kernel[:, :, 1] - kernel[:, :, 0]
-        channels = tf.shape(difference)[-1]
-        difference = tf.reshape(difference, (1, 1, self._stride**2, channels))
-        difference = tf.transpose(difference, (0, 1, 3, 2))
-        x = tf.nn.depth_to_space(tf.nn.conv2d(x, difference, 1, "SAME"), self._stride)
-        return _sigmoid(x[..., 0], bias)
-
-    def _forward_depth(self, tiles: Any) -> Any:
-        """Two outputs, each from a logit of its own."""
-        layers = iter(self._layers)
-        x = tf.nn.relu(_convolve(tf.cast(tiles, self._dtype), next(layers), stride=self._stride))
-        skips = []
-        for level in range(self.levels):
-            for _ in range(2 if level else 1):
-                x = tf.nn.relu(_convolve(x, next(layers)))
-            skips.append(x)
-            x = tf.nn.max_pool2d(x, 2, 2, "VALID")
-        x = tf.nn.relu(_convolve(x, next(layers)))
-        for level, skip in reversed(list(enumerate(skips))):
-            x = _convolve(x, next(layers))
-            x = tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)
-            x = tf.concat([skip, x], axis=-1)
-            for _ in range(2 if level else 1):
-                x = tf.nn.relu(_convolve(x, next(layers)))
-        kernel, bias = next(layers)
-        x = tf.nn.depth_to_space(tf.nn.conv2d(x, _by_phase(kernel), 1, "SAME"), 2)
-        return tf.sigmoid(tf.cast(x, tf.float32) + tf.cast(bias, tf.float32))
-
-    def _bottom_and_up(self, x: Any, skips: list[Any], layers: Iterator[Any]) -> Any:
-        for _ in range(2):
-            x = tf.nn.relu(_convolve(x, next(layers)))
-        for level, skip in reversed(list(enumerate(skips))):
-            if self._residual:
-                x = _convolve(x, next(layers))
-            x = tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)
-            x = tf.concat([skip, x], axis=-1)
-            for _ in range(2):
-                x = tf.nn.relu(_convolve(x, next(layers)))
-            if self._residual and level:
-                x = _residual_block(x, layers)
-        return x
+        outputs = self.engine(tiles)
+        return outputs if self.with_depth else outputs[..., 0]
 
 
-def _convolve(x: Any, layer: tuple[Any, Any], *, stride: int = 1) -> Any:
-    kernel, bias = layer
-    return tf.nn.bias_add(tf.nn.conv2d(x, kernel, stride, "SAME"), bias)
-
-
-def _by_phase(kernel: Any) -> Any:
+def _by_phase(kernel: Array) -> Array:
     """A transposed 4x4 convolution of stride 2 as a 3x3 one that makes the four phases.
 
     Of output ``2 i + a`` row ``ky`` of the kernel sees input ``i + (a + 1 - ky) / 2``: for phase 0
     rows 3 and 1 see ``i - 1`` and ``i``, for phase 1 rows 2 and 0 see ``i`` and ``i + 1``.
     """
-    none = tf.zeros_like(kernel[0])
-    rows = [
-        tf.stack([kernel[3], kernel[1], none]),
-        tf.stack([none, kernel[2], kernel[0]]),
-    ]
-    phases = []
-    for row in rows:  # (3, 4, classes, C)
-        nothing = tf.zeros_like(row[:, 0])
-        phases.append(tf.stack([row[:, 3], row[:, 1], nothing], axis=1))
-        phases.append(tf.stack([nothing, row[:, 2], row[:, 0]], axis=1))
-    return tf.transpose(tf.concat(phases, axis=2), (0, 1, 3, 2))
+    classes, channels = kernel.shape[2:]
+    phases = np.zeros((3, 3, 2, 2, classes, channels), np.float32)
+    seen = (((0, 3), (1, 1)), ((1, 2), (2, 0)))  # of each phase: which of three is which of four
+    for a, rows in enumerate(seen):
+        for b, columns in enumerate(seen):
+            for row, of_row in rows:
+                for column, of_column in columns:
+                    phases[row, column, a, b] = kernel[of_row, of_column]
+    return phases.reshape(3, 3, 4 * classes, channels).transpose(0, 1, 3, 2)
 
 
-def _residual_block(x: Any, layers: Iterator[Any]) -> Any:
-    inside = tf.nn.relu(_convolve(x, next(layers)))
-    kernel, bias = next(layers)
-    inside = tf.nn.depthwise_conv2d(inside, kernel, (1, 1, 1, 1), "SAME")
-    inside = tf.nn.relu(tf.nn.bias_add(inside, bias))
-    return x + _convolve(inside, next(layers))
+def _residual_block(ops: Operations, x: Any, layers: Iterator[tuple[Array, Array]]) -> Any:
+    inside = ops.relu(ops.convolve(x, *next(layers)))
+    inside = ops.relu(ops.convolve_each(inside, *next(layers)))
+    return ops.add(x, ops.convolve(inside, *next(layers)))
 
 
-def _sigmoid(difference: Any, bias: Any) -> Any:
-    """Softmax over two classes, from what the second has more than the first."""
-    return tf.sigmoid(tf.cast(difference, tf.float32) + tf.cast(bias[1] - bias[0], tf.float32))
-
-
-def fold(arrays: Arrays, epsilon: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def fold(arrays: Arrays, epsilon: float) -> tuple[Array, Array]:
     """Kernel and bias of a convolution that contains its batch normalisation.
 
     ``gamma * (k*x + b - mean) / sqrt(variance + epsilon) + beta`` is a convolution again, with

@@ -12,14 +12,11 @@ import math
 import os
 import re
 import shutil
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import date
 from difflib import get_close_matches
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -27,8 +24,9 @@ import platformdirs
 from msgspec import Struct
 
 from nanostream.errors import ModelError, reason_of
-from nanostream.noise import logged_stderr
 from nanostream.segmentation.domain import DomainReference
+from nanostream.segmentation.engines import build_engine
+from nanostream.segmentation.inference import FoldedUNet, Network
 from nanostream.segmentation.separation_rule import SeparationRule
 from nanostream.segmentation.weights import (
     BATCH_NORM_EPSILON,
@@ -39,13 +37,9 @@ from nanostream.segmentation.weights import (
     read_weights,
 )
 
-if TYPE_CHECKING:
-    from nanostream.segmentation.inference import FoldedUNet
-
 __all__ = [
     "ModelCard",
     "Normalization",
-    "check_tensorflow",
     "find_model",
     "import_folder",
     "import_model",
@@ -59,11 +53,6 @@ __all__ = [
 ]
 
 Normalization = Literal["image-max", "image-minmax", "dataset-max", "standardize"]
-
-NO_TENSORFLOW = (
-    "TensorFlow is not installed on this machine; install nanostream with its worker: "
-    "pip install '.[worker]' in a clone"
-)
 
 _SHIPPED = Path(__file__).parent / "shipped"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -211,18 +200,6 @@ def _no_model(name: str) -> ModelError:
         f"no model {name!r}{meant or ';'} there are: {', '.join(known)} "
         "(nanostream models import adds one)"
     )
-
-
-def check_tensorflow() -> None:
-    """Refuse a machine without TensorFlow, before the seconds that its import takes.
-
-    Raises
-    ------
-    ModelError
-        If it is not.
-    """
-    if find_spec("tensorflow") is None:
-        raise ModelError(NO_TENSORFLOW)
 
 
 def import_model(
@@ -376,29 +353,38 @@ def _take(weights: Path, card: ModelCard, tree: dict[str, Any]) -> None:
         raise ModelError(msg) from error
 
 
-def load_network(card: ModelCard, weights: Path, *, device: str, mixed: bool) -> FoldedUNet:
+def load_network(
+    card: ModelCard,
+    weights: Path,
+    *,
+    engine: str = "auto",
+    device: str = "auto",
+    mixed: bool = False,
+) -> Network:
     """The model's network on a device, ready to predict.
+
+    Parameters
+    ----------
+    card, weights
+        Of the model.
+    engine, device, mixed
+        As `nanostream.segmentation.engines.choose_engine` takes them.
 
     Raises
     ------
     ModelError
-        If TensorFlow is not installed or the weights do not fit the card's features.
+        If the engine is not installed or the weights do not fit the card's features.
     ConfigError
         If there is no such device.
     """
     layers = _calibrated(_read_layers(card, weights), card.calibration, card.architecture)
-    with _tensorflow():
-        from nanostream.segmentation import inference
-
-        where = inference.choose_device(device)
-    return inference.FoldedUNet(
+    graph = FoldedUNet(
         layers,
         epsilon=BATCH_NORM_EPSILON,
         levels=len(card.features),
-        device=where,
-        mixed=mixed,
         architecture=card.architecture,
     )
+    return Network(graph, build_engine(graph, engine=engine, device=device, mixed=mixed))
 
 
 def _read_layers(card: ModelCard, weights: Path) -> list[Arrays]:
@@ -423,31 +409,6 @@ def _calibrated(
         last = [kernel * particle[:, None], bias * particle + np.array([shift, 0], np.float32)]
         return [*layers[:-1], last]
     return [*layers[:-1], [kernel * scale, bias * scale + np.array([0, shift], np.float32)]]
-
-
-@contextmanager
-def _tensorflow() -> Iterator[None]:
-    """Import and first use of TensorFlow: a clear error if it is absent, and no noise.
-
-    Its native code writes to standard error which drivers it did not find, before any log level
-    is looked at (TensorFlow issue 100442); an operator who segments a file should not see that.
-    It also imports Keras 3 unless told that the older Keras is wanted; that takes a third of its
-    time, and nothing that predicts uses Keras.
-    """
-    before = os.environ.get("TF_USE_LEGACY_KERAS")
-    if "keras" not in sys.modules:
-        os.environ["TF_USE_LEGACY_KERAS"] = "1"
-    try:
-        with logged_stderr():
-            yield
-    except ModuleNotFoundError as error:
-        if error.name not in ("tensorflow", "keras"):
-            raise
-        raise ModelError(NO_TENSORFLOW) from error
-    finally:
-        os.environ.pop("TF_USE_LEGACY_KERAS", None)
-        if before is not None:
-            os.environ["TF_USE_LEGACY_KERAS"] = before
 
 
 def _read_card(path: Path) -> ModelCard:

@@ -244,7 +244,8 @@ def _training_record(plan: Plan, trained: Trained) -> dict[str, Any]:
         "recipe": trained.recipe,
         "seed": trained.seed,
         "steps_done": trained.steps,
-        "versions": versions() | _more_versions("keras", "abtem" if simulated else "h5py"),
+        "versions": versions("tensorflow")
+        | _more_versions("keras", "abtem" if simulated else "h5py"),
     }
     if plan.test:
         record["test_files"] = listed(file_hashes(plan.test))

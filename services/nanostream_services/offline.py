@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from nanostream.acquisition.frames import count_sections, read_section
 from nanostream.acquisition.remarks import remarks_on
-from nanostream.analysis import Analyzer, used_threshold, versions
+from nanostream.analysis import Analyzer, used_threshold
 from nanostream.config import Config, tracker_of
 from nanostream.errors import ConfigError, MicrographError, ModelError, SessionError
 from nanostream.records import Frame, Result, SectionId
@@ -182,7 +182,7 @@ class _Run:
             frame, maximum = _as_before(self._before, frame, self._card, self._threshold)
             analyzer.take_maximum(maximum)
         _check_new(frame.section, self._stored_as.get(frame.pixels_crc32()))
-        result = Result.of(frame, analyzer(frame), versions=versions())
+        result = Result.of(frame, analyzer(frame), versions=analyzer.versions)
         self._store.commit(result)
         self.stored += 1
         if result.warning:

@@ -1,4 +1,4 @@
-"""The rule of this folder, made true: no TensorFlow, no process, no socket.
+"""The rule of this folder, made true: no engine of networks, no process, no socket.
 
 Whoever breaks it gets a failed test that says where the test belongs. Python's audit events see
 each start of a process and each socket under whatever name it was imported; ZeroMQ opens its
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import zmq
 
-_NETWORKS = {"tensorflow", "keras"}
+_NETWORKS = {"tensorflow", "keras", "onnx", "onnxruntime"}
 _PROCESSES = {
     "subprocess.Popen",
     "os.exec",

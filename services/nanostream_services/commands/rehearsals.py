@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from nanostream.config import Config, load_config
+from nanostream.config import Config, Worker, load_config
 from nanostream_services.commands.options import ConfigFile, Json, Plain
 from nanostream_services.commands.printing import (
     FAILED,
@@ -20,7 +20,7 @@ from nanostream_services.commands.printing import (
     print_line,
     write_json,
 )
-from nanostream_services.commands.starting import check_model, log_beside, new_folder
+from nanostream_services.commands.starting import check_worker, log_beside, new_folder
 from nanostream_services.commands.summaries import exit_with, print_summary
 from nanostream_services.commands.verify import verify
 from nanostream_services.panels.values import counted
@@ -52,7 +52,7 @@ def demo(
     from nanostream_services.demo import run_demo
 
     folder = new_folder(out, "demo")
-    check_model("default")
+    check_worker(Worker())
     log_beside(folder / "session")
     with stopping() as stop:
         result = run_demo(folder, stop, plain=plain)
@@ -78,7 +78,7 @@ def drill(
     from nanostream_services.drill import SECTIONS, run_drill
 
     folder = new_folder(out, "drill")
-    check_model("default")
+    check_worker(Worker())
     log_beside(folder / "session")
     print_line(f"{SECTIONS} simulated sections; this takes about a minute")
     with stopping() as stop:

@@ -20,7 +20,7 @@ from nanostream_services.commands.options import (
     Threshold,
 )
 from nanostream_services.commands.printing import INTERRUPTED, print_line
-from nanostream_services.commands.starting import check_model, log_beside, session_config
+from nanostream_services.commands.starting import check_worker, log_beside, session_config
 from nanostream_services.commands.summaries import exit_with, print_summary
 from nanostream_services.panels.values import counted
 from nanostream_services.processes.lifecycle import stopping
@@ -62,7 +62,7 @@ def run(
     )
     _check_folders(watch_dir, out)
     check_together(settings)
-    check_model(settings.worker.model)
+    check_worker(settings.worker)
     log_beside(out)
     done = None if stop_when_idle is None else idle_for(stop_when_idle)
     with stopping() as stop:

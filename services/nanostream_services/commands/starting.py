@@ -7,11 +7,11 @@ from pathlib import Path
 
 import msgspec
 
-from nanostream.config import Config, Stream, load_config, override
+from nanostream.config import Config, Stream, Worker, load_config, override
 from nanostream.errors import ConfigError
 from nanostream_services.processes.logs import start_log
 
-__all__ = ["check_model", "log_beside", "new_folder", "session_config"]
+__all__ = ["check_worker", "log_beside", "new_folder", "session_config"]
 
 
 def session_config(
@@ -47,18 +47,21 @@ def new_folder(out: Path | None, what: str) -> Path:
     return folder
 
 
-def check_model(name: str) -> None:
+def check_worker(settings: Worker) -> None:
     """Refuse a session that could not work, before anything is made or started.
 
     Raises
     ------
     ModelError
-        If there is no such model, or no TensorFlow.
+        If there is no such model, or no engine to compute it.
+    ConfigError
+        If its engine has no such precision.
     """
-    from nanostream.segmentation.models import check_tensorflow, find_model
+    from nanostream.segmentation.engines import choose_engine
+    from nanostream.segmentation.models import find_model
 
-    find_model(name)
-    check_tensorflow()
+    find_model(settings.model)
+    choose_engine(settings.engine, device=settings.device, mixed=settings.mixed)
 
 
 def log_beside(session: Path, name: str = "run") -> None:

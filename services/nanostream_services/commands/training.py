@@ -101,7 +101,8 @@ def train(
     Calibration and threshold are chosen on held-out images, and the model's card has its scores on
     them. At once it can be used: nanostream run --model NAME.
     """
-    from nanostream.segmentation.models import check_tensorflow, find_model, user_models
+    from nanostream.segmentation.engines import check_tensorflow
+    from nanostream.segmentation.models import find_model, user_models
     from nanostream.segmentation.weights import PAPER_FEATURES, QUARTER_FEATURES
     from nanostream.training.plans import Base, Plan, check_new_name
 

@@ -6,7 +6,6 @@ import math
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from nanostream.acquisition.simulator import DemoMicrograph, demo_movie, play
@@ -14,6 +13,7 @@ from nanostream.config import Config, override
 from nanostream.errors import NanostreamError
 from nanostream.records import Snapshot
 from nanostream.results.session import Session
+from nanostream.segmentation.engines import has_engine
 from nanostream.transport.sockets import free_network
 from nanostream_services.doctor.findings import Finding, Role
 from nanostream_services.panels.values import counted
@@ -32,8 +32,8 @@ def check_chain(config: Config, role: Role, stop: Stop) -> Iterator[Finding]:
     if role in ("agent", "sink"):
         yield Finding("whole chain", "skipped", f"tried on the worker's machine, not as {role}")
         return
-    if find_spec("tensorflow") is None:
-        yield Finding("whole chain", "skipped", "it needs the worker, and so TensorFlow")
+    if not (has_engine("onnx") or has_engine("tensorflow")):
+        yield Finding("whole chain", "skipped", "it needs the worker, and so an engine")
         return
     # Windows cannot delete what a process has open for a moment longer.
     with tempfile.TemporaryDirectory(prefix="nanostream-", ignore_cleanup_errors=True) as folder:

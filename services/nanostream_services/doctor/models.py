@@ -6,13 +6,13 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 from nanostream.acquisition.folder import WatchedFolder
 from nanostream.config import Config
 from nanostream.errors import MicrographError, NanostreamError
-from nanostream.segmentation.models import NO_TENSORFLOW, find_model
+from nanostream.segmentation.engines import NO_ENGINE, has_engine
+from nanostream.segmentation.models import find_model, load_network
 from nanostream_services.doctor.findings import Finding, Role
 from nanostream_services.doctor.watched import look_into, newest
 
@@ -54,20 +54,21 @@ def check_model(config: Config, role: Role) -> Iterator[Finding]:
 
 
 def check_device(config: Config, role: Role) -> Iterator[Finding]:
-    """TensorFlow and its device, in a process of its own: the import takes seconds and memory."""
-    if find_spec("tensorflow") is None:
+    """The engine and its device, in a process of its own: imports take seconds and memory."""
+    if not (has_engine("onnx") or has_engine("tensorflow")):
         if role == "worker":
-            yield Finding("TensorFlow", "problem", NO_TENSORFLOW)
+            yield Finding("engine", "problem", NO_ENGINE)
             return
-        text = "not installed: this machine can run agent, sink and dashboard, not the worker"
-        yield Finding("TensorFlow", "warning", text, NO_TENSORFLOW.partition("; ")[2])
+        text = "none installed: this machine can run agent, sink and dashboard, not the worker"
+        yield Finding("engine", "warning", text, NO_ENGINE.partition("; ")[2])
         return
+    settings = config.worker
     code = (
-        "import sys; from nanostream_services.doctor import tell_device; tell_device(sys.argv[1])"
+        "import sys; from nanostream_services.doctor import tell_device; tell_device(*sys.argv[1:])"
     )
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code, config.worker.device],
+            [sys.executable, "-c", code, settings.engine, settings.device, settings.precision],
             capture_output=True,
             text=True,
             timeout=_LONGEST_DEVICE_S,
@@ -79,26 +80,29 @@ def check_device(config: Config, role: Role) -> Iterator[Finding]:
             "device", "problem", text, "check the graphics driver: nvidia-smi must answer"
         )
         return
+    told = done.stdout.strip()
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["TensorFlow does not start"]
+        lines = done.stderr.strip().splitlines() or ["the engine does not start"]
         yield Finding("device", "problem", lines[-1])
-    elif "GPU" in done.stdout:
-        yield Finding("device", "ok", f"the worker computes on a GPU ({done.stdout.strip()})")
-    elif config.worker.device == "cpu":
-        yield Finding("device", "ok", "the worker computes on the CPU, as [worker] device says")
+    elif not told.endswith("CPU"):
+        yield Finding("device", "ok", f"the worker computes on a GPU ({told})")
+    elif settings.device == "cpu":
+        yield Finding("device", "ok", f"{told}, as [worker] device says")
     else:
         advice = (
             "the time of predict, under its steps below, must be shorter than the time between two "
             "sections; if it is not, use an NVIDIA GPU: pip install '.[gpu]'"
         )
-        yield Finding("device", "warning", "TensorFlow finds no GPU: the CPU computes", advice)
+        yield Finding("device", "warning", f"{told}: no GPU was found", advice)
 
 
-def tell_device(wanted: str) -> None:
-    """Write the device that a worker would take; exit with the reason if there is none."""
-    from nanostream.segmentation.inference import choose_device
-
+def tell_device(engine: str, device: str, precision: str) -> None:
+    """Write what a worker would compute with; exit with the reason if there is nothing."""
     try:
-        sys.stdout.write(choose_device(wanted))
+        card, weights = find_model("default")
+        network = load_network(
+            card, weights, engine=engine, device=device, mixed=precision == "mixed"
+        )
     except NanostreamError as error:
         sys.exit(str(error))
+    sys.stdout.write(f"{network.engine.name} on {network.engine.device}")

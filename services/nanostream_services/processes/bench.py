@@ -156,7 +156,12 @@ class Bench:
                 analyzer.warm_up()  # compiled before the first section
             except Exception:  # every section will say why
                 logger.exception("the network cannot be tried out")
-        logger.info("ready: model loaded in %.1f s", self._clock() - started_s)
+        logger.info(
+            "ready: model loaded in %.1f s, computed by %s on %s",
+            self._clock() - started_s,
+            analyzer.engine.name,
+            analyzer.engine.device,
+        )
         self._analyzer = analyzer
         analyzer.raise_maximum(self._maximum)
         self.loaded_s = time.time()
@@ -177,6 +182,4 @@ class Bench:
 
 
 def _result(frame: Frame, analyzer: Analyzer) -> Result:
-    from nanostream.analysis import versions  # imported by now, if the analyzer is a real one
-
-    return Result.of(frame, analyzer(frame), versions=versions())
+    return Result.of(frame, analyzer(frame), versions=analyzer.versions)

@@ -23,7 +23,8 @@ from nanostream import failpoints
 from nanostream.config import Config
 from nanostream.errors import MessageError
 from nanostream.records import Frame, Result, SectionId
-from nanostream.segmentation.models import ModelCard, check_tensorflow, find_model
+from nanostream.segmentation.engines import choose_engine
+from nanostream.segmentation.models import ModelCard, find_model
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Client, Waker, wait
 from nanostream_services.processes.bench import Bench
@@ -51,8 +52,9 @@ def run_worker(config: Config, stop: Stop) -> None:
     ModelError, ConfigError
         If the model or the device cannot be used.
     """
-    check_tensorflow()
-    card, _ = find_model(config.worker.model)
+    wanted = config.worker
+    choose_engine(wanted.engine, device=wanted.device, mixed=wanted.mixed)
+    card, _ = find_model(wanted.model)
 
     def load() -> Analyzer:
         from nanostream.analysis import Analyzer

@@ -1,12 +1,17 @@
-"""The fast network is the Keras network."""
+"""The fast network is the Keras network, whichever engine computes it."""
 
 import keras
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import tensorflow as tf
 
 from nanostream.errors import ConfigError
-from nanostream.segmentation.inference import FoldedUNet, choose_device
+from nanostream.segmentation.engines import build_engine
+from nanostream.segmentation.engines.onnx_engine import OnnxEngine, onnx_model
+from nanostream.segmentation.engines.tensorflow_engine import TensorFlowEngine, choose_device
+from nanostream.segmentation.inference import FoldedUNet, Network
 from nanostream.segmentation.tiles import predict_tiled
 from nanostream.segmentation.unet import build_network, convolutions
 from nanostream.segmentation.weights import (
@@ -47,23 +52,32 @@ def keras_model(request):
     return model
 
 
-def folded(model, **options):
+@pytest.fixture(scope="module", params=["onnx", "tensorflow"])
+def engine(request):
+    return request.param
+
+
+def graph_of(model):
     return FoldedUNet(
         convolutions(model),
         epsilon=BATCH_NORM_EPSILON,
         levels=len(NETWORKS[model.name]),
         architecture=model.name,
-        **options,
     )
 
 
-def test_folding_changes_no_probability(keras_model):
+def folded(model, engine="tensorflow", **options):
+    graph = graph_of(model)
+    return Network(graph, build_engine(graph, engine=engine, device="cpu", **options))
+
+
+def test_folding_changes_no_probability(keras_model, engine):
     image = np.random.default_rng(2).normal(size=(2, 128, 96, 1)).astype(np.float32)
     expected = keras_model(image).numpy()
     if keras_model.name not in WITH_DEPTH:
         expected = expected[..., 1]
     assert expected.std() > 0.01  # a network that says the same everywhere would prove nothing
-    np.testing.assert_allclose(folded(keras_model)(image), expected, atol=1e-5)
+    np.testing.assert_allclose(folded(keras_model, engine)(image), expected, atol=1e-5)
 
 
 def test_mixed_precision_is_close(keras_model):
@@ -73,9 +87,46 @@ def test_mixed_precision_is_close(keras_model):
     assert np.abs(difference).mean() < 0.01
 
 
+def test_an_engine_says_what_it_computes_on(keras_model):
+    graph = graph_of(keras_model)
+    assert (OnnxEngine(graph).name, OnnxEngine(graph).device) == ("ONNX Runtime", "CPU")
+    assert (TensorFlowEngine(graph).name, TensorFlowEngine(graph).device) == ("TensorFlow", "CPU")
+
+
+def test_the_onnx_model_is_valid_and_small(keras_model):
+    model = onnx_model(graph_of(keras_model))
+    onnx.checker.check_model(model, full_check=True)
+    numbers = sum(np.prod(w.shape) for w in keras_model.weights)
+    assert model.ByteSize() < 4 * numbers + 20_000
+
+
+@pytest.mark.parametrize(
+    ("device", "text"),
+    [("gpu", "has no GPU provider"), ("gpu:1", "has no GPU provider"), ("tpu", "use auto, cpu")],
+)
+def test_onnx_runtime_names_a_device_that_is_not_there(keras_model, device, text):
+    with pytest.raises(ConfigError, match=text):
+        OnnxEngine(graph_of(keras_model), device=device)
+
+
+def test_a_gpu_that_does_not_load_is_never_replaced_by_the_cpu_in_silence(keras_model, monkeypatch):
+    """ONNX Runtime drops a provider whose libraries do not load, and computes on."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
+    session = onnxruntime.InferenceSession
+
+    def without_cuda(model, options, providers):
+        assert providers[0] == ("CUDAExecutionProvider", {"device_id": 1})
+        return session(model, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", without_cuda)
+    with pytest.raises(ConfigError, match="computes on the CPU"):
+        OnnxEngine(graph_of(keras_model), device="gpu:1")
+
+
 @pytest.mark.parametrize("shape", [(700, 530), (400, 1000), (16, 16), (1, 1)])
-def test_no_seam_shows_and_any_size_goes(keras_model, shape):
-    network = folded(keras_model)
+def test_no_seam_shows_and_any_size_goes(keras_model, engine, shape):
+    network = folded(keras_model, engine)
     image = np.random.default_rng(4).normal(size=shape).astype(np.float32)
 
     def predict(tile_px):

@@ -272,12 +272,13 @@ def test_the_pixel_size_is_held_against_the_models(watched, pixel_size_nm, state
     assert states(doctor.check_model(config, "all")) == {"model": "ok", "pixel size": state}
 
 
-def test_a_machine_without_tensorflow_is_told_what_it_can_do(monkeypatch):
+def test_a_machine_without_an_engine_is_told_what_it_can_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     (found,) = doctor.check_device(Config(), "all")
     assert found.state == "warning"
     assert "can run agent, sink and dashboard, not the worker" in found.text
-    assert states(doctor.check_device(Config(), "worker")) == {"TensorFlow": "problem"}
+    assert states(doctor.check_device(Config(), "worker")) == {"engine": "problem"}
     chain = states(doctor.check_chain(Config(), "all", Stop()))
     assert chain == {"whole chain": "skipped"}
 

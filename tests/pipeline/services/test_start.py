@@ -7,7 +7,7 @@ import pytest
 
 COMMAND_LINE = {"nanostream_services.cli", "typer", "rich"}
 #: Of these each takes a tenth of a second or more, TensorFlow some.
-TABLES, HEAVY = {"pandas", "scipy"}, {"tensorflow", "keras"}
+TABLES, HEAVY = {"pandas", "scipy"}, {"tensorflow", "keras", "onnx", "onnxruntime"}
 
 
 @pytest.mark.parametrize(
