@@ -5,7 +5,7 @@ import threading
 import time
 from contextlib import closing, suppress
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -29,6 +29,9 @@ def a_frame(z=0):
 
 class Analysis:
     """An analyzer that can be held up, and that fails for some sections."""
+
+    engine: Any = SimpleNamespace(name="double", device="CPU")
+    versions: ClassVar = {"double": "1"}
 
     def __init__(self, fails=(), *, cold=False):
         self.fails, self.cold = fails, cold
