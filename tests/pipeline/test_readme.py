@@ -29,7 +29,7 @@ PAGES = [
 #: Blocks that show something without being run.
 SHOWN = {"toml", "json"}
 #: `.ci/run` runs these two in new virtual environments.
-INSTALLS = ("pip install '.[worker]' && nanostream demo\n", "pip install -e '.[dev]' && pytest\n")
+INSTALLS = ("pip install '.[onnx]' && nanostream demo\n", "pip install -e '.[dev]' && pytest\n")
 
 
 def blocks(page):
