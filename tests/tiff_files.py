@@ -164,6 +164,20 @@ def _bits(bits: int, *, order: str = "<") -> Kind:
     return written(data, values)
 
 
+def _triples(values: Array, order: str, *, compression: int = 1) -> Kind:
+    """Numbers of 24 bits in the order of the file, as libtiff has them."""
+    kind = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
+    if kind == 3:
+        data = bytes(imagecodecs.float24_encode(values, byteorder=order))
+    else:
+        four = values.astype(f"{order}{values.dtype.kind}4").view("u1").reshape(-1, 4)
+        data = (four[:, :3] if order == "<" else four[:, 1:]).tobytes()
+    if compression != 1:
+        data = imagecodecs.zlib_encode(data)
+    tags = page_tags(SHAPE, 24) | {339: (3, [kind]), 259: (3, [compression])}
+    return written(tiff_bytes(tags, [data], order=order), values.astype(np.float32))
+
+
 def _in_words(bits: int) -> Kind:
     """Each value in 16 bits, and said to have fewer."""
     values = (STACK[0] % 2**bits).astype("<u2")
@@ -363,6 +377,22 @@ KINDS: dict[str, Kind] = {
     "type: uint32": as_read(saved(STACK[0].astype(np.uint32)), STACK[0].astype(np.float32)),
     "type: int32": as_read(
         saved(STACK[0].astype(np.int32) - 30_000), STACK[0].astype(np.float32) - 30_000
+    ),
+    **{
+        f"type: {name}24{', deflate' if compression > 1 else ''}{' big endian' * (order == '>')}": (
+            _triples(values, order, compression=compression)
+        )
+        for name, values in (
+            ("uint", STACK[0].astype(np.uint32) * 250),
+            ("int", (STACK[0].astype(np.int32) - 30_000) * 250),
+            ("float", COUNTS.astype(np.float32) / 8 - 3),
+        )
+        for order in "<>"
+        for compression in (1, 8)
+    },
+    "type: uint24 with a predictor": written(
+        tiff_bytes(page_tags(SHAPE, 24) | {317: (3, [2]), 259: (3, [8])}, [bytes(40)]),
+        says="differences of 24 bits",
     ),
     "type: float16": saved(COUNTS.astype(np.float16) / 8),
     "type: float32": saved(STACK[0].astype(np.float32) / 7),

@@ -54,7 +54,9 @@ _OTHERS |= {34887: "LERC", 50001: "WebP", 50002: "JPEG XL", 65000: "EER", 65001:
 #: Sample formats; void is read as unsigned, as TIFF 6.0 says.
 UNSIGNED, SIGNED, FLOAT, _VOID = 1, 2, 3, 4
 #: Bits of a value in each of them.
-_BITS = {UNSIGNED: (*range(1, 33), 64), SIGNED: (8, 16, 32, 64), FLOAT: (16, 24, 32, 64)}
+_BITS = {UNSIGNED: (*range(1, 33), 64), SIGNED: (8, 16, 24, 32, 64), FLOAT: (16, 24, 32, 64)}
+#: Those of which a predictor makes differences (libtiff's tif_predict.c).
+_PREDICTED_BITS = (8, 16, 32, 64)
 
 _WIDTH, _LENGTH, _BITS_PER_SAMPLE, _COMPRESSION = 256, 257, 258, 259
 _PHOTOMETRIC, _FILL_ORDER, _SAMPLES, _ROWS_PER_STRIP = 262, 266, 277, 278
@@ -206,6 +208,8 @@ def layout_of(directory: Directory) -> Layout:
         starts=starts,
         lengths=lengths,
     )
+    if layout.predictor != 1 and bits not in _PREDICTED_BITS:
+        _refuse(name, f"differences of {bits} bits are not read; save it without a predictor")
     if compression == JPEG and bits not in (8, 12):
         _refuse(name, f"damaged: values of {bits} bits as JPEG")
     layout = _in_whole_words(layout)

@@ -114,8 +114,9 @@ def _values(data: NDArray[np.uint8], layout: Layout, order: str) -> NDArray[Any]
     bits = layout.bits
     letter = {UNSIGNED: "u", SIGNED: "i"}.get(layout.sample_format, "f")
     if letter == "f" and bits == 24:
-        byteorder = {"<": "little", ">": "big"}[order]
-        return np.asarray(codecs().imagecodecs.float24_decode(data.tobytes(), byteorder=byteorder))
+        return np.asarray(codecs().imagecodecs.float24_decode(data.tobytes(), byteorder=order))
+    if bits == 24:
+        return _of_three_bytes(data, order, letter)
     if bits in (8, 16, 32, 64):
         # What has a floating-point predictor is in an order of its own.
         order = "=" if layout.predictor == _OF_REALS else order
@@ -128,6 +129,16 @@ def _values(data: NDArray[np.uint8], layout: Layout, order: str) -> NDArray[Any]
     # Packed numbers are in the order of their bits, whatever that of the file.
     decode = codecs().imagecodecs.packints_decode
     return np.asarray(decode(data.tobytes(), np.dtype(f"u{size}"), bits, runlen=run))
+
+
+def _of_three_bytes(data: NDArray[np.uint8], order: str, letter: str) -> NDArray[Any]:
+    """Whole numbers of 24 bits, in the order of the file as libtiff has it (tif_swab.c)."""
+    wide = np.zeros((len(data) // 3, 4), np.uint8)
+    # As the upper three bytes of four, so that a shift down keeps the sign.
+    first = 1 if order == "<" else 0
+    wide[:, first : first + 3] = data.reshape(-1, 3)
+    values = wide.view(f"{order}{letter}4")[:, 0]
+    return values.astype(values.dtype.newbyteorder("=")) >> 8
 
 
 def _unpredicted(values: NDArray[Any], layout: Layout) -> NDArray[Any]:
