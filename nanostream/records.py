@@ -265,6 +265,9 @@ class Acquired(Struct, frozen=True, eq=False, kw_only=True):
         POSIX time at which the file was last written, by the camera PC's clock.
     timings_s : dict
         Seconds by stage so far: ``wait_s`` for a worker, ``read_s``, then those of the analysis.
+    versions : dict
+        Of the software that was at work so far: what read the file, where that is more than NumPy,
+        then what made the result.
     """
 
     section: SectionId
@@ -273,6 +276,7 @@ class Acquired(Struct, frozen=True, eq=False, kw_only=True):
     stream: TrackerSettings | None = None
     written_s: float | None = None
     timings_s: dict[str, float] = {}
+    versions: dict[str, str] = {}
 
 
 class _Sent(Acquired, frozen=True, eq=False, kw_only=True):
@@ -396,8 +400,6 @@ class Result(Measured, frozen=True, eq=False, kw_only=True, tag="result"):
     particles : (N,) structured array of `PARTICLE_DTYPE`
     pixels_crc32 : int
         Checksum of the micrograph's bytes, to tell later whether the file is still the same.
-    versions : dict
-        Of the software that made it.
 
     The other attributes are those of `Measured`.
     """
@@ -406,7 +408,6 @@ class Result(Measured, frozen=True, eq=False, kw_only=True, tag="result"):
     probability: Probability
     particles: Particles
     pixels_crc32: Annotated[int, Meta(ge=0, lt=2**32)]
-    versions: dict[str, str] = {}
 
     @classmethod
     def of(
@@ -419,7 +420,10 @@ class Result(Measured, frozen=True, eq=False, kw_only=True, tag="result"):
         scaled = segmentation.probability * np.float32(255)
         np.rint(scaled, out=scaled)
         narrow = np.uint16 if segmentation.summary.count < 2**16 else np.uint32
-        known = shared(frame, Acquired) | {"timings_s": segmentation.timings_s}
+        known = shared(frame, Acquired) | {
+            "timings_s": segmentation.timings_s,
+            "versions": frame.versions | (versions or {}),
+        }
         return cls(
             **known,
             **shared(segmentation, Measured, but=known),
@@ -427,7 +431,6 @@ class Result(Measured, frozen=True, eq=False, kw_only=True, tag="result"):
             probability=scaled.astype(np.uint8),
             particles=table,
             pixels_crc32=frame.pixels_crc32(),
-            versions=versions or {},
         )
 
 

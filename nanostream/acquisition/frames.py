@@ -54,6 +54,7 @@ from numpy.typing import NDArray
 from nanostream.acquisition import formats, mrc, tiffs
 from nanostream.acquisition.mdoc import read_listing, read_mdoc, read_metadata
 from nanostream.acquisition.readiness import Contents
+from nanostream.acquisition.sections import installed_versions
 from nanostream.errors import MicrographError, NotReadyError, UnlistedError
 from nanostream.records import FirstRow, Frame, Metadata, SectionId
 
@@ -80,6 +81,10 @@ SidecarEntry = tuple[float | None, Metadata]
 
 #: No microscope resolves less; and 72 dpi of a drawing program are 0.35 mm.
 _POSSIBLE_NM = (1e-4, 1e3)
+
+#: What reads a format beside NumPy and OpenCV, which are named with every result.
+_LIBRARIES = dict.fromkeys(tiffs.SUFFIXES, ("tifffile", "imagecodecs"))
+_LIBRARIES |= {".dm3": ("ncempy",), ".dm4": ("ncempy",), ".emd": ("h5py",)}
 
 #: MinMaxMean is written with %g, six digits.
 _SIX_DIGITS = 1e-5
@@ -386,7 +391,8 @@ def _read(path: Path, z: int, *, at_rest: bool) -> _Stored:
             msg = f"{path.name}: section {z} is not listed by its mdoc or idoc"
             raise NotReadyError(msg)
         if not 0 <= z < contents.pages:
-            msg = f"{path.name}: section {z} asked for, the file has {contents.pages}"
+            has = "1 section" if contents.pages == 1 else f"{contents.pages} sections"
+            msg = f"{path.name}: there is no section {z}; the file has {has}, counted from 0"
             raise MicrographError(msg)
         pixels, pixel_size_nm = file.read(z)
         return _Stored(contents, formats.wire_pixels(pixels, path.name), pixel_size_nm)
@@ -432,7 +438,13 @@ def _frame(
         file_title=stored.contents.title or None,
         first_row=header.first_row if isinstance(header, mrc.MrcHeader) else first_row_of(path),
     )
-    return Frame(section, pixels, pixel_size_nm=pixel_size_nm, metadata=metadata)
+    return Frame(
+        section,
+        pixels,
+        pixel_size_nm=pixel_size_nm,
+        metadata=metadata,
+        versions=dict(installed_versions(*_LIBRARIES.get(path.suffix.lower(), ()))),
+    )
 
 
 def _possible(pixel_size_nm: float | None) -> float | None:

@@ -19,6 +19,7 @@ from nanostream_services.commands.labelled import find_labelled, print_names
 from nanostream_services.commands.options import ModelName, PixelSize, Threshold
 from nanostream_services.commands.printing import FAILED, INTERRUPTED, print_error, print_warnings
 from nanostream_services.commands.scores import print_scores
+from nanostream_services.panels.values import counted
 from nanostream_services.processes.lifecycle import stopping
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ def _evaluated(
         for source in bar.track(sources, description="evaluating"):
             for frame, truth, material in _readable(source, pixel_size_nm, failed):
                 if stop.is_set():
+                    done = counted(len(sections), "section", "sections")
+                    print_error(f"interrupted after {done}; no scores")
                     raise typer.Exit(INTERRUPTED)
                 section = f"{source.file.as_posix()}#{frame.section.z}"
                 if source.pairs and not truth.any():

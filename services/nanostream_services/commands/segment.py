@@ -94,6 +94,9 @@ def segment(
             on_session=lambda: log_beside(out, "segment"),
         )
         interrupted = stop.is_set()
+    if interrupted:
+        done = counted(result.stored + result.known, "section", "sections")
+        print_error(f"interrupted after {done}; the same command segments the rest")
     if result.known:
         print_line(f"{counted(result.known, 'section was', 'sections were')} in the session before")
     print_left_out(selected)

@@ -2,11 +2,15 @@
 
 import json
 import shutil
+import signal
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+import tifffile
+from typer.testing import CliRunner
 
 import nanostream as ns
 from nanostream.acquisition.frames import read_section
@@ -20,6 +24,7 @@ from nanostream.segmentation.domain import describe, fit_reference
 from nanostream.segmentation.models import find_model, import_folder, import_model
 from nanostream.transport import messages
 from nanostream_services import offline
+from nanostream_services.cli import app
 from nanostream_services.commands.printing import shorten
 from nanostream_services.offline import segment_files
 from nanostream_services.processes.lifecycle import Stop
@@ -407,3 +412,34 @@ def test_what_sections_of_a_file_share_is_shorten_and_every_file_is_named():
         r"C:\b.mrc: cut off",
         "disk full",
     ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_segment_that_is_told_to_stop_says_so_and_begins_again_there(
+    tmp_path, analyzer, loaded, monkeypatch, number
+):
+    def told(_, frame):
+        signal.raise_signal(number)
+        return loaded(frame)
+
+    for name in "abc":
+        save(tmp_path / "data" / f"{name}.npy")
+    words = ["segment", str(tmp_path / "data"), "--out", str(tmp_path / "session")]
+    with monkeypatch.context() as first:
+        first.setattr(analyzer, "__call__", told)
+        stopped = CliRunner().invoke(app, words)
+    assert stopped.exit_code == 130
+    assert "interrupted after 1 section; the same command segments the rest" in stopped.output
+    again = CliRunner().invoke(app, words)
+    assert again.exit_code == 0, again.output
+    assert "1 section was in the session before" in again.output
+    assert "interrupted" not in again.output
+
+
+def test_a_stored_section_says_what_its_file_was_read_by(tmp_path, segment, session):
+    tifffile.imwrite(tmp_path / "a.tif", IMAGES[0])
+    segment(tmp_path / "a.tif")
+    (row,) = session().sections.itertuples()
+    assert row.version_tifffile == version("tifffile")
+    assert row.version_imagecodecs == version("imagecodecs")
+    assert row.version_numpy == version("numpy")
