@@ -189,15 +189,38 @@ def velox_card(
     return json.dumps(card).encode()
 
 
-def write_velox_sets(path: Path, sets: Sequence[tuple[Array, bytes]]) -> None:
-    """EMD file of Velox: images (rows, columns, frames) and their metadata, by random ids."""
+def write_velox_sets(
+    path: Path, sets: Sequence[tuple[Array, bytes]], *, labels: Sequence[str] = (), version: int = 7
+) -> None:
+    """EMD file of Velox: images (rows, columns, frames) and their metadata, by random ids.
+
+    Each can have a label that it is shown with.
+    """
+    keys = ("0a", "7b", "a1", "f0")
     with h5py.File(path, "w") as file:
         file.create_group("Data/Image")
-        for key, (data, card) in zip(("0a", "7b", "a1", "f0"), sets, strict=False):
+        for key, label in zip(keys, labels, strict=False):
+            _write_velox_label(file, key, label, version)
+        for key, (data, card) in zip(keys, sets, strict=False):
             text = np.zeros(len(card) + 10, np.uint8)
             text[: len(card)] = np.frombuffer(card, np.uint8)
             file[f"Data/Image/{key}/Data"] = data
             file[f"Data/Image/{key}/Metadata"] = text[:, None]
+
+
+def _write_velox_label(file: h5py.File, key: str, label: str, version: int) -> None:
+    data = {"dataPath": f"/Data/Image/{key}"}
+    if version < 11:
+        records = {
+            f"Presentation/Displays/ImageDisplay/d{key}": {"display": {"label": label}} | data
+        }
+    else:
+        reference = f"/SharedProperties/ImageSeriesDataReference/r{key}"
+        records = {f"Displays/ImageDisplay/d{key}": {"id": label, "data": reference}}
+        records[reference] = data
+    for place, record in records.items():
+        text = [json.dumps(record).replace("/", "\\/")]
+        file.create_dataset(place, data=text, dtype=h5py.string_dtype())
 
 
 def write_velox(path: Path, stack: Array, *, pixel_m: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -279,6 +279,7 @@ def _ser_cells() -> dict[str, Cell]:
         "form: one image": _ser(IMAGE),
         "form: stack": _ser(),
         "form: offsets of 8 bytes": _ser(version=0x0220),
+        "form: without an image": _ser(STACK[:0], says="without an image"),
         "form: spectrum": _bytes(bytes(spectra), says="a series of spectra"),
         **_damages(data, "not a readable .ser"),
         # Its last image is the third; the others are read.
@@ -331,6 +332,7 @@ def _berkeley_cells() -> dict[str, Cell]:
             for name in ("int32", "uint32", "float64")
         },
         "type: complex": _berkeley(STACK.astype(np.complex64), says="of type complex64"),
+        "type: bool": _berkeley(STACK > 9, says="true and false"),
         "byte order: big-endian": _berkeley(STACK.astype(">i2")),
         "compression: none": _berkeley(),
         "compression: deflate": _stored(compression="gzip", shuffle=True),
@@ -355,8 +357,8 @@ def _berkeley_cells() -> dict[str, Cell]:
     }
 
 
-def _velox(*sets: tuple[Array, bytes], **right: Any) -> Cell:
-    return Cell(lambda path: write_velox_sets(path, list(sets)), **right)
+def _velox(*sets: tuple[Array, bytes], labels: Sequence[str] = (), **right: Any) -> Cell:
+    return Cell(lambda path: write_velox_sets(path, list(sets), labels=labels), **right)
 
 
 def _velox_image(
@@ -387,6 +389,14 @@ def _velox_cells() -> dict[str, Cell]:
         "form: stack": _velox(_velox_image(), **good),
         "form: several images": _velox(_velox_image(STACK // 2, "DF4"), _velox_image(), **good),
         "form: spectrum beside an image": _velox(elements, fourier, _velox_image(), **good),
+        "form: element map beside an image": _velox(
+            *(_velox_image(STACK // 3, "HAADF"), _velox_image(detector="HAADF")),
+            labels=("Fe-K", "HAADF"),
+            **good,
+        ),
+        "form: element map": _velox(
+            _velox_image(detector="HAADF"), labels=("Au",), says="an element map"
+        ),
         "form: spectrum image": _velox(elements, says="a map of a spectrometer"),
         **_damages(data, "not a readable .emd", tail=STACK.nbytes // 2),
     }
@@ -456,7 +466,7 @@ def _npy_cells() -> dict[str, Cell]:
     buffer = io.BytesIO()
     np.save(buffer, STACK)
     kept = ("int8", "uint8", "int16", "uint16", "float16", "float32")
-    floats = ("bool", "int32", "uint32", "int64", "float64")
+    floats = ("int32", "uint32", "int64", "float64")
     channels = np.repeat(BYTES[..., None], 3, axis=-1)
     return {
         **{f"type: {name}": _npy((STACK % 100).astype(name)) for name in kept},
@@ -465,6 +475,7 @@ def _npy_cells() -> dict[str, Cell]:
             for name in floats
         },
         "type: complex": _npy(STACK.astype(np.complex64), says="complex64"),
+        "type: bool": _npy(STACK > 9, says="true and false"),
         "type: objects": _npy(np.array([{}]), says="not a readable"),
         "byte order: big-endian": _npy(STACK.astype(">i2")),
         "calibration: none": _npy(STACK),
@@ -472,6 +483,9 @@ def _npy_cells() -> dict[str, Cell]:
         "orientation: Fortran's order": _npy(np.asfortranarray(STACK)),
         "meaning: three equal channels": _npy(channels, BYTES),
         "meaning: colour": _npy(channels + np.arange(3, dtype="u1"), says="colour image"),
+        "form: image of channels or stack": _npy(
+            np.zeros((3, 4, 4), "i2"), says="an image of 4 channels or 3 images"
+        ),
         "form: one image": _npy(STACK[0], STACK[0]),
         "form: stack": _npy(STACK),
         "form: spectrum": _npy(np.arange(5), says="shape"),
@@ -489,6 +503,7 @@ _TIFF_ROWS = (
         r"type: 12 bit big endian|form: big endian|form: BigTIFF big endian",
         "byte order: big-endian",
     ),
+    (r"(type: (u?int|float)24)(, deflate)?( big endian)?", r"\1"),
     (r"(compression: .*) (u?int|float)\d+$", r"\1"),
     (r"compression: LZW (12 bit|bilevel|big endian)", "compression: LZW"),
     (r"compression: (deflate|LZW)( with predictor)?,?", r"compression: \1\2"),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nanostream.acquisition.formats import wire_pixels
+from nanostream.acquisition.sections import MASK, channels_of, unclear, wire_pixels
 from nanostream.errors import MicrographError
 from nanostream.records import Frame, SectionId
 
@@ -24,8 +24,8 @@ def as_frame(image: object, *, pixel_size_nm: float | None = None, name: str = "
     Parameters
     ----------
     image : (H, W) array
-        Or a list of rows. Integers and real numbers; of three or four channels, if they are grey.
-        Masked pixels count as not known.
+        Or a list of rows. Integers and real numbers. (H, W, 3) and (H, W, 4) are one image of
+        channels, if H and W are above 4, and read if it is grey. Masked pixels count as not known.
     pixel_size_nm : float, optional
     name : str
         In messages, and of the section.
@@ -94,12 +94,14 @@ def _no_image(pixels: NDArray[Any], given: object) -> str:
             "its inverse transform if it is a Fourier transform"
         )
     if kind == "b":
-        return "true and false are a mask, not a micrograph; give the image that it was made of"
+        return MASK
     if kind not in "iuf":
         return f"pixels of type {pixels.dtype}; give integers or real numbers"
     if pixels.ndim == 1:
         return f"one row of {pixels.size} values; give an image of rows and columns"
-    if pixels.ndim > 2 and not (pixels.ndim == 3 and pixels.shape[-1] in (3, 4)):
+    if reason := unclear(pixels.shape):
+        return reason
+    if pixels.ndim > 2 and not channels_of(pixels.shape):
         return (
             f"{pixels.ndim} dimensions {pixels.shape}; give one image, such as stack[0], or all "
             "of a stack as a list: list(stack)"

@@ -5,13 +5,15 @@ A file may hold many data sets; the sections of one of them are read, and the ot
 Velox
     keeps the images of all detectors, their Fourier transforms and element maps under random ids,
     rows first and frames last. Taken is the image of the camera, before that of the HAADF detector,
-    of another dark field, and of any other; of two the one with more pixels. What is complex, is of
-    a spectrometer or has no length is left out.
+    of another dark field, and of any other; of two the one with more pixels, then the one that was
+    begun first, then the first by name. What is complex, is of a spectrometer, is shown under the
+    symbol of an element, or has no length is left out.
 Berkeley
     has axes with names and units. An axis called y has the rows, x the columns, another the
     sections. Without such names the last axis has the columns, as openNCEM writes them; HyperSpy
     writes all axes in reverse. Version 1.0, of py4DSTEM, calls a group "array" where others have
     the number 1, and counts its axes from 0; its rows come before its columns, whatever their name.
+    What has its columns in reciprocal space is taken last, with a remark.
 
 References
 ----------
@@ -38,6 +40,7 @@ from nanostream.acquisition.sections import (
     Sections,
     check_section_size,
     is_energy,
+    is_reciprocal,
     left_out,
     length_nm,
 )
@@ -55,6 +58,16 @@ _CAMERA = re.compile(r"ceta|falcon|camera|eagle|oneview|ultrascan|orius|rio|^k[2
 _SPECTROMETER = re.compile(r"super-?x|eds|edx|zebra|gif|quantum|eels|x-?ray", re.IGNORECASE)
 #: Detectors in the order in which they are taken; a camera comes before.
 _DETECTORS = (re.compile(r"haadf", re.IGNORECASE), re.compile(r"df", re.IGNORECASE))
+
+#: Symbols, each between blanks.
+_ELEMENTS = (
+    " H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se "
+    "Br Kr Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb "
+    "Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm "
+)
+#: What Velox shows an element map as: Fe, Fe-K, Fe (at%); several in colours.
+_OF_ELEMENT = re.compile(r"([A-Z][a-z]?)(?:[ -][KLMN].*| ?\(?[a-z]{0,2} ?%.*)?")
+_MIXED = ("ColorMix", "CM")
 
 _ROWS = {"y", "r_y", "ry", "height"}
 _COLUMNS = {"x", "r_x", "rx", "width"}
@@ -80,6 +93,10 @@ class _Image:
     pixel_size_nm : float or None
     rank : int
         The lowest is taken first.
+    begun_s : float
+        POSIX time; infinite if it is not known.
+    remark : str
+        What is odd of it, if it is taken; empty if nothing is.
     refusal : str
         Reason that it is not a micrograph; empty if it is one.
     """
@@ -90,14 +107,17 @@ class _Image:
     pixel_size_nm: float | None
     rank: int = 0
     refusal: str = ""
+    begun_s: float = math.inf
+    remark: str = ""
 
     @property
     def count(self) -> int:
         return int(self.data.shape[self.axes[0]]) if self.axes[0] >= 0 else 1
 
     @property
-    def order(self) -> tuple[int, int]:
-        return self.rank, -math.prod(self.data.shape)
+    def order(self) -> tuple[int, int, float, str]:
+        """What is the same whatever the random id of the data set."""
+        return self.rank, -math.prod(self.data.shape), self.begun_s, self.name
 
     def read(self, z: int) -> NDArray[Any]:
         """Section z (rows, columns)."""
@@ -121,7 +141,7 @@ def open_emd(path: Path) -> Iterator[Sections]:
     # Not locked: a share may refuse it, and nobody writes a file at rest.
     with h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES, locking=False) as file:
         velox = file.get("Data")
-        images = list(_velox(velox) if isinstance(velox, h5py.Group) else _berkeley(file))
+        images = list(_velox(file, velox) if isinstance(velox, h5py.Group) else _berkeley(file))
         images.sort(key=lambda image: image.order)
         taken = next((image for image in images if not image.refusal), None)
         if taken is None:
@@ -134,7 +154,7 @@ def open_emd(path: Path) -> Iterator[Sections]:
             for image in images
             if image is not taken
         ]
-        remark = left_out(taken.name, others)
+        remark = "; ".join(filter(None, [left_out(taken.name, others), taken.remark]))
         yield Sections(taken.count, lambda z: (taken.read(z), taken.pixel_size_nm), remark)
 
 
@@ -151,12 +171,13 @@ def _check_size(image: _Image, name: str) -> None:
 # --- Velox ---------------------------------------------------------------------------------------
 
 
-def _velox(data: h5py.Group) -> Iterator[_Image]:
+def _velox(file: h5py.File, data: h5py.Group) -> Iterator[_Image]:
     images = data.get("Image")
+    labels = _labels(file)
     for key, group in sorted(images.items()) if isinstance(images, h5py.Group) else ():
         values = group.get("Data") if isinstance(group, h5py.Group) else None
         if isinstance(values, h5py.Dataset):
-            yield _velox_image(key, group, values)
+            yield _velox_image(key, group, values, labels.get(key, ""))
     for kind in ("SpectrumImage", "Spectrum"):
         others = data.get(kind)
         for group in others.values() if isinstance(others, h5py.Group) else ():
@@ -165,16 +186,20 @@ def _velox(data: h5py.Group) -> Iterator[_Image]:
                 yield _Image(kind, values, (-1, 0, 1), None, refusal="is no image")
 
 
-def _velox_image(key: str, group: h5py.Group, data: h5py.Dataset) -> _Image:
+def _velox_image(key: str, group: h5py.Group, data: h5py.Dataset, label: str) -> _Image:
     card = _card(group)
     result = _table(card, "BinaryResult")
     detector, kind = _detector(card, result)
     unit = result.get("PixelUnitX", "")
     refusal = ""
-    if data.dtype.kind not in "biuf":
+    if data.dtype.kind == "b":
+        refusal = "true and false, a mask"
+    elif data.dtype.kind not in "iuf":
         refusal = "a Fourier transform or complex image"
     elif _SPECTROMETER.search(detector) or kind == "AnalyticalDetector":
         refusal = "a map of a spectrometer"
+    elif _is_of_element(label):
+        refusal = "an element map"
     elif data.ndim != 3 or 0 in data.shape:
         refusal = f"of shape {data.shape}"
     elif length_nm(1, unit) is None and unit:
@@ -182,8 +207,52 @@ def _velox_image(key: str, group: h5py.Group, data: h5py.Dataset) -> _Image:
     size = _table(result, "PixelSize").get("width")
     camera = bool(_CAMERA.search(detector)) or kind == "ImagingDetector"
     rank = 0 if camera else 1 + _place(detector)
-    name = detector or f"data set {key}"
-    return _Image(name, data, (2, 0, 1), length_nm(size, unit), rank, refusal)
+    name = (label if refusal == "an element map" else "") or detector or f"data set {key}"
+    return _Image(name, data, (2, 0, 1), length_nm(size, unit), rank, refusal, _begun_s(card))
+
+
+def _is_of_element(label: str) -> bool:
+    """Whether Velox shows an image as the map of an element, or of several."""
+    found = _OF_ELEMENT.fullmatch(label)
+    return label in _MIXED or (found is not None and f" {found[1]} " in _ELEMENTS)
+
+
+def _begun_s(card: dict[str, Any]) -> float:
+    begun = _table(_table(card, "Acquisition"), "AcquisitionStartDatetime").get("DateTime")
+    try:
+        begun_s = float(begun)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return math.inf
+    return begun_s if math.isfinite(begun_s) else math.inf
+
+
+def _labels(file: h5py.File) -> dict[str, str]:
+    """What Velox shows each image as, by its id: its detector, or the element of a map.
+
+    Version 11 refers to the image by another record, those before by the display itself.
+    """
+    labels = {}
+    for place in ("Presentation/Displays/ImageDisplay", "Displays/ImageDisplay"):
+        displays = file.get(place)
+        for item in displays.values() if isinstance(displays, h5py.Group) else ():
+            display = _record(item)
+            shown = display if "dataPath" in display else _record(_at(file, display.get("data")))
+            name = _table(display, "display").get("label") or display.get("id")
+            labels[str(shown.get("dataPath")).rpartition("/")[2]] = str(name or "")
+    return labels
+
+
+def _at(file: h5py.File, path: object) -> object:
+    """An object of the file; None if there is none of this name."""
+    return file.get(path) if isinstance(path, str) and path.strip("/") else None
+
+
+def _record(item: object) -> dict[str, Any]:
+    """A JSON text that is alone in a data set; empty if it cannot be read."""
+    if not isinstance(item, h5py.Dataset) or item.size != 1 or item.dtype.kind not in "OS":
+        return {}
+    text = np.ravel(item[()])[0]
+    return _parsed(text) if isinstance(text, bytes) else {}
 
 
 def _detector(card: dict[str, Any], result: dict[str, Any]) -> tuple[str, str]:
@@ -210,10 +279,13 @@ def _card(group: h5py.Group) -> dict[str, Any]:
     written = group.get("Metadata")
     if not isinstance(written, h5py.Dataset) or written.ndim != 2 or 0 in written.shape:
         return {}
-    text = bytes(np.asarray(written[:, 0], np.uint8)).partition(b"\0")[0]
+    return _parsed(bytes(np.asarray(written[:, 0], np.uint8)).partition(b"\0")[0])
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
     try:
         card = json.loads(text.decode("utf-8", "replace"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return card if isinstance(card, dict) else {}
 
@@ -270,7 +342,9 @@ def _berkeley_image(group: h5py.Group, data: h5py.Dataset, *, reverse: bool) -> 
     names = [_text(dim, "name").lower() for dim in dims]
     units = [_text(dim, "units") for dim in dims]
     refusal = ""
-    if data.dtype.kind not in "biuf":
+    if data.dtype.kind == "b":
+        refusal = "true and false, a mask"
+    elif data.dtype.kind not in "iuf":
         refusal = f"of type {data.dtype}"
     elif any(map(is_energy, units)) or "energy" in names:
         refusal = "a spectrum or spectrum image"
@@ -281,7 +355,11 @@ def _berkeley_image(group: h5py.Group, data: h5py.Dataset, *, reverse: bool) -> 
     if refusal:
         return _Image(name, data, (-1, 0, 1), None, refusal=refusal)
     axes = _axes([""] * data.ndim if _of_version_1(group) else names, reverse=reverse)
-    size_nm = length_nm(_step(dims[axes[2]]), units[axes[2]])
+    unit = units[axes[2]]
+    size_nm = length_nm(_step(dims[axes[2]]), unit)
+    if is_reciprocal(unit):
+        odd = f"{name} is in units of {unit.strip('[]').replace('_', '')}, no lengths: diffraction?"
+        return _Image(name, data, axes, None, rank=2, remark=odd)
     return _Image(name, data, axes, size_nm, rank=0 if size_nm else 1)
 
 

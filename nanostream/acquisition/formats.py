@@ -29,8 +29,10 @@ from nanostream.acquisition.sections import (
     WIRE_DTYPES,
     ReadPixels,
     Sections,
+    channels_of,
     length_nm,
     refusals,
+    unclear,
     wire_pixels,
 )
 from nanostream.acquisition.ser import open_ser
@@ -108,7 +110,7 @@ def _open_npy(path: Path) -> Iterator[Sections]:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.ndim > 2 and array.shape[-1] == 1:  # channels of TensorFlow's arrays
         array = array[..., 0]
-    stack = array.ndim == 3 and array.shape[-1] not in (3, 4)
+    stack = array.ndim == 3 and not channels_of(array.shape) and not unclear(array.shape)
     yield Sections(
         array.shape[0] if stack else 1, lambda z: (np.array(array[z] if stack else array), None)
     )

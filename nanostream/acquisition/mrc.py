@@ -132,10 +132,11 @@ def read_section(path: Path, z: int, *, at_rest: bool = False) -> tuple[MrcHeade
         header, stat = _stable_header(file, path.name, at_rest=at_rest)
         complete = header.complete_sections(stat.st_size)
         if z < 0:
-            msg = f"{path.name}: section {z} asked for; the first is 0"
+            msg = f"{path.name}: there is no section {z}; the first is 0"
             raise MicrographError(msg)
         if z >= complete:
-            msg = f"{path.name}: section {z} asked for, {complete} are complete"
+            has = "1 complete section" if complete == 1 else f"{complete} complete sections"
+            msg = f"{path.name}: section {z} is not there yet; the file has {has}, counted from 0"
             raise NotReadyError(msg)
         pixels = np.empty((header.ny, header.nx), header.dtype)
         view = pixels.data.cast("B")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from numbers import Real
 from pathlib import Path
 from typing import Literal, SupportsIndex
 
@@ -70,9 +71,10 @@ def frame_of(
     ConfigError
         If section or pixel size cannot be one.
     """
-    if pixel_size_nm is not None and not 0 < pixel_size_nm < float("inf"):
-        msg = f"pixel_size_nm={pixel_size_nm}: give the length of a pixel in nm, above 0"
+    if pixel_size_nm is not None and not _is_length(pixel_size_nm):
+        msg = f"pixel_size_nm={pixel_size_nm!r}: give the length of a pixel in nm, above 0"
         raise ConfigError(msg)
+    pixel_size_nm = None if pixel_size_nm is None else float(pixel_size_nm)
     if isinstance(what, Frame):
         return _with_size(what, pixel_size_nm)
     if isinstance(what, str | os.PathLike):
@@ -122,6 +124,11 @@ def _sections(name: str | os.PathLike[str]) -> list[tuple[object, Z, SectionId |
         below = file.resolve().relative_to(selected.root) if selected.root else Path(file.name)
         found += [(file, z, SectionId(below.as_posix(), z)) for z in range(count)]
     return found
+
+
+def _is_length(value: object) -> bool:
+    """Whether it is a number above 0, of Python or of NumPy."""
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 < value < float("inf")
 
 
 def _number(z: object) -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +20,20 @@ from nanostream.acquisition.greys import are_equal
 from nanostream.errors import MicrographError
 
 __all__ = [
+    "MASK",
     "MOST_SECTION_BYTES",
     "WIRE_DTYPES",
     "ReadPixels",
     "Sections",
+    "channels_of",
     "check_section_size",
+    "installed_versions",
     "is_energy",
+    "is_reciprocal",
     "left_out",
     "length_nm",
     "refusals",
+    "unclear",
     "wire_pixels",
 ]
 
@@ -40,6 +48,12 @@ MOST_SECTION_BYTES = 2**31 - 1
 _NM = {"pm": 1e-3, "å": 0.1, "a": 0.1, "angstrom": 0.1, "nm": 1.0, "µm": 1e3, "um": 1e3}
 _NM |= {"micron": 1e3, "microns": 1e3, "mm": 1e6, "m": 1e9, "cm": 1e7, "inch": 2.54e7}
 _ENERGIES = ("ev", "kev", "mev")
+#: "1/nm", "nm^-1", "1 / Å", and angles.
+_RECIPROCAL = re.compile(r"1\s*/|-1$|⁻¹$|rad$")
+
+_CHANNELS = (3, 4)
+#: The reason that an image of true and false is refused.
+MASK = "true and false are a mask, not a micrograph; give the image that it was made of"
 
 #: Reads a section, counted from 0: pixels as stored, pixel size in nm.
 ReadPixels = Callable[[int], tuple[NDArray[Any], float | None]]
@@ -80,6 +94,37 @@ def refusals(path: Path) -> Iterator[None]:
         raise MicrographError(msg)
 
 
+def channels_of(shape: Sequence[int]) -> int:
+    """Channels of an array that is clearly one image of them; 0 of any other.
+
+    The last of three axes has 3 or 4 values, and both others more than that: a stack of images
+    that are 3 or 4 pixels wide does not exist, but a small array may be anything.
+
+    Examples
+    --------
+    >>> channels_of((512, 512, 3)), channels_of((3, 512, 512)), channels_of((3, 4, 4))
+    (3, 0, 0)
+    """
+    most = max(_CHANNELS)
+    image = len(shape) == 3 and shape[-1] in _CHANNELS and min(shape[:2]) > most
+    return shape[-1] if image else 0
+
+
+def unclear(shape: Sequence[int]) -> str:
+    """The reason that an array of three axes is neither channels nor sections; or empty.
+
+    Examples
+    --------
+    >>> unclear((3, 4, 4))
+    'shape (3, 4, 4) can be an image of 4 channels or 3 images; give one image of rows and columns'
+    """
+    if len(shape) != 3 or shape[-1] not in _CHANNELS or 0 in shape or channels_of(shape):
+        return ""
+    images = "1 image" if shape[0] == 1 else f"{shape[0]} images"
+    either = f"an image of {shape[-1]} channels or {images}"
+    return f"shape {tuple(shape)} can be {either}; give one image of rows and columns"
+
+
 def wire_pixels(pixels: NDArray[Any], name: str) -> NDArray[Any]:
     """Two-dimensional pixels of a type that a `Frame` may have, in native order.
 
@@ -89,10 +134,16 @@ def wire_pixels(pixels: NDArray[Any], name: str) -> NDArray[Any]:
     Raises
     ------
     MicrographError
-        The image is in colour, has another number of dimensions, or numbers that are not real or
-        beyond float32.
+        The image is in colour, has another number of dimensions, is a mask of true and false, or
+        has numbers that are not real or beyond float32.
     """
-    if pixels.ndim == 3 and pixels.shape[-1] in (3, 4):
+    if pixels.dtype.kind == "b":
+        msg = f"{name}: {MASK}"
+        raise MicrographError(msg)
+    if reason := unclear(pixels.shape):
+        msg = f"{name}: {reason}"
+        raise MicrographError(msg)
+    if channels_of(pixels.shape):
         if not are_equal(pixels[..., :3]):
             msg = f"{name}: colour image {pixels.shape}; save it as grey values"
             raise MicrographError(msg)
@@ -100,7 +151,7 @@ def wire_pixels(pixels: NDArray[Any], name: str) -> NDArray[Any]:
     if pixels.ndim != 2 or 0 in pixels.shape:
         msg = f"{name}: data of shape {pixels.shape} where an image (rows, columns) is expected"
         raise MicrographError(msg)
-    if pixels.dtype.kind not in "biuf":
+    if pixels.dtype.kind not in "iuf":
         msg = f"{name}: pixels of type {pixels.dtype}; nanostream reads integers and real numbers"
         raise MicrographError(msg)
     if pixels.dtype.name in WIRE_DTYPES:
@@ -144,9 +195,36 @@ def length_nm(size: object, unit: object) -> float | None:
     return nm if 0 < nm < math.inf else None
 
 
+@functools.cache
+def installed_versions(*packages: str) -> dict[str, str]:
+    """Versions of those packages that are installed, by name, for the provenance of what they read.
+
+    Examples
+    --------
+    >>> installed_versions("h5py", "no-such-package").keys()
+    dict_keys(['h5py'])
+    """
+    found = {}
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
 def is_energy(unit: object) -> bool:
     """Whether a unit is one of energy: the axis of a spectrum."""
     return _plain(unit) in _ENERGIES
+
+
+def is_reciprocal(unit: object) -> bool:
+    """Whether a unit is one of reciprocal space: of a diffraction pattern or Fourier transform.
+
+    Examples
+    --------
+    >>> [is_reciprocal(unit) for unit in ("1/nm", "[1_/_n_m]", "nm^-1", "mrad", "nm", "px", "")]
+    [True, True, True, True, False, False, False]
+    """
+    return bool(_RECIPROCAL.search(_plain(unit)))
 
 
 def left_out(taken: str, others: Sequence[str]) -> str:

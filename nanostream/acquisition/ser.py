@@ -51,6 +51,9 @@ def open_ser(path: Path) -> Iterator[Sections]:
     """
     with path.open("rb", buffering=0) as file:
         offsets = _offsets(file, path.name)
+        if not offsets:
+            msg = f"{path.name}: not a micrograph (a series without an image)"
+            raise MicrographError(msg)
         yield Sections(len(offsets), lambda z: _read(file, offsets[z], path.name))
 
 
@@ -64,6 +67,8 @@ def _offsets(file: FileIO, name: str) -> list[int]:
         what = "a series of spectra" if kind == _SPECTRA else f"a series of type {kind:#x}"
         msg = f"{name}: not a micrograph ({what}; images are expected)"
         raise MicrographError(msg)
+    if not count:
+        return []
     word = "q" if version >= _LONG_OFFSETS else "i"
     size = struct.calcsize(f"<{word}")
     (table,) = struct.unpack(f"<{word}", _at(file, _HEADER.size, size, name))

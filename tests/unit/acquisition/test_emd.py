@@ -79,9 +79,58 @@ def test_all_data_sets_of_velox_are_named(tmp_path):
     assert remark_on(tmp_path / "b.emd") == ""
 
 
+@pytest.mark.parametrize("version", [10, 11])
+@pytest.mark.parametrize(
+    "label", ["Fe", "Au-L", "O K", "C-Kα", "Fe (at%)", "Ni wt%", "ColorMix", "CM"]
+)
+def test_what_velox_shows_under_an_element_is_left_out(tmp_path, version, label):
+    # Its card may name the detector of the scan, or none.
+    path = tmp_path / "a.emd"
+    sets = [(MAP, velox_card("HAADF")), HAADF, (MAP, velox_card(""))]
+    write_velox_sets(path, sets, labels=(label, "HAADF", label), version=version)
+    np.testing.assert_array_equal(read_section(path).pixels, HAADF[0][..., 0])
+    assert remark_on(path) == (
+        f"of 3 data sets HAADF is taken; left out: {label} (an element map), "
+        f"{label} (an element map)"
+    )
+    write_velox_sets(path, sets[:1], labels=(label,), version=version)
+    with pytest.raises(MicrographError, match=r"not a micrograph \(.* an element map\)"):
+        read_section(path)
+
+
+@pytest.mark.parametrize("label", ["", "HAADF", "DF4", "BF-S", "C2", "K3", "Ceta", "Xx", "fe"])
+def test_other_labels_of_velox_leave_nothing_out(tmp_path, label):
+    write_velox_sets(tmp_path / "a.emd", [HAADF], labels=(label,))
+    np.testing.assert_array_equal(read_section(tmp_path / "a.emd").pixels, HAADF[0][..., 0])
+
+
+def test_of_two_alike_in_velox_no_random_id_decides(tmp_path):
+    def begun(detector, seconds):
+        card = json.loads(velox_card(detector))
+        card["Acquisition"]["AcquisitionStartDatetime"]["DateTime"] = seconds
+        return json.dumps(card).encode()
+
+    path = tmp_path / "a.emd"
+    early, late = (IMAGE, begun("DF4", "1500000000")), (IMAGE // 2, begun("DF2", "1500000001"))
+    beside, unknown = (IMAGE // 3, begun("DF5", "1500000000")), (IMAGE // 4, begun("DF1", None))
+    for sets in ([early, late, beside, unknown], [unknown, beside, late, early]):
+        write_velox_sets(path, sets)
+        np.testing.assert_array_equal(read_section(path).pixels, IMAGE[..., 0])
+
+
+@pytest.mark.parametrize("record", [b"{", b"[]", b'{"dataPath": 3}', b'{"data": "/"}', 7])
+def test_damaged_labels_of_velox_do_not_matter(tmp_path, record):
+    write_velox_sets(tmp_path / "a.emd", [HAADF])
+    with h5py.File(tmp_path / "a.emd", "a") as file:
+        file["Displays/ImageDisplay/a"] = [record]
+        file["Presentation/Displays/ImageDisplay"] = record
+    np.testing.assert_array_equal(read_section(tmp_path / "a.emd").pixels, HAADF[0][..., 0])
+
+
 @pytest.mark.parametrize(
     ("sets", "said"),
     [
+        ([((IMAGE > 4000), velox_card("HAADF"))], "true and false, a mask"),
         ([FOURIER], "BM-Ceta a Fourier transform"),
         ([ELEMENTS, ENERGIES], "SuperXG2 a map of a spectrometer; Zebra a map"),
         ([(IMAGE, velox_card("BM-Ceta", unit="1/m", size=1e8))], "in units of 1/m, no lengths"),
@@ -144,6 +193,7 @@ def test_hyperspy_writes_all_axes_in_reverse(tmp_path, names):
         (STACK[None], "[n_m]", "4-D data"),
         (STACK, "[e_V]", "a spectrum or spectrum image"),
         (STACK.astype(complex), "[n_m]", "of type complex128"),
+        (STACK > 0, "[n_m]", "true and false, a mask"),
         (STACK[:, :0], "[n_m]", "of shape"),
     ],
 )
@@ -179,6 +229,9 @@ def test_an_array_of_version_1_is_read_as_it_lies(tmp_path, kind, labelled):
 def test_diffraction_in_a_berkeley_file_has_no_length(tmp_path):
     write_berkeley(tmp_path / "a.emd", STACK, step=0.05, unit="[1_/_n_m]")
     assert read_section(tmp_path / "a.emd").pixel_size_nm is None
+    assert remark_on(tmp_path / "a.emd") == (
+        "data/image is in units of 1/nm, no lengths: diffraction?"
+    )
 
 
 def test_a_data_set_of_which_nothing_was_written_is_refused(tmp_path):

@@ -17,7 +17,7 @@ def test_equal_channels_are_grey_and_others_are_not(dtype):
 
 
 def test_a_pixel_that_is_no_number_in_all_channels_makes_no_colour():
-    grey = np.arange(12.0, dtype=np.float32).reshape(3, 4)
+    grey = np.arange(30.0, dtype=np.float32).reshape(5, 6)
     grey[1, 1] = np.nan
     channels = np.dstack([grey, grey, grey])
     np.testing.assert_array_equal(grey_of_channels(channels, "a.tif"), grey)

@@ -1,12 +1,15 @@
 """Every format read as frames; what cannot be read says why."""
 
+import re
 import struct
+from importlib.metadata import version
 
 import cv2
 import numpy as np
 import pytest
 import tifffile
 
+import nanostream as ns
 from nanostream.acquisition.frames import SUFFIXES, count_sections, read_section
 from nanostream.acquisition.simulator import StackWriter
 from nanostream.errors import MicrographError, NotReadyError
@@ -107,7 +110,45 @@ def test_wire_types_stay_as_they_are(tmp_path, dtype):
     assert (pixels.dtype, pixels.flags.c_contiguous) == (np.dtype(dtype), True)
 
 
-@pytest.mark.parametrize("dtype", ["bool", "int32", "uint64", "float64", ">f8"])
+def test_an_array_of_true_and_false_is_a_mask(tmp_path):
+    np.save(tmp_path / "a.npy", PIXELS[0] > 9)
+    with pytest.raises(MicrographError, match=r"a\.npy: true and false are a mask"):
+        read_section(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 4), (9, 4, 4), (4, 9, 3), (1, 9, 3), (4, 4, 3)])
+def test_small_arrays_that_can_be_channels_or_sections_are_refused(tmp_path, shape):
+    # (9, 4, 4): nine images of 4 x 4, or one of 9 x 4 with opacity.
+    np.save(tmp_path / "a.npy", np.zeros(shape, np.int16))
+    said = rf"a\.npy: shape {re.escape(str(shape))} can be an image of {shape[2]} channels or"
+    for ask in (read_section, ns.read_section):
+        with pytest.raises(MicrographError, match=said):
+            ask(tmp_path / "a.npy")
+    with pytest.raises(MicrographError, match=r"array: shape .* can be"):
+        ns.read_section(np.zeros(shape, np.int16))
+
+
+@pytest.mark.parametrize("shape", [(5, 5, 3), (512, 7, 4), (7, 512, 4)])
+def test_an_array_that_is_clearly_of_channels_is_one_image(tmp_path, shape):
+    np.save(tmp_path / "a.npy", np.zeros(shape, np.int16))
+    assert count_sections(tmp_path / "a.npy") == (1, False)
+    assert read_section(tmp_path / "a.npy").pixels.shape == shape[:2]
+    assert ns.read_section(np.zeros(shape)).pixels.shape == shape[:2]
+
+
+def test_a_frame_says_which_libraries_its_file_was_read_by(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS[0])
+    write_dm(tmp_path / "a.dm4", PIXELS[0], version=4, scale=1, unit="nm")
+    np.save(tmp_path / "a.npy", PIXELS[0])
+    libraries = {path.suffix: read_section(path).versions for path in tmp_path.iterdir()}
+    assert libraries == {
+        ".tif": {name: version(name) for name in ("tifffile", "imagecodecs")},
+        ".dm4": {"ncempy": version("ncempy")},
+        ".npy": {},
+    }
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint64", "float64", ">f8"])
 def test_other_numbers_become_float32(tmp_path, dtype):
     np.save(tmp_path / "a.npy", PIXELS[0].astype(dtype))
     assert read_section(tmp_path / "a.npy").pixels.dtype == np.float32
@@ -166,7 +207,7 @@ def test_mdoc_without_pixel_size_leaves_the_headers(tmp_path):
 def test_missing_section_is_named(tmp_path):
     np.save(tmp_path / "a.npy", PIXELS)
     for z in (2, -1):
-        with pytest.raises(MicrographError, match=f"section {z} asked for, the file has 2"):
+        with pytest.raises(MicrographError, match=f"no section {z}; the file has 2 sections"):
             read_section(tmp_path / "a.npy", z)
     write_mrc(tmp_path / "a.mrc", PIXELS)
     with pytest.raises(NotReadyError):

@@ -220,7 +220,7 @@ def test_incomplete_section_is_not_ready_and_the_file_is_left_closed(tmp_path):
     path = tmp_path / "a.mrc"
     path.write_bytes(header_bytes(nz=2) + bytes(48 + 47))
     mrc.read_section(path, 0)
-    with pytest.raises(NotReadyError, match="section 1 asked for, 1 are complete"):
+    with pytest.raises(NotReadyError, match="section 1 is not there yet; the file has 1 complete"):
         mrc.read_section(path, 1)
     with pytest.raises(MicrographError, match="the first is 0"):
         mrc.read_section(path, -1)
@@ -331,7 +331,7 @@ def test_sizes_beyond_the_file_allocate_nothing(tmp_path):
     path = tmp_path / "a.mrc"
     path.write_bytes(header_bytes(nx=30_000, ny=30_000, nz=4) + bytes(100))
     tracemalloc.start()
-    with pytest.raises(NotReadyError, match="0 are complete"):
+    with pytest.raises(NotReadyError, match="0 complete sections"):
         mrc.read_section(path, 3)
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()

@@ -100,6 +100,7 @@ REFUSED = [
     ([], "array: no pixels, its shape is (0,)"),
     (np.zeros((2, 6, 8)), "array: 3 dimensions (2, 6, 8); give one image, such as stack[0]"),
     (np.zeros((2, 2, 6, 8)), "array: 4 dimensions"),
+    (np.zeros((3, 4, 4)), "array: shape (3, 4, 4) can be an image of 4 channels or 3 images"),
     (IMAGE[0], "array: one row of 8 values"),
     (np.dstack([IMAGE, IMAGE + 1, IMAGE]), "array: colour image"),
     (np.full((6, 8), np.nan), "array: no pixel is a finite number"),
@@ -142,12 +143,19 @@ def test_what_is_no_image_is_refused_in_words(ask, image, said):
         ({"z": 3}, MicrographError, "movie.mrc: section 3"),
         ({"pixel_size_nm": 0}, ConfigError, "pixel_size_nm=0: give"),
         ({"pixel_size_nm": float("nan")}, ConfigError, "pixel_size_nm=nan: give"),
+        ({"pixel_size_nm": "a"}, ConfigError, "pixel_size_nm='a': give"),
+        ({"pixel_size_nm": [0.1]}, ConfigError, "pixel_size_nm=[0.1]: give"),
+        ({"pixel_size_nm": True}, ConfigError, "pixel_size_nm=True: give"),
     ],
     ids=str,
 )
 def test_a_section_or_a_size_that_cannot_be_is_refused(options, error, said):
     with pytest.raises(error, match=re.escape(said)):
         ns.read_section("day2/movie.mrc", **options)
+
+
+def test_a_number_of_numpy_is_a_pixel_size():
+    assert ns.read_section(IMAGE, pixel_size_nm=np.float32(0.5)).pixel_size_nm == 0.5
 
 
 def test_a_number_of_numpy_is_a_section():

@@ -50,6 +50,7 @@ def test_complex_images_are_refused(tmp_path, dtype):
         (6, "<i", 5, r"not a micrograph \(a series of type 0x5"),
         (18, "<i", 2**31 - 1, "bytes 62 to"),
         (18, "<i", -1, "bytes 62 to"),
+        (18, "<i", 0, r"not a micrograph \(a series without an image"),
         (22, "<i", -5, "bytes -5 to"),
         (62, "<i", 10**9, "bytes 1000000000 to"),
         (118, "<h", 77, "TIA's type 77"),
