@@ -210,6 +210,7 @@ def write_velox_sets(
 
 def _write_velox_label(file: h5py.File, key: str, label: str, version: int) -> None:
     data = {"dataPath": f"/Data/Image/{key}"}
+    records: dict[str, dict[str, Any]]
     if version < 11:
         records = {
             f"Presentation/Displays/ImageDisplay/d{key}": {"display": {"label": label}} | data

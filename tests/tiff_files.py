@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import imagecodecs
 import numpy as np
@@ -164,7 +164,10 @@ def _bits(bits: int, *, order: str = "<") -> Kind:
     return written(data, values)
 
 
-def _triples(values: Array, order: str, *, compression: int = 1) -> Kind:
+_ORDERS: tuple[Literal["<"], Literal[">"]] = "<", ">"
+
+
+def _triples(values: Array, order: Literal["<", ">"], *, compression: int = 1) -> Kind:
     """Numbers of 24 bits in the order of the file, as libtiff has them."""
     kind = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
     if kind == 3:
@@ -173,7 +176,7 @@ def _triples(values: Array, order: str, *, compression: int = 1) -> Kind:
         four = values.astype(f"{order}{values.dtype.kind}4").view("u1").reshape(-1, 4)
         data = (four[:, :3] if order == "<" else four[:, 1:]).tobytes()
     if compression != 1:
-        data = imagecodecs.zlib_encode(data)
+        data = bytes(imagecodecs.zlib_encode(data))
     tags = page_tags(SHAPE, 24) | {339: (3, [kind]), 259: (3, [compression])}
     return written(tiff_bytes(tags, [data], order=order), values.astype(np.float32))
 
@@ -387,7 +390,7 @@ KINDS: dict[str, Kind] = {
             ("int", (STACK[0].astype(np.int32) - 30_000) * 250),
             ("float", COUNTS.astype(np.float32) / 8 - 3),
         )
-        for order in "<>"
+        for order in _ORDERS
         for compression in (1, 8)
     },
     "type: uint24 with a predictor": written(

@@ -83,7 +83,7 @@ SidecarEntry = tuple[float | None, Metadata]
 _POSSIBLE_NM = (1e-4, 1e3)
 
 #: What reads a format beside NumPy and OpenCV, which are named with every result.
-_LIBRARIES = dict.fromkeys(tiffs.SUFFIXES, ("tifffile", "imagecodecs"))
+_LIBRARIES: dict[str, tuple[str, ...]] = dict.fromkeys(tiffs.SUFFIXES, ("tifffile", "imagecodecs"))
 _LIBRARIES |= {".dm3": ("ncempy",), ".dm4": ("ncempy",), ".emd": ("h5py",)}
 
 #: MinMaxMean is written with %g, six digits.

@@ -128,7 +128,8 @@ def _sections(name: str | os.PathLike[str]) -> list[tuple[object, Z, SectionId |
 
 def _is_length(value: object) -> bool:
     """Whether it is a number above 0, of Python or of NumPy."""
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 < value < float("inf")
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    return number and 0 < float(value) < float("inf")  # type: ignore[arg-type]
 
 
 def _number(z: object) -> int:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nanostream.records import Frame
-    from nanostream.training.scores import Evaluation
+    from nanostream.training.scores import Evaluation, SectionEvaluation
     from nanostream.training.sources import Source
 
 __all__ = ["evaluate"]
@@ -113,7 +113,7 @@ def _evaluated(
     from nanostream.training.sources import BARE
 
     analyzer = Analyzer(worker)
-    sections = []
+    sections: list[SectionEvaluation] = []
     empty = []
     failed: list[DataSetError | MicrographError] = []
     with stopping() as stop, Progress(console=Console(stderr=True), transient=True) as bar:

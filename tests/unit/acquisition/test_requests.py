@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,7 +156,8 @@ def test_a_section_or_a_size_that_cannot_be_is_refused(options, error, said):
 
 
 def test_a_number_of_numpy_is_a_pixel_size():
-    assert ns.read_section(IMAGE, pixel_size_nm=np.float32(0.5)).pixel_size_nm == 0.5
+    size_nm: Any = np.float32(0.5)
+    assert ns.read_section(IMAGE, pixel_size_nm=size_nm).pixel_size_nm == 0.5
 
 
 def test_a_number_of_numpy_is_a_section():
