@@ -114,9 +114,10 @@ def test_a_row_says_what_the_result_said(folder):
         db.row_factory = sqlite3.Row
         read = measured_of(db.execute("SELECT * FROM sections").fetchone())
     for name in Measured.__struct_fields__:
-        if name not in ("stream", "domain_score"):
+        if name not in ("stream", "domain_score", "versions"):
             assert getattr(read, name) == getattr(result, name), name
     assert math.isnan(read.domain_score)
+    assert result.versions.items() <= read.versions.items()  # and that of the configuration
 
 
 @pytest.fixture
