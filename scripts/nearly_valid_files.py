@@ -214,7 +214,11 @@ class Target:
             )
         else:
             card = mutated(velox_card("BM-Ceta", detector_type="ImagingDetector"), chance)
-            write_velox_sets(self.path, [(data, card), (data, b"{}")])
+            labels = [chance.choice(("Fe-K", "HAADF", "CM", "ü" * 300)) for _ in range(2)]
+            version = chance.choice((10, 11))
+            write_velox_sets(
+                self.path, [(data, card), (data, b"{}")], labels=labels, version=version
+            )
         with h5py.File(self.path, "a") as file:
             _spoil(file, chance)
 

@@ -44,5 +44,6 @@ def _silent_sidecar(path: Path, found: Metadata) -> str:
         return ""
     sidecar = find_sidecar(path)
     if sidecar is None:
-        return ""
+        named = path.with_name(f"{path.name}.mdoc")
+        return f"{named.name} gives nothing for it: it is a folder" if named.is_dir() else ""
     return f"{sidecar.name} gives nothing for it: an older file's, or damaged"

@@ -28,3 +28,11 @@ def test_a_sidecar_that_gives_nothing_is_named(tmp_path, name, caplog):
     ns.read_section(tmp_path / "gold.mrc")
     (said,) = caplog.messages
     assert said == f"gold.mrc#0: {name} gives nothing for it: an older file's, or damaged"
+
+
+def test_a_folder_that_is_called_like_a_sidecar_is_named(tmp_path, caplog):
+    with StackWriter(tmp_path / "gold.mrc", pixel_size_nm=0.05, mdoc=False) as stack:
+        stack.append(IMAGE[..., 0].astype(np.int16))
+    (tmp_path / "gold.mrc.mdoc").mkdir()
+    assert ns.read_section(tmp_path / "gold.mrc").pixel_size_nm == pytest.approx(0.05)
+    assert caplog.messages == ["gold.mrc#0: gold.mrc.mdoc gives nothing for it: it is a folder"]
