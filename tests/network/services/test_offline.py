@@ -46,6 +46,7 @@ def analyzer(loaded, monkeypatch):
         loads = 0
         fails = ()
         maximum = None
+        versions = loaded.versions
 
         def __new__(cls, settings, *, normalization_maximum=None):
             cls.loads += 1

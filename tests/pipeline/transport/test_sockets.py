@@ -41,6 +41,7 @@ def test_a_door_says_why_it_does_not_open(tmp_path):
     with closing(a_server(network)):
         assert handshake(network, "results", timeout_s=PATIENCE_S) == ""
 
+    network = a_network()  # ZeroMQ gives a port back some time after its socket was closed
     keys = {name: create_keys(tmp_path / name, new_key_pair()) for name in ("sink", "gpu", "other")}
     for here, there in (("sink", "gpu"), ("gpu", "sink"), ("other", "sink"), ("gpu", "other")):
         trust(keys[here].folder, there, keys[there].folder / "own.public")
