@@ -57,6 +57,9 @@ def fit(given: argparse.Namespace) -> None:
     from dataclasses import asdict
     from functools import partial
 
+    from nanostream.training.onednn import prefer_onednn
+
+    prefer_onednn()  # before TensorFlow is imported
     import keras
 
     from nanostream.segmentation.unet import build_depth_unet

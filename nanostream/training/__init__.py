@@ -6,6 +6,7 @@
     labels ▶ sources ▶ examples ▶ views                                         what is learnt from
     projections, placement, textures ▶ phase_objects, survey ▶ imaging          cheap pictures
     presentation ▶ pictures ▶ stream ▶ stream_fit, rehearsal                    learnt in a stream
+    onednn                                                                      its speed
     recipe ▶ fit ▶ choosing, held_out ▶ cards                                   a model
     evaluation ▶ scores ▶ figures                                               how good it is
     runs                                                                        all of it in turn

@@ -117,8 +117,10 @@ def two_output_loss(targets: Any, outputs: Any) -> Any:
         (N, H, W, 2): probability of a particle, depth.
     """
     ops = keras.ops
-    truth, depth, counts, gap = (targets[..., k] for k in range(4))
-    particle = ops.clip(outputs[..., 0], 1e-6, 1.0 - 1e-6)
+    # Not by slices: the gradient of each is padded to the whole again.
+    truth, depth, counts, gap = ops.unstack(targets, axis=-1)
+    probability, guess = ops.unstack(outputs, axis=-1)
+    particle = ops.clip(probability, 1e-6, 1.0 - 1e-6)
     entropy = -(truth * ops.log(particle) + (1.0 - truth) * ops.log(1.0 - particle))
     weight = counts * (1.0 + GAP_WEIGHT * gap)
     pixels = ops.sum(counts) + 1.0
@@ -126,7 +128,7 @@ def two_output_loss(targets: Any, outputs: Any) -> Any:
     both = ops.sum(counts * truth * particle, axis=(1, 2))
     either = ops.sum(counts * (truth + particle), axis=(1, 2))
     dice = (2.0 * both + _DICE_SMOOTH_PX) / (either + _DICE_SMOOTH_PX)
-    error = ops.sum(weight * ops.square(outputs[..., 1] - depth)) / pixels
+    error = ops.sum(weight * ops.square(guess - depth)) / pixels
     return entropy + DICE_WEIGHT * (1.0 - ops.mean(dice)) + DEPTH_WEIGHT * error
 
 
