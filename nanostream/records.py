@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PARTICLE_DTYPE",
+    "SHAPE_CLASSES",
+    "UNCLASSIFIED",
     "Acquired",
     "FirstRow",
     "Frame",
@@ -68,9 +70,16 @@ Particles = NDArray[np.void]
 
 PixelSize = Annotated[float, Meta(gt=0, lt=1e9)]
 
+#: Shapes that a particle can have, by the rules of `nanostream.particles.shape_classes`.
+SHAPE_CLASSES = ("round", "elongated", "faceted", "irregular", "aggregate")
+
+#: Instead of a shape: the particle is cut by the edge, small, or of a session from before classes.
+UNCLASSIFIED = "unclassified"
+
 #: One row per particle. ``frame, particle, x, y`` come first: trackpy, napari and pandas users
 #: find what they expect. ``particle`` is the label in the section's mask until a stream's tracker
-#: gives it an identity that lasts. A length in nm is NaN where the pixel size is not known.
+#: gives it an identity that lasts. A length in nm is NaN where the pixel size is not known. Columns
+#: are described in `nanostream.particles.measures.measure_particles`.
 PARTICLE_DTYPE = np.dtype(
     [
         ("frame", np.int64),
@@ -84,6 +93,22 @@ PARTICLE_DTYPE = np.dtype(
         ("area_nm2", np.float64),
         ("diameter_px", np.float64),
         ("diameter_nm", np.float64),
+        ("perimeter_px", np.float64),
+        ("perimeter_nm", np.float64),
+        ("circularity", np.float64),
+        ("feret_max_px", np.float64),
+        ("feret_max_nm", np.float64),
+        ("feret_min_px", np.float64),
+        ("feret_min_nm", np.float64),
+        ("major_px", np.float64),
+        ("major_nm", np.float64),
+        ("minor_px", np.float64),
+        ("minor_nm", np.float64),
+        ("orientation_deg", np.float64),
+        ("aspect_ratio", np.float64),
+        ("roundness", np.float64),
+        ("solidity", np.float64),
+        ("convexity", np.float64),
         ("left_px", np.int64),
         ("top_px", np.int64),
         ("right_px", np.int64),
@@ -93,9 +118,16 @@ PARTICLE_DTYPE = np.dtype(
         ("right_nm", np.float64),
         ("bottom_nm", np.float64),
         ("mean_probability", np.float64),
+        ("min_probability", np.float64),
         ("mean_intensity", np.float64),
+        ("sd_intensity", np.float64),
+        ("contrast", np.float64),
         ("touches_edge", np.bool_),
         ("split", np.bool_),
+        ("small", np.bool_),
+        ("uncertain", np.bool_),
+        ("doubtful", np.bool_),
+        ("shape_class", f"U{max(map(len, (*SHAPE_CLASSES, UNCLASSIFIED)))}"),
     ]
 )
 
@@ -315,7 +347,8 @@ class Summary(Struct, frozen=True):
 
     Diameters are equivalent circular diameters of the particles that do not touch the edge
     (ISO 21363 counts whole particles only); NaN where there is none. ``area_fraction`` counts
-    every particle pixel.
+    every particle pixel. ``count_round`` and the others of `SHAPE_CLASSES` count whole particles
+    that are not small.
     """
 
     count: int
@@ -325,6 +358,11 @@ class Summary(Struct, frozen=True):
     median_diameter_px: float
     mean_diameter_nm: float
     median_diameter_nm: float
+    count_round: int = 0
+    count_elongated: int = 0
+    count_faceted: int = 0
+    count_irregular: int = 0
+    count_aggregate: int = 0
 
 
 class Measured(Acquired, frozen=True, eq=False, kw_only=True):

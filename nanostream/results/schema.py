@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import sqlite3
 
-from nanostream.records import PARTICLE_DTYPE
+from nanostream.records import PARTICLE_DTYPE, UNCLASSIFIED
 from nanostream.results.columns import COLUMNS
 
 __all__ = ["PARTICLE_NAMES", "SCHEMA", "complete"]
 
-_SQL_TYPES = {"i": "INTEGER", "f": "REAL", "b": "INTEGER"}
+#: Types, and what particles of a session have that is from before the column.
+_SQL_TYPES = {
+    "i": "INTEGER NOT NULL DEFAULT 0",
+    "f": "REAL",  # SQLite keeps NaN as NULL
+    "b": "INTEGER NOT NULL DEFAULT 0",
+    "U": f"TEXT NOT NULL DEFAULT '{UNCLASSIFIED}'",
+}
 PARTICLE_NAMES = PARTICLE_DTYPE.names or ()
-_PARTICLE_COLUMNS = ", ".join(
-    f"{name} {_SQL_TYPES[PARTICLE_DTYPE[name].kind]}" for name in PARTICLE_NAMES
-)
+#: Declarations of the columns of ``particles``, by their names.
+PARTICLE_COLUMNS = {
+    name: f"{name} {_SQL_TYPES[PARTICLE_DTYPE[name].kind]}" for name in PARTICLE_NAMES
+}
 
 SCHEMA = f"""
 CREATE TABLE provenance (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -25,7 +32,8 @@ CREATE TABLE sections (
 );
 CREATE INDEX sections_of_stream ON sections (stream, z);
 CREATE TABLE particles (
-    section TEXT NOT NULL REFERENCES sections (section), {_PARTICLE_COLUMNS},
+    section TEXT NOT NULL REFERENCES sections (section),
+    {", ".join(PARTICLE_COLUMNS.values())},
     PRIMARY KEY (section, label)
 );
 CREATE TABLE tracks (
@@ -56,8 +64,10 @@ CREATE TABLE events (
 
 def complete(db: sqlite3.Connection) -> None:
     """Add the columns and indices that a session of this version may be without."""
-    if "split" not in {row[1] for row in db.execute("PRAGMA table_info(particles)")}:
-        db.execute("ALTER TABLE particles ADD COLUMN split INTEGER NOT NULL DEFAULT 0")
+    found = {row[1] for row in db.execute("PRAGMA table_info(particles)")}
+    for name, declaration in PARTICLE_COLUMNS.items():
+        if name not in found:
+            db.execute(f"ALTER TABLE particles ADD COLUMN {declaration}")
     # Not in the schema: older sessions of this version are without it.
     db.execute("CREATE INDEX IF NOT EXISTS sections_of_file ON sections (path, z, generation)")
     found = {row[1] for row in db.execute("PRAGMA table_info(sections)")}

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nanostream.errors import SessionError, reason_of
-from nanostream.records import PARTICLE_DTYPE, SectionId
+from nanostream.records import PARTICLE_DTYPE, UNCLASSIFIED, SectionId
 from nanostream.results.columns import COLUMNS
 from nanostream.results.folders import DATABASE, SESSION_VERSION, connect
 from nanostream.results.mask_files import read_mask
@@ -24,6 +24,9 @@ __all__ = ["Session"]
 _FILE = "s.path || CASE s.generation WHEN 1 THEN '' ELSE '~' || s.generation END"
 
 _TYPES = {"REAL": np.float64, "INTEGER": np.int64}
+
+#: In place of a particle's measure that a session from before does not have.
+_ABSENT = {"i": "0", "b": "0", "f": "CAST(NULL AS REAL)", "U": f"'{UNCLASSIFIED}'"}
 
 
 class Session:
@@ -113,12 +116,15 @@ class Session:
 
         In a stream ``particle`` is the identity that lasts, and -1 as long as an earlier section
         has no end yet; elsewhere it is the label in the mask. Frames and identities begin anew in
-        each file: select or group by ``file`` first.
+        each file: select or group by ``file`` first. Sessions from before a column was
+        made have NaN, False or "unclassified" in it.
         """
         names = [name for name in PARTICLE_DTYPE.names or () if name not in ("frame", "particle")]
-        # A session from before does not know what was split; one that is written to learns it.
         columns = ", ".join(
-            f"p.{name}" if name in self._columns else f"0 AS {name}" for name in names
+            f"p.{name}"
+            if name in self._columns
+            else f"{_ABSENT[PARTICLE_DTYPE[name].kind]} AS {name}"
+            for name in names
         )
         table = self._read(
             "SELECT p.frame, coalesce(t.particle, CASE WHEN s.stream IS NULL THEN p.particle"
@@ -128,7 +134,9 @@ class Session:
             " LEFT JOIN tracks t ON t.section = p.section AND t.label = p.label"
             " ORDER BY s.path, s.generation, s.z, p.label"
         )
-        return table.astype({"touches_edge": np.bool_, "split": np.bool_})
+        return table.astype(
+            {name: PARTICLE_DTYPE[name] for name in names if PARTICLE_DTYPE[name].kind != "U"}
+        )
 
     @property
     def tracks(self) -> pd.DataFrame:

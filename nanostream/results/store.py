@@ -223,7 +223,9 @@ class Store:
             list(row.values()),
         )
         self._db.executemany(
-            f"INSERT INTO particles VALUES ({', '.join('?' * (len(PARTICLE_NAMES) + 1))})",
+            # By name: a session from before has the newer columns last.
+            f"INSERT INTO particles (section, {', '.join(PARTICLE_NAMES)})"
+            f" VALUES ({', '.join('?' * (len(PARTICLE_NAMES) + 1))})",
             [(str(section), *particle) for particle in result.particles.tolist()],
         )
         self._db.execute("DELETE FROM quarantine WHERE section = ?", (str(section),))

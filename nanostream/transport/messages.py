@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from nanostream.errors import MessageError
 from nanostream.records import (
     PARTICLE_DTYPE,
+    SHAPE_CLASSES,
+    UNCLASSIFIED,
     Frame,
     Labels,
     Particles,
@@ -54,7 +56,7 @@ __all__ = [
 ]
 
 #: Raised with every change of the bytes; peers of another version are refused by name.
-PROTOCOL = 4
+PROTOCOL = 5
 
 #: SerialEM cannot write a larger section (KStoreMRC.cpp computes its size in a 32-bit int).
 MAX_SECTION_BYTES = 2**31 - 1
@@ -308,6 +310,8 @@ def _check_result(result: Result) -> None:
     for name in ("x", "y", "diameter_px"):
         finite = np.isfinite(result.particles[name]).all()
         _expect(bool(finite), f"a particle's {name} is not a number")
+    known = np.isin(result.particles["shape_class"], (*SHAPE_CLASSES, UNCLASSIFIED)).all()
+    _expect(bool(known), "a particle's shape class is none")
     score = result.domain_score
     _expect(math.isnan(score) or 0 <= score <= 1, f"domain score {score}")
 

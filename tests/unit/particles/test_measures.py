@@ -6,13 +6,14 @@ import math
 import tracemalloc
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from nanostream.particles import measures
+from nanostream.particles import intensities
 from nanostream.particles.measures import measure_particles, summarize
 from nanostream.records import PARTICLE_DTYPE
 from tests.effort import examples
@@ -35,9 +36,9 @@ def measured(labels, image=None, probability=None, *, pixel_size_nm=None, frame=
 
 def assert_columns(table):
     assert list(table.columns) == [*(PARTICLE_DTYPE.names or ())]
-    assert [table[name].dtype for name in PARTICLE_DTYPE.names] == [
-        PARTICLE_DTYPE[name] for name in PARTICLE_DTYPE.names
-    ]
+    numbers = [name for name in PARTICLE_DTYPE.names if PARTICLE_DTYPE[name].kind != "U"]
+    assert [table[name].dtype for name in numbers] == [PARTICLE_DTYPE[name] for name in numbers]
+    assert pd.api.types.is_string_dtype(table["shape_class"])
 
 
 label_arrays = hnp.arrays(
@@ -79,7 +80,10 @@ def test_measures_are_those_of_scipy(labels, seed):
 @given(labels=label_arrays, factor=st.floats(1e-3, 1e3))
 def test_lengths_in_nm_scale_with_the_pixel_size(labels, factor):
     table = measured(labels, pixel_size_nm=factor)
-    for name in ("diameter", "left", "top", "right", "bottom"):
+    lengths = [name.removesuffix("_px") for name in table.columns if name.endswith("_px")]
+    assert len(lengths) == 11
+    lengths.remove("area")
+    for name in lengths:
         assert np.allclose(table[f"{name}_nm"], table[f"{name}_px"] * factor)
     assert np.allclose(table["area_nm2"], table["area_px"] * factor**2)
     assert np.allclose(table[["x_nm", "y_nm"]], table[["x", "y"]] * factor)
@@ -98,9 +102,11 @@ def test_a_disc_has_its_diameter_and_centre(radius, error):
 def test_without_a_pixel_size_nm_is_nan():
     table = measured(discs((60, 70, 9)))
     lengths = [name for name in table.columns if name.endswith(("_nm", "_nm2"))]
-    assert len(lengths) == 8
+    assert len(lengths) == 13
     assert table[lengths].isna().all(axis=None)
-    assert table.drop(columns=lengths).notna().all(axis=None)
+    # A disc on the grid has no direction, and an image of one grey no contrast.
+    rest = table.drop(columns=[*lengths, "orientation_deg", "contrast"])
+    assert rest.notna().all(axis=None)
 
 
 def test_an_empty_mask_gives_an_empty_table_of_the_same_columns():
@@ -157,7 +163,7 @@ def test_bands_do_not_change_the_sums(seed, band_px):
     image = rng.integers(0, 1000, labels.shape)
     whole = measured(labels, image)["mean_intensity"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measures, "_BAND_PX", band_px)
+        patch.setattr(intensities, "_BAND_PX", band_px)
         assert np.array_equal(measured(labels, image)["mean_intensity"], whole)
 
 

@@ -17,6 +17,7 @@ from nanostream.analysis import versions
 from nanostream.config import Config, Stream
 from nanostream.errors import MessageError, SessionError
 from nanostream.records import (
+    PARTICLE_DTYPE,
     Measured,
     Metadata,
     SectionId,
@@ -98,6 +99,13 @@ FIRST_COLUMNS = {
     *("model_sha256", "threshold", "normalization_maximum", "pixels_crc32", "versions"),
 }
 
+#: And of a particle's.
+FIRST_MEASURES = {
+    *("frame", "particle", "x", "y", "x_nm", "y_nm", "label", "area_px", "area_nm2", "diameter_px"),
+    *("diameter_nm", "left_px", "top_px", "right_px", "bottom_px", "left_nm", "top_nm", "right_nm"),
+    *("bottom_nm", "mean_probability", "mean_intensity", "touches_edge"),
+}
+
 
 def test_a_column_that_came_later_has_a_default():
     assert {column.name for column in COLUMNS} >= FIRST_COLUMNS
@@ -129,6 +137,9 @@ def older_session(folder):
         for column in COLUMNS:
             if column.name not in FIRST_COLUMNS:
                 db.execute(f"ALTER TABLE sections DROP COLUMN {column.name}")
+        for name in PARTICLE_DTYPE.names or ():
+            if name not in FIRST_MEASURES:
+                db.execute(f"ALTER TABLE particles DROP COLUMN {name}")
     return folder
 
 
@@ -146,6 +157,22 @@ def test_an_older_session_can_be_gone_on_with(older_session):
     assert list(after.columns) == list(before.columns)
     assert after["warning"].tolist() == ["", "not sure"]
     assert after["domain_score"].fillna(-1).tolist() == [-1, 0.5]
+
+
+def test_particles_of_an_older_session_have_the_columns_that_came_later(older_session):
+    before = ns.open_session(older_session).particles
+    with Store(older_session, Config()) as store:
+        store.commit(a_result(1))
+    after = ns.open_session(older_session).particles
+    assert list(before.columns) == list(after.columns)
+    assert (before.dtypes == after.dtypes).all()
+    pd.testing.assert_frame_equal(before, after[after["frame"] == 0])
+    old, new = before.iloc[0], after[after["frame"] == 1].iloc[0]
+    assert (old["diameter_px"], old["shape_class"], old["doubtful"]) == (
+        *(new["diameter_px"], "unclassified", False),
+    )
+    assert math.isnan(old["feret_max_px"])
+    assert (new["shape_class"], new["feret_max_px"]) == ("round", pytest.approx(13, abs=1))
 
 
 def test_a_result_that_comes_twice_changes_nothing(folder):

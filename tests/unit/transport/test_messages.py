@@ -46,6 +46,7 @@ def a_frame(pixels=None):
 def a_result(particles=2):
     table = np.zeros(particles, PARTICLE_DTYPE)
     table["x"] = 1.5
+    table["shape_class"] = "round"
     return Result(
         section=SECTION,
         pixel_size_nm=None,
@@ -171,6 +172,10 @@ HOSTILE = {
     "a particle that is nowhere": [
         *parts(a_result())[:3],
         np.full(2, np.nan, "<f8").tobytes().ljust(2 * PARTICLE_DTYPE.itemsize, b"\xff"),
+    ],
+    "a shape that there is not": [
+        *parts(a_result())[:3],
+        bytes(parts(a_result())[3]).replace("round".encode("utf-32-le"), b"\xff" * 20),
     ],
     "a checksum beyond 32 bits": altered(a_result(), pixels_crc32=2**40),
     "a domain score that is none": altered(a_result(), domain_score=1.5),

@@ -1,0 +1,75 @@
+"""Shape class of each particle, by rules on its measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanostream.records import SHAPE_CLASSES, UNCLASSIFIED
+
+__all__ = ["shape_classes"]
+
+#: Deep notches: two equal discs whose neck is less than two fifths as wide as they are.
+_AGGREGATE = 0.91
+#: Bent or star-shaped (solidity), or with a jagged outline (convexity). What is convex has, at
+#: 100 px, a solidity of at least 0.89 (a triangle, on average) and a convexity of 1.
+_IRREGULAR_SOLIDITY = 0.88
+_IRREGULAR_CONVEXITY = 0.97
+#: Minor over major axis.
+_ELONGATED = 2 / 3
+#: Roundness over the ratio of the axes: 1 for discs and ellipses, 0.95 where they are a little
+#: rough, 0.83 for a hexagon, 0.64 for a square.
+_FACETED_ROUNDNESS = 0.89
+#: By so much the Feret diameter of what is round is too large, or a little more.
+_FERET_EXCESS_PX = 0.5
+#: Ellipses that are not elongated have at least 0.93, rectangles at most 0.8.
+_FACETED_CIRCULARITY = 0.86
+
+
+def shape_classes(measured: Mapping[str, NDArray[Any]]) -> NDArray[np.str_]:
+    """Shape class of each particle, of the type of ``shape_class`` in the particle table.
+
+    Parameters
+    ----------
+    measured : mapping of name to (n,) array
+        ``touches_edge, small, solidity, convexity, minor_px, major_px, area_px, feret_max_px,
+        circularity`` as in `nanostream.particles.measures.measure_particles`.
+
+    Notes
+    -----
+    The first rule that holds gives the class:
+
+    =============  ================================================================================
+    unclassified   it touches the edge, or is small: its shape is not seen
+    aggregate      solidity and convexity below 0.91
+    irregular      solidity below 0.88, or convexity below 0.97
+    elongated      minor / major below 2/3
+    faceted        R / (minor / major) below 0.89, or circularity below 0.86
+    round          all others
+    =============  ================================================================================
+
+    R is the roundness with a greatest Feret diameter that is half a pixel shorter: by that much it
+    is too large on what is round.
+
+    How often the rules are right on shapes that are known, by size, is in
+    docs/reference/measures.md.
+    """
+    solidity, convexity = measured["solidity"], measured["convexity"]
+    # A single pixel has no axes, a line of pixels no minor one; both are small.
+    slender = measured["minor_px"] / np.maximum(measured["major_px"], 1e-9)
+    feret = measured["feret_max_px"] - _FERET_EXCESS_PX
+    evenness = 4 / np.pi * measured["area_px"] / feret**2 / np.maximum(slender, 1e-9)
+    rules = {
+        UNCLASSIFIED: measured["touches_edge"] | measured["small"],
+        "aggregate": (solidity < _AGGREGATE) & (convexity < _AGGREGATE),
+        "irregular": (solidity < _IRREGULAR_SOLIDITY) | (convexity < _IRREGULAR_CONVEXITY),
+        "elongated": slender < _ELONGATED,
+        "faceted": (evenness < _FACETED_ROUNDNESS)
+        | (measured["circularity"] < _FACETED_CIRCULARITY),
+    }
+    longest = max(map(len, (*SHAPE_CLASSES, UNCLASSIFIED)))
+    names = [np.array(name, f"U{longest}") for name in rules]
+    return np.select(list(rules.values()), names, np.array("round", f"U{longest}"))
