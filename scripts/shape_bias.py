@@ -61,7 +61,8 @@ class Shape(NamedTuple):
     @property
     def outline(self) -> Floats:
         """Points x, y of the outline, (n, 2)."""
-        return self.radius[:, None] * np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1)
+        x, y = self.radius * np.cos(ANGLES), self.radius * np.sin(ANGLES)
+        return np.stack([x, y], axis=1)
 
     def true(self) -> dict[str, float]:
         """Its measures; those of lengths in units of the radius."""
@@ -142,7 +143,8 @@ def rough(
     for number in range(longest, shortest + 1):
         phase = rng.uniform(0, 2 * np.pi)
         waves += rng.normal() / number * np.cos(number * ANGLES + phase)
-    return Shape(shape.name, shape.radius * (1 + share * waves / waves.std()))
+    height = share / float(waves.std())
+    return Shape(shape.name, shape.radius * (1 + height * waves))
 
 
 def drawn(shape: Shape, scale: float, rng: np.random.Generator) -> Mask:
