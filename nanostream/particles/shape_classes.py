@@ -14,6 +14,9 @@ __all__ = ["shape_classes"]
 
 #: Deep notches: two equal discs whose neck is less than two fifths as wide as they are.
 _AGGREGATE = 0.91
+#: An elongated one with a waist: two equal discs whose neck is less than half as wide as they are.
+_WAIST_SOLIDITY = 0.93
+_WAIST_CONVEXITY = 0.96
 #: Bent or star-shaped (solidity), or with a jagged outline (convexity). What is convex has, at
 #: 100 px, a solidity of at least 0.89 (a triangle, on average) and a convexity of 1.
 _IRREGULAR_SOLIDITY = 0.88
@@ -44,7 +47,8 @@ def shape_classes(measured: Mapping[str, NDArray[Any]]) -> NDArray[np.str_]:
 
     =============  ================================================================================
     unclassified   it touches the edge, or is small: its shape is not seen
-    aggregate      solidity and convexity below 0.91
+    aggregate      solidity and convexity below 0.91; or minor / major below 2/3, solidity below
+                   0.93 and convexity below 0.96: two with a waist between them
     irregular      solidity below 0.88, or convexity below 0.97
     elongated      minor / major below 2/3
     faceted        R / (minor / major) below 0.89, or circularity below 0.86
@@ -60,13 +64,15 @@ def shape_classes(measured: Mapping[str, NDArray[Any]]) -> NDArray[np.str_]:
     solidity, convexity = measured["solidity"], measured["convexity"]
     # A single pixel has no axes, a line of pixels no minor one; both are small.
     slender = measured["minor_px"] / np.maximum(measured["major_px"], 1e-9)
+    elongated = slender < _ELONGATED
+    waist = elongated & (solidity < _WAIST_SOLIDITY) & (convexity < _WAIST_CONVEXITY)
     feret = measured["feret_max_px"] - _FERET_EXCESS_PX
     evenness = 4 / np.pi * measured["area_px"] / feret**2 / np.maximum(slender, 1e-9)
     rules = {
         UNCLASSIFIED: measured["touches_edge"] | measured["small"],
-        "aggregate": (solidity < _AGGREGATE) & (convexity < _AGGREGATE),
+        "aggregate": ((solidity < _AGGREGATE) & (convexity < _AGGREGATE)) | waist,
         "irregular": (solidity < _IRREGULAR_SOLIDITY) | (convexity < _IRREGULAR_CONVEXITY),
-        "elongated": slender < _ELONGATED,
+        "elongated": elongated,
         "faceted": (evenness < _FACETED_ROUNDNESS)
         | (measured["circularity"] < _FACETED_CIRCULARITY),
     }

@@ -209,11 +209,7 @@ def test_what_is_small_uncertain_or_split_is_doubtful():
 
 @pytest.mark.parametrize(
     ("name", "right"),
-    [
-        (name, right)
-        for name, right, _ in shape_bias.classes(np.random.default_rng(0))
-        if name not in shape_bias.MISTAKEN
-    ],
+    [(name, right) for name, right, _ in shape_bias.classes(np.random.default_rng(0))],
 )
 def test_a_shape_of_40_px_has_its_class(name, right):
     rng = np.random.default_rng(3)
