@@ -18,7 +18,6 @@ import re
 import zlib
 from collections.abc import Iterable
 from enum import StrEnum
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -131,6 +130,10 @@ PARTICLE_DTYPE = np.dtype(
     ]
 )
 
+#: Between the slashes of a path that is empty, absolute, not in its shortest form, or leads out.
+_NO_NAMES = frozenset({"", ".", ".."})
+_SURROGATE = re.compile(r"[\ud800-\udfff]").search
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]").search
 _SECTION = re.compile(r"(?P<path>.+?)(?:~(?P<generation>\d{1,9}))?#(?P<z>\d{1,9})", re.DOTALL)
 
 
@@ -196,18 +199,16 @@ class SectionId(Struct, frozen=True, order=True):
 
 def _why_not_plain(path: str) -> str:
     """The fault in the path of a section; empty if there is none."""
-    pure = PurePosixPath(path)
     if len(path) > _LONGEST_PATH:
         return f"it has {len(path)} letters, {_LONGEST_PATH} are taken"
     for letter, name in (("\\", "a backslash"), (":", "a colon"), ("\t", "a tab")):
         if letter in path:
             return f"it has {name}"
-    if any(0xD800 <= ord(letter) < 0xE000 for letter in path):
+    if _SURROGATE(path):
         return "its letters are in no known code"
-    if any(ord(letter) < 32 or ord(letter) == 127 for letter in path):
+    if _CONTROL(path):
         return "it has a line end or another control character"
-    outside = not path or pure.is_absolute() or ".." in pure.parts
-    return "it is empty or leads out" if outside or str(pure) != path else ""
+    return "" if _NO_NAMES.isdisjoint(path.split("/")) else "it is empty or leads out"
 
 
 class Metadata(Struct, frozen=True, omit_defaults=True):

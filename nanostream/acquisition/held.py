@@ -8,8 +8,9 @@ shows.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from nanostream.acquisition import orders as o
 from nanostream.records import Metadata, SectionId
@@ -42,25 +43,29 @@ class HeldSections:
 
     def __init__(self, wait_s: float, title_of: Callable[[str], str]) -> None:
         self._wait_s, self._title_of = wait_s, title_of
-        self._held: OrderedDict[SectionId, _Wait] = OrderedDict()
-        #: To be read in this turn, and whether one is being read.
-        self._unread: deque[o.ReadSidecar] = deque()
+        #: By file, those first whose sidecars were read longest ago; a turn must not cost more
+        #: with many thousands of them.
+        self._held: OrderedDict[str, dict[SectionId, _Wait]] = OrderedDict()
+        self._count = 0
+        #: To be read in this turn: what is new, then the rest, and whether one is being read.
+        self._new: deque[o.ReadSidecar] = deque()
+        self._rest: Iterator[o.ReadSidecar] = iter(())
         self._reading = False
         self._expects_mdocs = True
         #: Files of which that their mdoc gives nothing was reported.
         self._silent: set[str] = set()
 
     def __len__(self) -> int:
-        return len(self._held)
+        return self._count
 
     def __iter__(self) -> Iterator[SectionId]:
-        return iter(self._held)
+        return chain.from_iterable(self._held.values())
 
     def begin_turn(self, now_s: float) -> None:
         """Read the sidecars of all that is held, from now on."""
         self._reading = False
-        self._unread.clear()
-        self._unread.extend(self._sidecars(self._held.items(), now_s))
+        self._new.clear()
+        self._rest = self._sidecars(list(self._held), now_s)
 
     def hold(self, sections: Iterable[SectionId], now_s: float, *, written_s: float | None) -> None:
         """Hold sections of a file; their sidecar is the next to be read.
@@ -70,36 +75,42 @@ class HeldSections:
         written_s : float or None
             POSIX time of the file, for `orders.Release`.
         """
-        new = {
-            section: _Wait(
+        new: dict[str, dict[SectionId, _Wait]] = {}
+        for section in sections:
+            new.setdefault(section.path, {})[section] = _Wait(
                 now_s + self._wait_s,
                 # No mdoc beside the first section of the last file: SerialEM writes none.
                 expects_mdoc=section.z == 0 and self._expects_mdocs,
                 written_s=written_s,
             )
-            for section in sections
-        }
-        self._held |= new
-        self._unread.extendleft(reversed(list(self._sidecars(new.items(), now_s))))
+        orders: list[o.ReadSidecar] = []
+        for path, waits in new.items():
+            held = self._held.setdefault(path, {})
+            self._count += len(waits.keys() - held.keys())
+            held |= waits
+            orders += self._sidecars_of(path, waits, now_s)
+        self._new.extendleft(reversed(orders))
 
     def next_sidecar(self) -> list[o.Order]:
         """Order the next sidecar to be read, unless one is being read."""
-        if self._reading or not self._unread:
+        if self._reading:
             return []
-        self._reading = True
-        return [self._unread.popleft()]
+        order = self._new.popleft() if self._new else next(self._rest, None)
+        self._reading = order is not None
+        return [] if order is None else [order]
 
     def described(self, event: o.SidecarRead) -> list[o.Order]:
         """Release sections whose metadata is there, is late, or is not to be expected."""
         self._reading = False
         released: list[o.Order] = []
+        held = self._held[event.order.path]
         for section, entry in event.entries.items():
-            wait = self._held[section]
+            wait = held[section]
             expected = wait.expects_mdoc or event.has_mdoc
             if entry is None and expected and not event.order.late:
-                self._held.move_to_end(section)  # if there is no time for all, others first
                 continue
-            del self._held[section]
+            del held[section]
+            self._count -= 1
             silent = entry is None or entry == (None, Metadata())
             if silent and event.has_mdoc and section.path not in self._silent:
                 self._silent.add(section.path)
@@ -113,16 +124,25 @@ class HeldSections:
             if section.z == 0:
                 self._expects_mdocs = entry is not None
             released.append(o.Release(section, entry, described=True, written_s=wait.written_s))
+        if held:
+            self._held.move_to_end(event.order.path)  # if there is no time for all, others first
+        else:
+            del self._held[event.order.path]
         return released
 
-    def _sidecars(
-        self, held: Iterable[tuple[SectionId, _Wait]], now_s: float
+    def _sidecars(self, paths: Iterable[str], now_s: float) -> Iterator[o.ReadSidecar]:
+        """Orders to read the sidecars of files, as far as sections of them are still held then."""
+        for path in paths:
+            yield from self._sidecars_of(path, self._held.get(path, {}), now_s)
+
+    def _sidecars_of(
+        self, path: str, waits: Mapping[SectionId, _Wait], now_s: float
     ) -> Iterator[o.ReadSidecar]:
-        """Orders to read the sidecar of each file, once for many of its sections."""
-        groups: dict[tuple[str, bool], list[SectionId]] = {}
-        for section, wait in held:
-            groups.setdefault((section.path, now_s >= wait.until_s), []).append(section)
-        for (path, late), sections in groups.items():
+        """Orders to read the sidecar of a file, once for many of its sections."""
+        groups: dict[bool, list[SectionId]] = {}
+        for section, wait in waits.items():
+            groups.setdefault(now_s >= wait.until_s, []).append(section)
+        for late, sections in groups.items():
             title = self._title_of(path)
             for start in range(0, len(sections), _MOST_AT_ONCE):
                 some = tuple(sections[start : start + _MOST_AT_ONCE])

@@ -55,8 +55,8 @@ _ENDINGS = (".mdoc", ".idoc")
 _COARSEST_TIME_S = 2.0
 #: The keys of a whole file come before its first section.
 _TOP_BYTES = 2**16
-#: A folder that takes less to list is listed whenever it may have changed; one of many files, or
-#: on a slow share, no more often than it is scanned.
+#: A folder is listed whenever it may have changed, until that has taken so long since its last
+#: change; then, as one of many files or on a slow share, no more often than it is scanned.
 _CHEAP_CPU_S, _CHEAP_WALL_S = 1e-3, 0.05
 
 
@@ -249,38 +249,44 @@ def _found(path: Path) -> Iterator[Path]:
     if path.suffix.lower() == ".tif" and (digits := re.fullmatch(r".*?(\d{4,})", path.stem)):
         # The idoc of gold0003.tif is gold.idoc (KStoreADOC.cpp: root and %04d).
         names += [f"{path.stem[:-count]}.idoc" for count in range(4, len(digits[1]) + 1)]
-    folder, listed = path.parent, None
+    beside, listed = str(path)[: -len(path.name)], None
     for name in names:
-        if _is_file(folder / name):
-            yield folder / name
+        if _is_file(beside + name):
+            yield path.with_name(name)
             continue
-        listed = _names(folder) if listed is None else listed
+        listed = _names(str(path.parent)) if listed is None else listed
         other = listed.get(name.casefold())
-        if other is not None and _is_file(folder / other):
-            yield folder / other
+        if other is not None and _is_file(beside + other):
+            yield path.with_name(other)
 
 
-def _is_file(path: Path) -> bool:
+def _is_file(path: str) -> bool:
+    status = _status(path)
+    return status is not None and stat.S_ISREG(status.st_mode)
+
+
+def _status(path: str) -> os.stat_result | None:
+    """The state of a file or folder; None if it is absent, or too long a name, or has no answer.
+
+    Most files have no sidecar, and to make the `Path` of each name takes longer than the disk.
+    """
     try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except OSError:  # absent, too long a name, or a share that has no answer
-        return False
+        return os.stat(path)  # noqa: PTH116
+    except OSError:
+        return None
 
 
-def _names(folder: Path) -> dict[str, str]:
+def _names(folder: str) -> dict[str, str]:
     """Sidecars in a folder, by their names in small letters; listed again when it has changed."""
     if os.name == "nt":  # which finds a name in any case
         return {}
-    try:
-        mtime_ns = folder.stat().st_mtime_ns
-    except OSError:
+    status = _status(folder)
+    if status is None:
         return {}
-    known = _LISTED.get(folder)
-    now_s = time.monotonic()
+    mtime_ns = status.st_mtime_ns
+    known, now_s = _LISTED.get(folder), time.monotonic()
     if known is None or not known.holds(mtime_ns, now_s):
-        same = known is not None and known.mtime_ns == mtime_ns
-        since_s = known.since_s if known is not None and same else now_s
-        known = _LISTED[folder] = _list(folder, mtime_ns, since_s)
+        known = _LISTED[folder] = _list(folder, mtime_ns, known)
     return known.names
 
 
@@ -288,27 +294,32 @@ def _names(folder: Path) -> dict[str, str]:
 class _Listing:
     """Sidecars of a folder by their names in small letters, as they were at one moment.
 
-    ``since_s`` is when the folder's time was first seen, by our own clock.
+    ``since_s`` is when the folder's time was first seen, by our own clock, and ``times`` how often
+    the folder was listed since.
     """
 
     names: dict[str, str]
     mtime_ns: int
     since_s: float
+    times: int
     listed_s: float
     cpu_s: float
     wall_s: float
 
     def holds(self, mtime_ns: int, now_s: float) -> bool:
         """Whether nothing has changed, or it is too early to list again."""
-        settled = self.listed_s - self.since_s >= _COARSEST_TIME_S
-        unchanged = mtime_ns == self.mtime_ns and settled
-        dear = self.cpu_s > _CHEAP_CPU_S or self.wall_s > _CHEAP_WALL_S
-        return unchanged or (
-            dear and now_s - self.listed_s < pause_s(self.cpu_s, self.wall_s, poll_s=0.0)
-        )
+        unchanged = mtime_ns == self.mtime_ns
+        if unchanged and self.listed_s - self.since_s >= _COARSEST_TIME_S:
+            return True
+        # Thousands of files that come to rest together ask for their sidecars one after the other.
+        times = self.times if unchanged else 1
+        cpu_s, wall_s = times * self.cpu_s, times * self.wall_s
+        dear = cpu_s > _CHEAP_CPU_S or wall_s > _CHEAP_WALL_S
+        return dear and now_s - self.listed_s < pause_s(cpu_s, wall_s, poll_s=0.0)
 
 
-def _list(folder: Path, mtime_ns: int, since_s: float) -> _Listing:
+def _list(folder: str, mtime_ns: int, before: _Listing | None) -> _Listing:
+    same = before if before is not None and before.mtime_ns == mtime_ns else None
     start_s, start_cpu_s = time.monotonic(), time.thread_time()
     try:
         with os.scandir(folder) as entries:  # without a stat of each
@@ -317,11 +328,12 @@ def _list(folder: Path, mtime_ns: int, since_s: float) -> _Listing:
         names = []
     by_name = {name.casefold(): name for name in sorted(names)}
     cpu_s, wall_s = time.thread_time() - start_cpu_s, time.monotonic() - start_s
-    return _Listing(by_name, mtime_ns, since_s, start_s, cpu_s, wall_s)
+    since_s, times = (start_s, 1) if same is None else (same.since_s, same.times + 1)
+    return _Listing(by_name, mtime_ns, since_s, times, start_s, cpu_s, wall_s)
 
 
 #: By folder; a session has few.
-_LISTED: dict[Path, _Listing] = {}
+_LISTED: dict[str, _Listing] = {}
 
 
 def _label(title: str) -> str:

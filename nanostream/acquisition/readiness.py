@@ -363,7 +363,8 @@ class Readiness:
     def known_file(self, path: str) -> KnownFile:
         """A file as a ledger should keep it."""
         file, entry = self._files.get(path, KnownFile()), self._entries.get(path)
-        return replace(file, stat=entry.stat if entry and entry.settled else None)
+        stat = entry.stat if entry and entry.settled else None
+        return file if file.stat == stat else replace(file, stat=stat)
 
     def renamed_to(self, path: str) -> str | None:
         """Another name under which we have seen the same file (inode and title), if any."""

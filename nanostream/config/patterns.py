@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 
 __all__ = ["matches", "may_both_match"]
@@ -22,8 +22,12 @@ def matches(path: str, patterns: Iterable[str]) -> bool:
     """
     path = path.lower()
     name = path.rpartition("/")[2]
-    lower = [pattern.lower() for pattern in patterns]
-    return any(fnmatch.fnmatchcase(name, p) or fnmatch.fnmatchcase(path, p) for p in lower)
+    return any(fits(name) or fits(path) for fits in map(_fits, patterns))
+
+
+@cache
+def _fits(pattern: str) -> Callable[[str], object]:
+    return re.compile(fnmatch.translate(pattern.lower())).match
 
 
 def may_both_match(one: str, other: str) -> bool:

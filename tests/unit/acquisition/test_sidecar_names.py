@@ -1,6 +1,7 @@
 """Which file beside a micrograph is its sidecar, whatever the case of its name."""
 
 import itertools
+import os
 
 import numpy as np
 import pytest
@@ -105,3 +106,19 @@ def test_live_no_word_is_said_of_an_mdoc_that_describes_its_sections(tmp_path):
     assert watched.reported("mdoc") == 0
     (release,) = watched.released.values()
     assert release.sidecar[0] == pytest.approx(0.052)
+
+
+def test_many_files_that_ask_one_after_the_other_cost_few_listings_of_their_folder(
+    tmp_path, monkeypatch
+):
+    paths = [tmp_path / f"gold{number:04}.mrc" for number in range(500)]
+    for path in paths:
+        path.touch()
+    listings, scandir = [], os.scandir
+    monkeypatch.setattr("os.scandir", lambda path: listings.append(path) or scandir(path))
+    assert not any(map(find_sidecar, paths))
+    assert len(listings) < 100
+    (tmp_path / "GOLD0499.mrc.mdoc").write_text("[ZValue = 0]\nPixelSpacing = 2\n")
+    newer_ns = tmp_path.stat().st_mtime_ns + 10**9  # whatever a file system counts time in
+    os.utime(tmp_path, ns=(newer_ns, newer_ns))
+    assert find_sidecar(paths[-1]) == tmp_path / "GOLD0499.mrc.mdoc"
