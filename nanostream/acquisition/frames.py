@@ -71,6 +71,7 @@ __all__ = [
     "read_frame",
     "read_section",
     "remark_on",
+    "section_of",
 ]
 
 #: Endings of the files that can be read, in lower case.
@@ -304,7 +305,7 @@ def read_section(
     with _reading(path):
         stored = _read(path, z, at_rest=True)
         written_s = path.stat().st_mtime
-        section = section or _section_of(path, z)
+        section = section or section_of(path.name, z)
         sidecar = read_metadata(path, z, title=stored.contents.title)
         given = (pixel_size_nm, given_by)
         frame = _frame(path, section, stored, sidecar, given, overrule=overrule)
@@ -319,13 +320,19 @@ def _kind(path: Path) -> Literal["mrc", "tiff", "other"]:
     return "other" if suffix in formats.SUFFIXES else "mrc"
 
 
-def _section_of(path: Path, z: int) -> SectionId:
-    """The section of a file by its own name, if it can have one."""
+def section_of(name: str, z: int) -> SectionId:
+    """The section of a file by the name of the file, or its path below a folder.
+
+    Raises
+    ------
+    MicrographError
+        No section can have such a name.
+    """
     try:
-        return SectionId(path.name, z)
+        return SectionId(name, z)
     except ValueError as error:
         reason = str(error).rpartition(": ")[2]
-        msg = f"{path.name}: {reason}, so no section can be named by it; rename or copy the file"
+        msg = f"{name}: {reason}, so no section can be named by it; rename or copy the file"
         raise MicrographError(msg) from None
 
 

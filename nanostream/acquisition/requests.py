@@ -122,7 +122,7 @@ def _sections(name: str | os.PathLike[str]) -> list[tuple[object, Z, SectionId |
             msg = f"{file}: {count} whole sections, its header counts more; is it cut off?"
             raise MicrographError(msg)
         below = file.resolve().relative_to(selected.root) if selected.root else Path(file.name)
-        found += [(file, z, SectionId(below.as_posix(), z)) for z in range(count)]
+        found += [(file, z, frames.section_of(below.as_posix(), z)) for z in range(count)]
     return found
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from msgspec.structs import replace
 
-from nanostream.acquisition.frames import count_sections, read_section
+from nanostream.acquisition.frames import count_sections, read_section, section_of
 from nanostream.acquisition.remarks import remarks_on
 from nanostream.analysis import Analyzer, used_threshold
 from nanostream.config import Config, tracker_of
@@ -210,9 +210,10 @@ def _sections_of(
             progress(number, len(files), "counting sections")
         try:
             count, cut_off = count_sections(file)
-            sections += [(file, SectionId(relative, z)) for z in range(count)]
-        except (MicrographError, ValueError) as error:
-            failed.append(f"{relative}: {str(error).removeprefix(f'{file.name}: ')}")
+            sections += [(file, section_of(relative, z)) for z in range(count)]
+        except MicrographError as error:
+            reason = str(error).removeprefix(f"{relative}: ").removeprefix(f"{file.name}: ")
+            failed.append(f"{relative}: {reason}")
             continue
         if count == 0:
             failed.append(f"{relative}: not one complete section in it; is it cut off?")

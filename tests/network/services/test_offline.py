@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import sys
 from importlib.metadata import version
 from typing import Any
 
@@ -444,3 +445,12 @@ def test_a_stored_section_says_what_its_file_was_read_by(tmp_path, segment, sess
     assert row.version_tifffile == version("tifffile")
     assert row.version_imagecodecs == version("imagecodecs")
     assert row.version_numpy == version("numpy")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such names")
+def test_a_file_that_no_section_can_be_named_by_is_left_out_with_what_to_do(tmp_path, segment):
+    found = segment(save(tmp_path / "a:b.npy"), save(tmp_path / "c.npy"))
+    assert found.stored == 1
+    assert found.failed == (
+        "a:b.npy: it has a colon, so no section can be named by it; rename or copy the file",
+    )

@@ -1,6 +1,7 @@
 """What someone asks for in Python: files, arrays, lists, folders; and what is refused in words."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +178,12 @@ def test_what_cannot_be_read_ends_all_before_the_first():
     Path("day2/movie.mrc").write_bytes(Path("day2/movie.mrc").read_bytes()[:-1])
     with pytest.raises(MicrographError, match="2 whole sections, its header counts more"):
         ns.read_section("day2/*.mrc", "all")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such names")
+@pytest.mark.parametrize("name", ["a:b.npy", "tab\t.npy"])
+def test_a_name_that_no_section_can_have_is_refused_with_what_to_do(name):
+    np.save(Path("day1") / name, IMAGE)
+    for what, z in ((Path("day1") / name, 0), ("day1", "all")):
+        with pytest.raises(MicrographError, match=r"it has a (colon|tab), .*; rename or copy"):
+            ns.read_section(what, z)
