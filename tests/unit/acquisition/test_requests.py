@@ -184,6 +184,8 @@ def test_what_cannot_be_read_ends_all_before_the_first():
 @pytest.mark.parametrize("name", ["a:b.npy", "tab\t.npy"])
 def test_a_name_that_no_section_can_have_is_refused_with_what_to_do(name):
     np.save(Path("day1") / name, IMAGE)
-    for what, z in ((Path("day1") / name, 0), ("day1", "all")):
-        with pytest.raises(MicrographError, match=r"it has a (colon|tab), .*; rename or copy"):
-            ns.read_section(what, z)
+    said = r"it has a (colon|tab), .*; rename or copy"
+    with pytest.raises(MicrographError, match=said):
+        ns.read_section(Path("day1") / name)
+    with pytest.raises(MicrographError, match=said):
+        ns.read_section("day1", "all")
