@@ -8,6 +8,7 @@ the sizes, the axes, the machine stamp and the length of the file are weighed to
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -100,6 +101,7 @@ _MAX_SIDE = 2**20
 _STAMPS: dict[int, Order] = {0x44: "<", 0x11: ">"}
 #: Made once: to turn a type with some forty fields takes longer than all the rest of a header.
 _DTYPES: dict[Order, np.dtype[Any]] = {"<": HEADER_DTYPE, ">": HEADER_DTYPE.newbyteorder(">")}
+_NAMES = HEADER_DTYPE.names or ()
 #: What `_evidence` gives at most.
 _ALL_EVIDENCE = (True, 10)
 
@@ -266,7 +268,7 @@ def parse_header(
     return header
 
 
-def _header(raw: np.void, dtype: np.dtype[Any], order: Order) -> MrcHeader:
+def _header(raw: Mapping[str, Any], dtype: np.dtype[Any], order: Order) -> MrcHeader:
     """A header whose sizes have been checked."""
     fei, record_bytes, piece_offset = _records(raw)
     return MrcHeader(
@@ -304,7 +306,7 @@ def _check_extended(header: MrcHeader, name: str, file_bytes: int | None, *, at_
     raise (MicrographError if at_rest else NotReadyError)(msg)
 
 
-def _check_begun(raw: np.void, name: str, *, at_rest: bool) -> bool:
+def _check_begun(raw: Mapping[str, Any], name: str, *, at_rest: bool) -> bool:
     """Whether the header has sizes only; an error if that may change."""
     sizes = [int(raw[key]) for key in ("nx", "ny", "nz")]
     if min(sizes) == 0 and int(raw["mode"]) >= 0:
@@ -318,7 +320,7 @@ def _check_begun(raw: np.void, name: str, *, at_rest: bool) -> bool:
     return half_written
 
 
-def _pixel_dtype(raw: np.void, order: Order, name: str) -> np.dtype[Any]:
+def _pixel_dtype(raw: Mapping[str, Any], order: Order, name: str) -> np.dtype[Any]:
     mode = int(raw["mode"])
     if mode not in _TYPES:
         reason = _REFUSED.get(mode, "not known; is this an MRC file?")
@@ -332,7 +334,7 @@ def _pixel_dtype(raw: np.void, order: Order, name: str) -> np.dtype[Any]:
     return np.dtype("i1" if signed else _TYPES[mode]).newbyteorder(order)
 
 
-def _check_sizes(raw: np.void, dtype: np.dtype[Any], name: str) -> None:
+def _check_sizes(raw: Mapping[str, Any], dtype: np.dtype[Any], name: str) -> None:
     nx, ny, nz, extended = (int(raw[key]) for key in ("nx", "ny", "nz", "next"))
     if not (nx > 0 and ny > 0 and 0 < nz <= _MAX_SECTIONS) or (
         nx * ny * dtype.itemsize > MOST_SECTION_BYTES
@@ -347,15 +349,15 @@ def _check_sizes(raw: np.void, dtype: np.dtype[Any], name: str) -> None:
         raise MicrographError(msg)
 
 
-def _pixel_size_nm(raw: np.void) -> float | None:
+def _pixel_size_nm(raw: Mapping[str, Any]) -> float | None:
     """Of the columns, which run along x unless the axes say that they are another."""
-    axes = [abs(int(axis)) for axis in raw["axes"]]
+    axes = [abs(axis) for axis in raw["axes"].tolist()]
     name = "xyz"[axes[0] - 1] if sorted(axes) == [1, 2, 3] else "x"
     intervals, length = int(raw[f"m{name}"]), float(raw[f"{name}len"])
     return length / intervals / 10 if intervals > 0 and 0 < length < np.inf else None
 
 
-def _labels(raw: np.void) -> tuple[str, ...]:
+def _labels(raw: Mapping[str, Any]) -> tuple[str, ...]:
     # Old betas wrote a wrong count of labels (ccpem/mrcfile issue 4).
     count = min(max(int(raw["nlabl"]), 0), 10)
     return tuple(
@@ -365,11 +367,11 @@ def _labels(raw: np.void) -> tuple[str, ...]:
     )
 
 
-def _extended_type(raw: np.void) -> str:
+def _extended_type(raw: Mapping[str, Any]) -> str:
     return bytes(raw["exttyp"]).decode("latin-1").strip("\0 ")
 
 
-def _records(raw: np.void) -> tuple[FeiRecord | None, int, int]:
+def _records(raw: Mapping[str, Any]) -> tuple[FeiRecord | None, int, int]:
     """FEI's records, or the length of SerialEM's and where the piece of a montage is in them.
 
     nint and nreal are SerialEM's only if the bytes agree with the flags, and else the numbers of
@@ -386,13 +388,13 @@ def _records(raw: np.void) -> tuple[FeiRecord | None, int, int]:
     return None, nint, EXTENDED_BYTES[1] * (nreal & 1) if nreal & _MONTAGE else -1
 
 
-def _in_byte_order(data: bytes, file_bytes: int | None) -> tuple[Order, np.void]:
+def _in_byte_order(data: bytes, file_bytes: int | None) -> tuple[Order, Mapping[str, Any]]:
     """The header in the order for which more speaks; little-endian if that is the same."""
     stamped = _STAMPS.get(data[212])
-    found: dict[Order, tuple[tuple[bool, int], np.void]] = {}
+    found: dict[Order, tuple[tuple[bool, int], Mapping[str, Any]]] = {}
     orders: tuple[Order, ...] = (">", "<") if stamped == ">" else ("<", ">")
     for order in orders:
-        raw: np.void = np.frombuffer(data, _DTYPES[order])[0]
+        raw = _fields(data, order)
         found[order] = _evidence(raw, file_bytes, stamped=order == stamped), raw
         if found[order][0] == _ALL_EVIDENCE:  # of nearly every file: nothing speaks for the other
             return order, raw
@@ -400,7 +402,13 @@ def _in_byte_order(data: bytes, file_bytes: int | None) -> tuple[Order, np.void]
     return ("<", little[1]) if little[0] >= big[0] else (">", big[1])
 
 
-def _evidence(raw: np.void, file_bytes: int | None, *, stamped: bool) -> tuple[bool, int]:
+def _fields(data: bytes, order: Order) -> Mapping[str, Any]:
+    """The fields by their names, as Python's own values: each is asked for several times."""
+    values: tuple[Any, ...] = np.frombuffer(data, _DTYPES[order])[0].item()
+    return dict(zip(_NAMES, values, strict=True))
+
+
+def _evidence(raw: Mapping[str, Any], file_bytes: int | None, *, stamped: bool) -> tuple[bool, int]:
     """Evidence for a byte order: that the numbers are possible, and how many marks agree.
 
     The mode and the sizes tell most files. Of 8 bits and with sides of 256 and more both orders
@@ -414,11 +422,11 @@ def _evidence(raw: np.void, file_bytes: int | None, *, stamped: bool) -> tuple[b
     end = HEADER_BYTES + extended + nz * section
     whole = file_bytes is not None and end == file_bytes
     fits = file_bytes is not None and end <= file_bytes
-    axes = sorted(abs(int(axis)) for axis in raw["axes"]) == [1, 2, 3]
+    axes = sorted(map(abs, raw["axes"].tolist())) == [1, 2, 3]
     return possible, 4 * whole + 3 * axes + 2 * fits + stamped
 
 
-def _half_written(raw: np.void) -> bool:
+def _half_written(raw: Mapping[str, Any]) -> bool:
     """Whether a first header is there in part only: sizes, and not what SerialEM writes with them.
 
     Its "Open New" leaves "SERI" and "MAP ", and the first save adds mx and the labels; the plugin
