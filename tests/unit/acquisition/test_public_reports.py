@@ -394,7 +394,9 @@ SER = [
     Report(
         "hyperspy/hyperspy 2133", series(5, 2, images=REALS[:2], version=0x0220), REALS[:2], 0.05
     ),
-    Report("hyperspy/hyperspy 1928, nothing is there", series(10, 0), says="not a readable .ser"),
+    Report(
+        "hyperspy/hyperspy 1928, nothing is there", series(10, 0), says="a series without an image"
+    ),
 ]
 
 
