@@ -288,7 +288,7 @@ def plot(table: pd.DataFrame, path: Path) -> None:
     for axis in axes[:, 0]:
         axis.set_ylabel("mean error, %")
     axes[0, 1].legend(fontsize=7, ncols=2)
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def markdown(table: pd.DataFrame) -> str:

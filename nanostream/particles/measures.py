@@ -18,7 +18,7 @@ from nanostream.records import PARTICLE_DTYPE, SHAPE_CLASSES, Summary
 __all__ = ["SMALL_PX", "UNCERTAIN", "measure_particles", "summarize"]
 
 #: Below this area (a disc 11 px wide) size and shape cannot be trusted: a digital disc's
-#: circularity scatters by 2 %, its Feret diameter is 6 % too large.
+#: circularity scatters by 2 %, its greatest Feret diameter is 5 % too large.
 SMALL_PX = 100
 
 #: Below this mean probability more than a quarter of the pixels are not particle, by the network's
