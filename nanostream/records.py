@@ -32,6 +32,7 @@ __all__ = [
     "SHAPE_CLASSES",
     "UNCLASSIFIED",
     "Acquired",
+    "Alarm",
     "FirstRow",
     "Frame",
     "Health",
@@ -45,6 +46,7 @@ __all__ = [
     "Role",
     "SectionId",
     "Segmentation",
+    "Severity",
     "Snapshot",
     "State",
     "Summary",
@@ -495,6 +497,7 @@ class State(StrEnum):
     WATCHING = "watching"
     STORING = "storing"
     SILENT = "silent"
+    CRASHED = "crashed"
 
 
 class Health(Struct, frozen=True):
@@ -522,6 +525,42 @@ class Health(Struct, frozen=True):
     age_s: float
     detail: str = ""
     ready_s: float | None = None
+
+
+class Severity(StrEnum):
+    """How much an alarm matters: it stops results, it will or may, or it is worth knowing."""
+
+    PROBLEM = "problem"
+    WARNING = "warning"
+    NOTICE = "notice"
+
+
+class Alarm(Struct, frozen=True):
+    """A condition that the operator must know of, as long as it lasts.
+
+    Attributes
+    ----------
+    name : str
+        In two or three words; there is one alarm of a name.
+    severity : Severity
+        The worst since it was raised or acknowledged.
+    text, advice : str
+        What happened, with its value, and what to do.
+    since_s : float
+        POSIX time at which it was raised.
+    cleared_s : float or None
+        POSIX time at which its cause was gone.
+    acknowledged : bool
+        Somebody has seen it.
+    """
+
+    name: str
+    severity: Severity
+    text: str
+    advice: str = ""
+    since_s: float = 0.0
+    cleared_s: float | None = None
+    acknowledged: bool = False
 
 
 class Snapshot(Struct, frozen=True, tag="snapshot"):
@@ -559,6 +598,7 @@ class Snapshot(Struct, frozen=True, tag="snapshot"):
     particles_total: int = 0
     tracks_total: int = 0
     health: tuple[Health, ...] = ()
+    alarms: tuple[Alarm, ...] = ()
     messages: tuple[str, ...] = ()
 
     @property

@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 
 from nanostream.config.diagnostics import KeyPath, Mistake, WrongValueError, mismatches
 from nanostream.config.patterns import matches, may_both_match
-from nanostream.records import TrackerSettings
+from nanostream.records import Severity, TrackerSettings
 
 __all__ = [
     "PATHS",
@@ -248,6 +248,41 @@ class Stream(Section, frozen=True):
         )
 
 
+class Limit(Section, frozen=True):
+    """A limit of your own: an alarm while the last ``sections`` are all above or below it."""
+
+    quantity: Literal[
+        "count",
+        "area_fraction",
+        "mean_diameter_nm",
+        "median_diameter_nm",
+        "mean_diameter_px",
+        "median_diameter_px",
+    ]
+    above: float | None = None
+    below: float | None = None
+    sections: Annotated[int, Meta(ge=1, le=1000)] = 3
+    severity: Severity = Severity.WARNING
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.above is None and self.below is None:
+            raise WrongValueError(("alarms", "above"), "give above or below, or both")
+
+
+class Notify(Section, frozen=True):
+    """A command of your own for alarms, say one that sends mail.
+
+    It is started with each alarm that is raised or cleared, of at least this ``severity``, at most
+    once in ``every_s`` for an alarm of one name, and has it as JSON on its standard input and in
+    words as its last argument.
+    """
+
+    command: tuple[str, ...] = ()
+    severity: Severity = Severity.WARNING
+    every_s: Seconds = 300.0
+
+
 class Config(Section, frozen=True):
     """The whole file."""
 
@@ -258,6 +293,8 @@ class Config(Section, frozen=True):
     sink: Sink = Sink()
     feedback: Feedback = Feedback()
     streams: tuple[Stream, ...] = ()
+    alarms: tuple[Limit, ...] = ()
+    notify: Notify = Notify()
 
 
 #: Keys of older versions, which files and sessions may still have, and their names of today.

@@ -22,6 +22,15 @@ PARTICLE_COLUMNS = {
     name: f"{name} {_SQL_TYPES[PARTICLE_DTYPE[name].kind]}" for name in PARTICLE_NAMES
 }
 
+#: Tables that sessions of this version may be without.
+_ALARMS = """
+CREATE TABLE IF NOT EXISTS alarms (
+    name TEXT NOT NULL, since_s REAL NOT NULL, cleared_s REAL, severity TEXT NOT NULL,
+    text TEXT NOT NULL, advice TEXT NOT NULL, PRIMARY KEY (name, since_s)
+);
+CREATE TABLE IF NOT EXISTS acknowledgements (name TEXT PRIMARY KEY, time_s REAL NOT NULL);
+"""
+
 SCHEMA = f"""
 CREATE TABLE provenance (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE sections (
@@ -68,6 +77,10 @@ def complete(db: sqlite3.Connection) -> None:
     for name, declaration in PARTICLE_COLUMNS.items():
         if name not in found:
             db.execute(f"ALTER TABLE particles ADD COLUMN {declaration}")
+    for statement in filter(str.strip, _ALARMS.split(";")):
+        db.execute(statement)
+    # What an earlier process raised ended with it.
+    db.execute("UPDATE alarms SET cleared_s = since_s WHERE cleared_s IS NULL")
     # Not in the schema: older sessions of this version are without it.
     db.execute("CREATE INDEX IF NOT EXISTS sections_of_file ON sections (path, z, generation)")
     found = {row[1] for row in db.execute("PRAGMA table_info(sections)")}

@@ -162,6 +162,15 @@ class Session:
         return self._read("SELECT * FROM events ORDER BY rowid")
 
     @property
+    def alarms(self) -> pd.DataFrame:
+        """Alarms in order of time (POSIX seconds); ``cleared_s`` is NaN while one lasts."""
+        with closing(self._connect()) as db:  # sessions of before have no such table
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'alarms'").fetchone():
+                columns = ["name", "since_s", "cleared_s", "severity", "text", "advice"]
+                return pd.DataFrame(columns=columns)
+        return self._read("SELECT * FROM alarms ORDER BY since_s")
+
+    @property
     def quarantine(self) -> pd.DataFrame:
         """Sections that were given up, with the reason."""
         return self._read("SELECT * FROM quarantine ORDER BY section")

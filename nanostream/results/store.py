@@ -26,14 +26,20 @@ from nanostream import failpoints
 from nanostream.config import Config
 from nanostream.database import open_database, transaction
 from nanostream.errors import SessionError, reason_of
-from nanostream.records import Result, SectionId, TrackerSettings
+from nanostream.records import Alarm, Result, SectionId, TrackerSettings
 from nanostream.results.columns import row_of
 from nanostream.results.folders import DATABASE, SESSION_VERSION, check_folder, connect, lock
 from nanostream.results.mask_files import mask_path, write_mask
 from nanostream.results.schema import PARTICLE_NAMES, SCHEMA, complete
 from nanostream.results.tracking import advance_tracks
 
-__all__ = ["Store", "ask_retry", "diameters"]
+__all__ = ["Store", "acknowledge", "ask_retry", "diameters"]
+
+
+_ACKNOWLEDGED = (
+    "SELECT DISTINCT a.name FROM alarms a JOIN acknowledgements k"
+    " ON k.name = a.name AND k.time_s >= a.since_s WHERE a.cleared_s IS NULL"
+)
 
 
 class MadeFrom(NamedTuple):
@@ -178,6 +184,29 @@ class Store:
                 (time.time(), source, number, text),
             )
 
+    def alarm(self, alarm: Alarm) -> None:
+        """Keep an alarm that was raised, or that one of before is over."""
+        with transaction(self._db, "an alarm"):
+            self._db.execute(
+                "INSERT OR REPLACE INTO alarms VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    alarm.name,
+                    alarm.since_s,
+                    alarm.cleared_s,
+                    str(alarm.severity),
+                    alarm.text,
+                    alarm.advice,
+                ),
+            )
+
+    def acknowledged(self) -> set[str]:
+        """Names of the alarms that somebody has acknowledged since they were raised."""
+        try:
+            rows = self._db.execute(_ACKNOWLEDGED).fetchall()
+        except sqlite3.OperationalError:  # its disk is away; asked again with the next snapshot
+            return set()
+        return {name for (name,) in rows}
+
     def counts(self) -> dict[str, int]:
         """Number of sections, particles, quarantined sections and identities in streams."""
         return {
@@ -246,6 +275,23 @@ def diameters(
         while some := rows.fetchmany(10_000):
             table = np.array(some, np.float64)
             yield table[:, 0], table[:, 1]
+
+
+def acknowledge(folder: Path, names: Sequence[str]) -> None:
+    """Acknowledge alarms of a session that runs now.
+
+    Raises
+    ------
+    SessionError
+        If the session cannot be written.
+    """
+    try:
+        with closing(sqlite3.connect(folder / DATABASE, timeout=10)) as db, db:
+            rows = [(name, time.time()) for name in names]
+            db.executemany("INSERT OR REPLACE INTO acknowledgements VALUES (?, ?)", rows)
+    except sqlite3.Error as error:
+        msg = f"session {folder} cannot be written: {reason_of(error)}"
+        raise SessionError(msg) from error
 
 
 def ask_retry(folder: Path, sections: Sequence[str]) -> None:

@@ -40,6 +40,7 @@ __all__ = [
     "PROTOCOL",
     "Ack",
     "Beat",
+    "Crashed",
     "Done",
     "Events",
     "Failed",
@@ -81,6 +82,7 @@ class Beat(Struct, frozen=True, tag="beat"):
     ``model`` is the name of the worker's model and its weights' SHA-256; while it is ``loading``
     them it cannot compute yet. ``agent`` is the instance of the agent that it heard last: a beat
     for another one, before that has answered, does not know of frames that are still on their way.
+    ``time_s`` is the POSIX time by the sender's clock.
     """
 
     slots: Annotated[int, Meta(ge=0, le=MAX_HOLDING)]
@@ -92,6 +94,7 @@ class Beat(Struct, frozen=True, tag="beat"):
     model: Annotated[str, Meta(max_length=MAX_TEXT)] = ""
     loading: bool = False
     agent: Annotated[str, Meta(max_length=MAX_TEXT)] = ""
+    time_s: float = math.nan
 
 
 class Pong(Struct, frozen=True, tag="pong"):
@@ -166,7 +169,8 @@ class Report(Struct, frozen=True, tag="report"):
     """The agent's counts, for the dashboard.
 
     ``unsettled``: files that may still bring or change a section, as far as can be told; at least 1
-    before there is any file.
+    before there is any file. ``trouble`` is why the folder or the agent's memory cannot be used;
+    ``time_s`` is the POSIX time by the sender's clock.
     """
 
     seen: int
@@ -174,6 +178,16 @@ class Report(Struct, frozen=True, tag="report"):
     in_work: int
     longest_wait_s: float = 0.0
     unsettled: int = 0
+    trouble: Annotated[str, Meta(max_length=MAX_TEXT)] = ""
+    time_s: float = math.nan
+
+
+class Crashed(Struct, frozen=True, tag="crashed"):
+    """A process that the supervisor saw end by itself, and why."""
+
+    role: Role
+    process_id: int
+    reason: Annotated[str, Meta(max_length=MAX_TEXT)] = ""
 
 
 class Events(Struct, frozen=True, tag="events"):
@@ -194,6 +208,7 @@ Message = (
     | Quarantine
     | Retried
     | Report
+    | Crashed
     | Events
     | Frame
     | Result

@@ -29,6 +29,7 @@ from nanostream_services.commands import (
 from nanostream_services.commands.evaluate import evaluate
 from nanostream_services.commands.mistakes import without_usage
 from nanostream_services.commands.simulate_training import simulate_training
+from nanostream_services.commands.status import status
 from nanostream_services.commands.verify import verify
 
 __all__ = ["app"]
@@ -39,6 +40,7 @@ _PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "run": run.run,
         "dashboard": processes.dashboard,
         "segment": segment.segment,
+        "status": status,
         "verify": verify,
         "quarantine": quarantine.app,
         "export": export.export,

@@ -18,15 +18,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import msgspec
 
 from nanostream.config import Config
 from nanostream.errors import ConfigError
-from nanostream.records import Snapshot
+from nanostream.records import Role, Snapshot
 from nanostream.results.folders import check_folder, lock
-from nanostream.transport.messages import Pong
+from nanostream.transport.messages import MAX_TEXT, Crashed, Pong
 from nanostream.transport.sockets import Client, Subscriber, check_free, wait
 from nanostream_services.processes.lifecycle import LONGEST_WAIT_S, Stop
 from nanostream_services.processes.outbox import Outbox
@@ -60,12 +60,15 @@ class Crash(NamedTuple):
         For a person; empty if the process gave none.
     pause_s : float
         Time until it is started again.
+    process_id : int
+        It had.
     """
 
     role: str
     code: int
     reason: str
     pause_s: float
+    process_id: int = 0
 
     def __str__(self) -> str:
         why = f" ({self.reason})" if self.reason else ""
@@ -234,6 +237,7 @@ class _Supervisor:
             if crash := _keep_up(child):
                 logger.warning("%s", crash)
                 self._events.add(str(crash))
+                self._tell(crash)
                 self.crashes.append(crash)
         wait([self._news, self._sink], LONGEST_WAIT_S)
         self._report()
@@ -251,6 +255,13 @@ class _Supervisor:
                 told = process
             self._turn(self._children)
             self._news.receive()
+
+    def _tell(self, crash: Crash) -> None:
+        """Tell the sink at once, which would miss the process only when it has been silent long."""
+        if crash.role in ("agent", "worker"):
+            role = cast("Role", crash.role)
+            why = f"{crash.reason or f'exit code {crash.code}'}; restart in {crash.pause_s:g} s"
+            self._sink.send(Crashed(role, crash.process_id, why[:MAX_TEXT]))
 
     def _report(self) -> None:
         """Report crashes to the sink, again until it has kept them."""
@@ -300,9 +311,11 @@ def _keep_up(child: _Child) -> Crash | None:
     pause_s = min(_FIRST_PAUSE_S * 2 ** (child.crashes - 1), _LONGEST_PAUSE_S)
     if child.process.stdin is not None:
         child.process.stdin.close()
+    process_id = child.process.pid
     child.process, child.start_at_s = None, now_s + pause_s
     # This code comes with a message: the disk is full, the folder is away.
-    return Crash(child.role, code, _last_line(child) if code == WRONG_USE else "", pause_s)
+    reason = _last_line(child) if code == WRONG_USE else ""
+    return Crash(child.role, code, reason, pause_s, process_id)
 
 
 def _last_line(child: _Child) -> str:

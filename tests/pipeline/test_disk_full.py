@@ -82,12 +82,19 @@ def test_work_stops_in_order_on_a_full_disk_and_goes_on_when_there_is_room(tmp_p
         running.wait_until(
             lambda: "No space left" in running.logs() or "full" in running.logs(), "a clear word"
         )
+        told = nanostream("status", running.out)
+        assert told.returncode == 3, told.stdout
+        assert "problem: not storing: " in told.stdout
+        assert "disk filling" in told.stdout
         during = ns.open_session(running.out)
         assert verify(during).damaged == ()
         assert "second.mrc#9" not in during.section_ids()
 
         ballast.unlink()
         running.wait_for_stored(16)
+        running.wait_until(
+            lambda: "not storing" not in nanostream("status", running.out).stdout, "the alarm's end"
+        )
         assert running.pid("agent") == agent  # it waited; nobody had to start it again
         running.stop()
     done = nanostream("verify", running.out, "--watch", running.watch)

@@ -15,7 +15,8 @@ from rich.layout import Layout
 from rich.table import Table
 from rich.text import Text
 
-from nanostream.records import Snapshot
+from nanostream.records import Severity, Snapshot
+from nanostream_services.panels.alarms import CHIPS, COLOURS, SIGNS_OF, alarm_text
 from nanostream_services.panels.boxes import faded, one_line, panel
 from nanostream_services.panels.histogram import diameters
 from nanostream_services.panels.last_section import last_section
@@ -59,7 +60,12 @@ def screen(
     stale = age_s >= STALE_S
     top = _header(snapshot, age_s=age_s, width=width, note=note)
     if width < _SMALLEST_COLUMNS or height < _SMALLEST_ROWS:
-        body = Group(*(one_line(line, width) for line in _compact(snapshot)[: max(0, height - 1)]))
+        body = Group(
+            *(
+                one_line(line, width)
+                for line in _compact(snapshot, width, height)[: max(0, height - 1)]
+            )
+        )
         compact = Layout()
         compact.split_column(Layout(top, size=1), Layout(faded(body, stale)))
         return compact
@@ -133,36 +139,38 @@ def _state(snapshot: Snapshot, *, age_s: float, note: str) -> tuple[str, str]:
         return clean(note), "bold white on red"
     if age_s >= STALE_S:
         return f"no news for {duration_text(age_s)}", "bold black on yellow"
+    open_ = [alarm for alarm in snapshot.alarms if not alarm.acknowledged]
+    if open_ and open_[0].severity != Severity.NOTICE:
+        more = f" +{len(open_) - 1}" if len(open_) > 1 else ""
+        return clean(open_[0].name) + more, CHIPS[open_[0].severity]
     for process in snapshot.health:
         if process.state not in GOOD:
             return f"{clean(process.name)} {process.state}", "black on yellow"
-    if snapshot.failed:
-        return f"{grouped(snapshot.failed)} failed", "bold white on red"
     return "live", "black on green"
 
 
 def _sections(snapshot: Snapshot, width: int) -> RenderableType:
     """Three lines: numbers, what they are, and the same as a bar."""
-    failed = "bold red" if snapshot.failed else "dim"
+    failed = "bold yellow" if snapshot.failed else "dim"
     columns = [
         (grouped(snapshot.seen), "seen", "bold"),
         (grouped(snapshot.stored), "stored", "bold green"),
         (grouped(snapshot.in_work), "in work", "bold cyan" if snapshot.in_work else "dim"),
         (waiting_text(snapshot), "waiting", "bold" if snapshot.waiting else "dim"),
-        (grouped(snapshot.failed), "failed", failed),
+        (grouped(snapshot.failed), "quarantined", failed),
         (rate_text(snapshot.sections_per_minute), "per minute", "bold"),
         (seconds_text(snapshot.latency_s), "latency", "bold"),
     ]
     table = Table.grid(expand=True)
-    for _ in columns:
-        table.add_column(ratio=1, no_wrap=True, justify="center")
+    for _, label, _ in columns:
+        table.add_column(ratio=len(label) + 4, no_wrap=True, justify="center")
     table.add_row(*(Text(number, style) for number, _, style in columns))
     table.add_row(*(Text(label, "dim") for _, label, _ in columns))
     return Group(table, _progress(snapshot, width))
 
 
 def _progress(snapshot: Snapshot, width: int) -> Text:
-    """Stored, failed, in work and waiting as shares of one line; whatever is there shows."""
+    """Stored, quarantined, in work and waiting as shares of one line; whatever is there shows."""
     shares = [
         (snapshot.stored, "━", "green"),
         (snapshot.failed, "━", "red"),
@@ -182,27 +190,50 @@ def _progress(snapshot: Snapshot, width: int) -> Text:
 
 
 def message_list(snapshot: Snapshot, width: int, height: int) -> RenderableType:
-    """The newest messages that fit as a whole, oldest first, the newest brightest."""
+    """Alarms, the worst first, and the newest messages that fit as a whole, oldest first."""
     rows, columns = height - 2, width - 4
+    alarms = alarm_lines(snapshot, columns, rows)
+    rows -= len(alarms)
     lines: list[Text] = []
     for number, message in enumerate(reversed(snapshot.messages)):
         wrapped = wrap(clean(message), columns)
-        if number == 0 and len(wrapped) > rows:
+        if number == 0 and rows and len(wrapped) > rows:
             wrapped = [*wrapped[: rows - 1], keep_start(wrapped[rows - 1] + "…", columns - 1)]
         if len(lines) + len(wrapped) > rows:
             break
         style = "" if number == 0 else "dim"
         lines[:0] = [Text(line, style, no_wrap=True) for line in wrapped]
-    return panel(Group(*lines), "messages", width, height)
+    title = "alarms, messages" if alarms else "messages"
+    return panel(Group(*alarms, *lines), title, width, height)
 
 
-def _compact(snapshot: Snapshot) -> list[Text]:
+def alarm_lines(snapshot: Snapshot, columns: int, rows: int) -> list[Text]:
+    """Alarms with time, what happened and what to do; where they do not fit, the worst has most."""
+    wrapped = []
+    for alarm in snapshot.alarms:
+        style = "dim" if alarm.acknowledged else COLOURS[alarm.severity]
+        since = datetime.fromtimestamp(alarm.since_s).strftime("%H:%M")
+        text = f"{SIGNS_OF[alarm.severity]} {since} {alarm_text(alarm)}"
+        wrapped.append([Text(line, style, no_wrap=True) for line in wrap(text, columns)])
+    for number in reversed(range(len(wrapped))):
+        too_many = sum(map(len, wrapped)) - rows
+        if too_many > 0 and len(wrapped[number]) > 1:
+            keep = max(1, len(wrapped[number]) - too_many)
+            last = wrapped[number][keep - 1]
+            wrapped[number] = [
+                *wrapped[number][: keep - 1],
+                Text(keep_start(last.plain + "…", columns - 1), last.style, no_wrap=True),
+            ]
+    return [line for lines in wrapped for line in lines][:rows]
+
+
+def _compact(snapshot: Snapshot, width: int, height: int) -> list[Text]:
     """Lines for a very small terminal, the most important first."""
     summary = snapshot.last_summary
     lines = [
         Text(
             f" stored {grouped(snapshot.stored)} of {grouped(snapshot.seen)}  "
-            f"failed {grouped(snapshot.failed)}",
+            f"quarantined {grouped(snapshot.failed)}",
             "bold",
         ),
         Text(
@@ -214,6 +245,8 @@ def _compact(snapshot: Snapshot) -> list[Text]:
     if summary is not None:
         mean = diameter_text(summary.mean_diameter_nm, summary.mean_diameter_px)
         lines.append(Text(f" {counted(summary.count, 'particle')}  mean {mean}"))
+    alarms = alarm_lines(snapshot, width - 2, max(2, height - 8))
+    lines[2:2] = [Text.assemble(" ", line) for line in alarms]
     if snapshot.last_warning:
         lines.append(Text(f" {clean(snapshot.last_warning)}", "yellow"))
     for process in snapshot.health:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from nanostream.records import Health, Snapshot, State
+from nanostream.records import Alarm, Health, Snapshot, State
+from nanostream_services.panels.alarms import alarm_text
 from nanostream_services.panels.processes import GOOD
 from nanostream_services.panels.values import (
     clean,
@@ -29,7 +30,7 @@ def plain_line(snapshot: Snapshot) -> str:
     Examples
     --------
     >>> plain_line(Snapshot("s", 0.0, seen=2, waiting=1, in_work=1, sections_per_minute=30))
-    'no section yet  | seen 2 stored 0 in work 1 waiting 1 failed 0 | 30/min'
+    'no section yet  | seen 2 stored 0 in work 1 waiting 1 quarantined 0 | 30/min'
     """
     words = [clean(snapshot.last_section) or "no section yet"]
     if (summary := snapshot.last_summary) is not None:
@@ -42,7 +43,8 @@ def plain_line(snapshot: Snapshot) -> str:
     warning = f" | {clean(snapshot.last_warning)}" if snapshot.last_warning else ""
     return (
         f"{'  '.join(words)}  | seen {snapshot.seen} stored {snapshot.stored} "
-        f"in work {snapshot.in_work} waiting {waiting_text(snapshot)} failed {snapshot.failed} "
+        f"in work {snapshot.in_work} waiting {waiting_text(snapshot)} "
+        f"quarantined {snapshot.failed} "
         f"| {rate_text(snapshot.sections_per_minute)}/min{warning}"
     )
 
@@ -95,6 +97,7 @@ class Log:
         lines = ["the sink is back"] if self._away else []
         before = old.messages if old is not None else ()
         lines += [clean(message) for message in _added(before, new.messages)]
+        lines += _changed_alarms(old.alarms if old is not None else (), new.alarms)
         lines += _changed_states(old.health if old is not None else (), new.health)
         pending = new.seen > new.stored + new.failed
         quiet_s = self._busy_s if pending else self._idle_s
@@ -134,6 +137,18 @@ def _added(before: tuple[str, ...], after: tuple[str, ...]) -> tuple[str, ...]:
         if before[-common:] == after[:common]:
             return after[common:]
     return after
+
+
+def _changed_alarms(before: Sequence[Alarm], after: Sequence[Alarm]) -> list[str]:
+    """Alarms that were raised, became worse, or are over."""
+    was = {alarm.name: alarm.severity for alarm in before}
+    now = {alarm.name for alarm in after}
+    raised = [
+        f"{alarm.severity}: {alarm_text(alarm)}"
+        for alarm in after
+        if was.get(alarm.name) != alarm.severity
+    ]
+    return raised + [f"over: {clean(name)}" for name in was if name not in now]
 
 
 def _changed_states(before: Sequence[Health], after: Sequence[Health]) -> list[str]:

@@ -139,6 +139,11 @@ class Agent:
         """Sections that were found and have no end."""
         return self._intake.waiting + self._dispatch.waiting + self._dispatch.in_work
 
+    @property
+    def _trouble(self) -> str:
+        """Why nothing can be found or remembered now."""
+        return self._stuck or (f"{self._root} cannot be reached" if self._away else "")
+
     def step(self) -> None:
         """One turn of the loop: wait for something, then handle all of it."""
         now_s = self._clock()
@@ -375,6 +380,8 @@ class Agent:
                 in_work=self._dispatch.in_work,
                 longest_wait_s=self._dispatch.longest_wait_s(now_s),
                 unsettled=self._intake.unsettled + self._away,
+                trouble=self._trouble[: m.MAX_TEXT],
+                time_s=time.time(),
             ),
             now_s,
         )

@@ -81,8 +81,8 @@ class Overview:
         self._latency_s = waited_s if 0 <= waited_s < _LONGEST_LATENCY_S else math.nan
         return self._warnings.hear(str(result.section), result.warning)
 
-    def snapshot(self, messages: tuple[str, ...], *, time_s: float, now_s: float) -> Snapshot:
-        """Everything at one moment, with the messages that are the last."""
+    def snapshot(self, *, time_s: float, now_s: float) -> Snapshot:
+        """Counts, rates, sizes and processes at one moment."""
         last = self._last
         edges, counts, unit = self.sizes.histogram()
         mask, shape = self._mask
@@ -115,7 +115,6 @@ class Overview:
             particles_total=self._particles,
             tracks_total=self.tracks,
             health=self._peers.health(now_s),
-            messages=messages,
         )
 
     def _rate(self, time_s: float) -> float:
@@ -140,7 +139,8 @@ class Peers:
     Parameters
     ----------
     silent_s : float
-        A process that was not heard for so long is silent; after four times that it is forgotten.
+        A process that was not heard for so long is silent; a worker is forgotten after four times
+        that.
     ready_s : float
         POSIX time since which the sink itself is ready.
     """
@@ -161,7 +161,20 @@ class Peers:
     def set_ready(self, name: str, since_s: float) -> None:
         """Note that a process has reported itself ready; a stranger will report it again."""
         if name in self._peers:
+            role = self._peers[name].role
+            self._peers = {
+                n: p
+                for n, p in self._peers.items()
+                if n == name or p.role != role or p.state != State.CRASHED
+            }
             self._peers[name].ready_s = since_s
+
+    def crashed(self, role: Role, process_id: int, reason: str, now_s: float) -> None:
+        """Note that a process ended by itself, as the supervisor saw."""
+        for name, peer in self._peers.items():
+            # A worker has its process id in its name; there is one agent.
+            if peer.role == role and (role == "agent" or f"-{process_id}-" in name):
+                peer.state, peer.detail, peer.seen_s = State.CRASHED, reason, now_s
 
     def is_ready(self, name: str) -> bool:
         """Whether the process has reported itself ready."""
@@ -171,13 +184,14 @@ class Peers:
     def health(self, now_s: float) -> tuple[Health, ...]:
         """State of each at monotonic time ``now_s``."""
         for name, peer in list(self._peers.items()):
-            if now_s - peer.seen_s > 4 * self._silent_s:  # a restarted worker has another name
+            # A restarted worker has another name; of an agent that is gone nobody takes the place.
+            if peer.role == "worker" and now_s - peer.seen_s > 4 * self._silent_s:
                 del self._peers[name]
         others = (
             Health(
                 name="agent" if peer.role == "agent" else name,
                 role=peer.role,
-                state=peer.state if now_s - peer.seen_s < self._silent_s else State.SILENT,
+                state=self._state(peer, now_s),
                 age_s=now_s - peer.seen_s,
                 detail=peer.detail,
                 ready_s=peer.ready_s,
@@ -185,6 +199,10 @@ class Peers:
             for name, peer in sorted(self._peers.items())
         )
         return (*others, self._sink)
+
+    def _state(self, peer: _Peer, now_s: float) -> State:
+        heard = now_s - peer.seen_s < self._silent_s or peer.state == State.CRASHED
+        return peer.state if heard else State.SILENT
 
     def _greet(self, name: str, role: Role, state: State, now_s: float, detail: str = "") -> None:
         peer = self._peers.get(name)

@@ -13,17 +13,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from nanostream import failpoints
 from nanostream.config import Config
 from nanostream.errors import ConfigError, MessageError, SessionError
-from nanostream.records import Result, Snapshot
+from nanostream.records import Alarm, Result, Snapshot
 from nanostream.results.store import Store, diameters
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Publisher, Server, refusals, wait
+from nanostream_services.alarms import Alarms, conditions
 from nanostream_services.processes.lifecycle import LONGEST_WAIT_S, Stop
 from nanostream_services.processes.logs import printable
+from nanostream_services.processes.notifier import Notifier
+from nanostream_services.processes.observer import Observer
 from nanostream_services.processes.overview import Overview, Peers
 from nanostream_services.processes.serialem import SerialEM
 
@@ -32,6 +36,8 @@ __all__ = ["Sink", "run_sink"]
 logger = logging.getLogger(__name__)
 
 _SNAPSHOT_S = 0.25
+#: A database that could not be written blocks for a moment: not with every snapshot.
+_KEEP_AGAIN_S = 10.0
 
 
 def run_sink(config: Config, stop: Stop) -> None:
@@ -79,11 +85,15 @@ class Sink:
         self._models = store.models()
         self._peers = Peers(silent_s=config.delivery.silent_s, ready_s=time.time())
         self._overview = Overview(config.sink.session, store.counts(), self._peers)
+        self._observer = Observer(store.folder, config)
+        self._alarms = Alarms()
+        self._notifier = Notifier(config.notify)
+        self._unkept: deque[Alarm] = deque(maxlen=1000)
+        self._next_keep_s = 0.0
         self._rest = _Rest(store, tracks=bool(config.streams))
         self._events = 0
         self._messages: deque[str] = deque(maxlen=8)
         self._next_snapshot_s = 0.0
-        self._trouble = ""
 
     def step(self, longest_s: float) -> None:
         """One turn of the loop."""
@@ -100,13 +110,40 @@ class Sink:
             self._overview.sizes.add(px, nm)
         if time.monotonic() >= self._next_snapshot_s:
             self._next_snapshot_s = time.monotonic() + _SNAPSHOT_S
+            self._raise_alarms()
             self._publisher.send(self.snapshot())
 
     def snapshot(self) -> Snapshot:
         """The session now."""
-        return self._overview.snapshot(
-            tuple(self._messages), time_s=time.time(), now_s=time.monotonic()
-        )
+        return replace(self._counts(), alarms=self._alarms.now, messages=tuple(self._messages))
+
+    def _counts(self) -> Snapshot:
+        return self._overview.snapshot(time_s=time.time(), now_s=time.monotonic())
+
+    def _raise_alarms(self) -> None:
+        """Compute the alarms; show, keep and send out what has changed."""
+        facts = self._observer.facts(self._counts(), time.monotonic())
+        raised, cleared = self._alarms.update(conditions(facts), facts.time_s)
+        for alarm in raised:
+            logger.warning("%s: %s: %s; %s", alarm.severity, alarm.name, alarm.text, alarm.advice)
+        for alarm in cleared:
+            logger.warning("over: %s", alarm.name)
+        self._unkept += [*raised, *(replace(alarm, cleared_s=facts.time_s) for alarm in cleared)]
+        self._notifier.step(raised, cleared, time.monotonic())
+        self._keep_alarms(time.monotonic())
+        if self._alarms.now:
+            self._alarms.acknowledge(self._store.acknowledged())
+
+    def _keep_alarms(self, now_s: float) -> None:
+        """Keep what has changed; a full disk or a locked database is tried again later."""
+        if now_s < self._next_keep_s:
+            return
+        try:
+            while self._unkept:
+                self._store.alarm(self._unkept[0])
+                self._unkept.popleft()
+        except SessionError:
+            self._next_keep_s = now_s + _KEEP_AGAIN_S
 
     def close(self) -> None:
         """Publish the last snapshot and let go."""
@@ -124,11 +161,10 @@ class Sink:
             # the message keeps it and sends it again.
             if isinstance(message, Result):
                 self._server.send(peer, m.Later(message.section))
-            if str(error) != self._trouble:
-                self._show(str(error))
-            self._trouble = str(error)
+            self._observer.storing = str(error)
         else:
-            self._trouble = ""
+            if isinstance(message, Result | m.Quarantine):
+                self._observer.storing = ""
 
     def _handle(self, peer: str, message: m.Message | MessageError) -> None:
         match message:
@@ -143,9 +179,12 @@ class Sink:
                 self._overview.failed = self._store.counts()["quarantine"]
             case m.Beat() | m.Report():
                 self._peers.hear(peer, message, time.monotonic())
+                self._observer.hear(peer, message, time.time())
                 if isinstance(message, m.Report):
                     self._overview.report(message)
                 self._pong(peer)
+            case m.Crashed(role, process_id, reason):
+                self._peers.crashed(role, process_id, reason, time.monotonic())
             case m.Ready(role, since_s):
                 logger.info("the %s %s is ready", role, peer)
                 self._peers.set_ready(peer, since_s)
@@ -180,6 +219,7 @@ class Sink:
             self._overview.tracks = self._store.counts()["tracks"]
         if result.normalization_maximum is not None:
             self._maximum = max(result.normalization_maximum, self._maximum or 0.0)
+        self._observer.add(result)
         self._compare_models(result)
         self._try_to_report(self._overview.add(result, time.time()))
 

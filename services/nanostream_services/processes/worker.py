@@ -235,6 +235,7 @@ class Worker:
             model=f"{self._card.name} {self._card.weights_sha256}",
             loading=not loaded,
             agent=self._instances.get("agent", ""),
+            time_s=time.time(),
         )
         self._agent.send(beat)
         self._sink.send(beat)

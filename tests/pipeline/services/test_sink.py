@@ -1,7 +1,7 @@
 """The sink with a real store and real sockets: nothing acknowledged that is not kept."""
 
 import pickle
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 
 import msgspec
 import numpy as np
@@ -11,6 +11,7 @@ import nanostream as ns
 from nanostream.config import Config
 from nanostream.errors import ConfigError, SessionError
 from nanostream.records import SectionId
+from nanostream.results.folders import connect
 from nanostream.results.store import Store, diameters
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Client, Subscriber, wait
@@ -85,6 +86,11 @@ class Desk:
     def snapshot(self):
         return self.sink.snapshot()
 
+    def alarms(self):
+        self.sink._next_snapshot_s = 0.0  # alarms are computed for each snapshot
+        self.sink.step(0.0)
+        return self.sink.snapshot().alarms
+
 
 @pytest.fixture
 def desk(tmp_path):
@@ -130,7 +136,7 @@ def test_a_result_that_comes_twice_is_acknowledged_twice_and_stored_once(desk):
     assert (desk.snapshot().stored, desk.snapshot().particles_total) == (1, 2)
 
 
-def test_a_full_disk_gives_no_acknowledgement_is_said_once_and_ends(desk, monkeypatch):
+def test_a_full_disk_gives_no_acknowledgement_and_an_alarm_until_there_is_room(desk, monkeypatch):
     worker, commit, left = desk.client(), Store.commit, [1, 1]
 
     def full(store, result):
@@ -143,19 +149,17 @@ def test_a_full_disk_gives_no_acknowledgement_is_said_once_and_ends(desk, monkey
     for _ in range(2):
         assert desk.asked(worker, a_result()) == m.Later(SectionId("a.mrc", 0))
     assert desk.snapshot().stored == 0
+    (alarm,) = desk.alarms()
+    assert (alarm.name, alarm.severity) == ("not storing", "problem")
+    assert "No space left" in alarm.text
+    desk.asked(worker, m.Beat(slots=1))  # a sign of life is no room on the disk
+    assert desk.alarms() == (alarm,)
     assert desk.asked(worker, a_result()) == m.Ack(SectionId("a.mrc", 0))
     assert desk.sections() == ["a.mrc#0"]
-    assert any("No space left" in text for text in desk.snapshot().messages)
-
-
-def test_a_trouble_that_lasts_is_said_once(desk, monkeypatch):
-    def full(store, result):
-        raise SessionError("No space left on device")
-
-    monkeypatch.setattr(Store, "commit", full)
-    for _ in range(5):
-        desk.sink._hear("worker-1", a_result())
-    assert len(desk.snapshot().messages) == 1
+    assert desk.alarms() == ()
+    with closing(connect(desk.folder)) as db:
+        ((name, cleared_s),) = db.execute("SELECT name, cleared_s FROM alarms").fetchall()
+    assert (name, cleared_s >= alarm.since_s) == ("not storing", True)
 
 
 def test_a_result_that_can_never_be_stored_fails_at_its_worker(desk):

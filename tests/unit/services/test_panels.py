@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from msgspec.structs import replace
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from nanostream.records import Health, Snapshot, State, Summary
+from nanostream.records import Alarm, Health, Severity, Snapshot, State, Summary
 from nanostream_services.panels.histogram import _fitted, diameter_histogram
 from nanostream_services.panels.layout import screen, waiting_screen
 from nanostream_services.panels.log_lines import Log, plain_line
@@ -33,6 +34,18 @@ SIZES = [
     (300, 90),
 ]
 HOSTILE = "a\x1b]0;owned\x07\x1b[2J[red]b[/red]\r\n\x9b31m\u202egnp\udcff漢字" + "x" * 300
+
+
+ALARMS = (
+    Alarm(
+        "not storing",
+        Severity.PROBLEM,
+        "mask of a.mrc#1 cannot be written: No space left on device",
+        "results wait with the workers and are stored as soon as that is possible",
+        since_s=1.8e9,
+    ),
+    Alarm("falling behind", Severity.WARNING, "90 sections wait: 60 a minute acquired", "a GPU"),
+)
 
 
 def session(**changes: object) -> Snapshot:
@@ -114,6 +127,7 @@ CASES = [
     Case("crowded", CROWDED),
     Case("hostile", ALL_HOSTILE),
     Case("senseless", SENSELESS),
+    Case("alarmed", session(alarms=ALARMS)),
 ]
 
 
@@ -154,7 +168,7 @@ def test_everything_important_is_on_the_screen(size: tuple[int, int]) -> None:
         "stored",
         "in work",
         "waiting",
-        "failed",
+        "quarantined",
         "per minute",
         "0.8 s",
         "gold.mrc#3",
@@ -171,6 +185,38 @@ def test_everything_important_is_on_the_screen(size: tuple[int, int]) -> None:
         "live",
     ):
         assert words in text, words
+
+
+@pytest.mark.parametrize("size", [(60, 20), (80, 24), (200, 50)], ids=str)
+def test_what_is_wrong_and_what_to_do_is_on_the_screen(size: tuple[int, int]) -> None:
+    lines = look(session(alarms=ALARMS), *size).split("\n")
+    assert lines[0].rstrip().endswith("not storing +1")
+    right = " ".join(line[min(line.find("││") + 2, 34) if "││" in line else 0 :] for line in lines)
+    text = " ".join(re.sub("[│╭╮╰╯─]", " ", right).split())
+    assert "not storing: mask of a.mrc#1 cannot be written" in text
+    assert "results wait with the workers" in text
+    assert "falling behind: 90 sections wait" in text
+
+
+def test_an_acknowledged_alarm_leaves_the_first_line() -> None:
+    seen = tuple(msgspec.structs.replace(alarm, acknowledged=True) for alarm in ALARMS)
+    text = look(session(alarms=seen), 120, 40)
+    assert text.split("\n")[0].rstrip().endswith("live")
+    assert "(acknowledged)" in text
+
+
+def test_a_quarantined_section_does_not_hide_the_next_fault() -> None:
+    assert look(session(failed=3)).split("\n")[0].rstrip().endswith("live")
+
+
+def test_alarms_are_lines_of_a_log_when_they_come_and_go() -> None:
+    log = Log("here")
+    log.lines(session(), now_s=0.0)
+    problem, warning = log.lines(session(alarms=ALARMS), now_s=1.0)
+    assert problem.startswith("problem: not storing: mask of a.mrc#1")
+    assert warning.startswith("warning: falling behind")
+    assert log.lines(session(alarms=ALARMS), now_s=2.0) == []
+    assert log.lines(session(alarms=ALARMS[1:]), now_s=3.0) == ["over: not storing"]
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60), (72, 20)], ids=str)
@@ -389,7 +435,7 @@ def test_histogram_of_nothing_is_empty(edges: list[float], counts: list[int]) ->
 def test_plain_line_says_it_all() -> None:
     assert plain_line(session()) == (
         "gold.mrc#3  37 particles  mean 4.21 nm  latency 0.8 s  | "
-        "seen 12 stored 11 in work 0 waiting 1 failed 0 | 30/min"
+        "seen 12 stored 11 in work 0 waiting 1 quarantined 0 | 30/min"
     )
 
 

@@ -1,0 +1,131 @@
+"""Facts of a running session, from which its alarms are computed: counts, ages, disk, clocks."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+from collections import deque
+from pathlib import Path
+
+from nanostream.config import Config, Limit
+from nanostream.records import Result, Snapshot, Summary
+from nanostream.results.folders import DATABASE
+from nanostream.results.mask_files import mask_path
+from nanostream.transport.messages import Beat, Report
+from nanostream_services.alarms import Condition, Facts, Pace
+
+__all__ = ["Observer"]
+
+#: Time between two looks at the session's disk.
+_DISK_S = 3.0
+#: Of so many of the last sections warnings are counted and sizes on the disk averaged.
+_LAST = 20
+
+
+class Observer:
+    """What the sink hears and sees, as `nanostream_services.alarms.Facts`.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the session, open.
+    config : Config
+        With the user's own limits.
+
+    Attributes
+    ----------
+    storing : str
+        Why nothing can be stored now.
+    """
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        self._folder, self._limits = folder, config.alarms
+        self.storing = ""
+        self._watching = ""
+        self._clocks_s: dict[str, float] = {}
+        self._pace = Pace()
+        self._sizes: deque[int] = deque(maxlen=_LAST)
+        self._warnings: deque[str] = deque(maxlen=_LAST)
+        self._summaries: deque[Summary] = deque(
+            maxlen=max([1, *(x.sections for x in self._limits)])
+        )
+        self._database = (folder / DATABASE).stat().st_ino
+        self._next_look_s = -math.inf
+        self._free_bytes, self._damaged = math.nan, ""
+
+    def hear(self, name: str, sign: Beat | Report, time_s: float) -> None:
+        """Take a worker's or the agent's sign of life."""
+        if isinstance(sign, Report):
+            self._watching = sign.trouble
+        if not math.isnan(sign.time_s):
+            role = "worker" if isinstance(sign, Beat) else "agent"
+            self._clocks_s = {n: s for n, s in self._clocks_s.items() if not n.startswith(role)}
+            self._clocks_s[name] = sign.time_s - time_s
+
+    def add(self, result: Result) -> None:
+        """Take a result that has just been stored."""
+        self._warnings.append(result.warning)
+        self._summaries.append(result.summary)
+        with contextlib.suppress(OSError):  # the next look at the disk says what is wrong
+            self._sizes.append((self._folder / mask_path(result.section)).stat().st_size)
+
+    def facts(self, now: Snapshot, now_s: float) -> Facts:
+        """All that is known with the counts of a snapshot, at monotonic time ``now_s``."""
+        if now_s >= self._next_look_s:
+            self._next_look_s = now_s + _DISK_S
+            self._look()
+        ended = now.stored + now.failed
+        self._pace.sample(now.time_s, seen=now.seen, ended=ended, failed=now.failed)
+        acquired, analysed = self._pace.rates()
+        warned = [warning for warning in self._warnings if warning]
+        return Facts(
+            time_s=now.time_s,
+            storing=self.storing,
+            watching=self._watching,
+            damaged=self._damaged,
+            health=now.health,
+            waiting=now.waiting,
+            acquired_per_s=acquired,
+            analysed_per_s=analysed,
+            quiet_s=self._pace.quiet_s(now.time_s),
+            interval_s=self._pace.interval_s(),
+            quarantined=self._pace.quarantined(now.time_s),
+            free_bytes=self._free_bytes,
+            section_bytes=sum(self._sizes) / len(self._sizes) if self._sizes else math.nan,
+            clocks_s=self._clocks_s,
+            warned=len(warned),
+            of_last=len(self._warnings),
+            warning=warned[-1] if warned else "",
+            beyond=tuple(filter(None, (self._beyond(limit) for limit in self._limits))),
+        )
+
+    def _look(self) -> None:
+        """See how much room the disk has, and whether the session's files are what was opened."""
+        self._damaged = ""
+        try:
+            self._free_bytes = float(shutil.disk_usage(self._folder).free)
+            if (self._folder / DATABASE).stat().st_ino != self._database:
+                self._damaged = f"{self._folder / DATABASE} is another file than the one in use"
+            if self._sizes and not (masks := self._folder / "masks").is_dir():
+                self._damaged = f"{masks} is not there any more"
+        except FileNotFoundError as error:
+            self._damaged = f"{error.filename} is not there any more"
+        except OSError as error:
+            self._damaged = f"{self._folder} cannot be read: {error.strerror}"
+
+    def _beyond(self, limit: Limit) -> Condition | None:
+        """The condition of a user's limit, if all of its last sections are beyond it."""
+        last = list(self._summaries)[-limit.sections :]
+        values = [float(getattr(summary, limit.quantity)) for summary in last]
+        if len(values) < limit.sections:
+            return None
+        for bound, passed, word in (
+            (limit.above, lambda value: value > limit.above, "above"),
+            (limit.below, lambda value: value < limit.below, "below"),
+        ):
+            if bound is not None and all(map(passed, values)):
+                what = limit.quantity.replace("_", " ")
+                text = f"{what} is {values[-1]:.4g}, {word} the limit of {bound:g}"
+                return Condition(what, limit.severity, text, "your own limit: [[alarms]]")
+        return None
