@@ -25,7 +25,8 @@ def as_frame(image: object, *, pixel_size_nm: float | None = None, name: str = "
     ----------
     image : (H, W) array
         Or a list of rows. Integers and real numbers. (H, W, 3) and (H, W, 4) are one image of
-        channels, if H and W are above 4, and read if it is grey. Masked pixels count as not known.
+        channels, if H and W are above 4, and read if it is grey; (H, W, 1) is an image of rows and
+        columns. Masked pixels count as not known.
     pixel_size_nm : float, optional
     name : str
         In messages, and of the section.
@@ -49,6 +50,8 @@ def as_frame(image: object, *, pixel_size_nm: float | None = None, name: str = "
         why = "its rows are not all of one length" if rows else f"no array ({error})"
         msg = f"{name}: {why}; give an image of rows and columns"
         raise MicrographError(msg) from error
+    if pixels.ndim == 3 and pixels.shape[-1] == 1:  # channels of TensorFlow's arrays
+        pixels = pixels[..., 0]
     if reason := _no_image(pixels, image):
         msg = f"{name}: {reason}"
         raise MicrographError(msg)

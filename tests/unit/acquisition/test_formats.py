@@ -136,6 +136,13 @@ def test_an_array_that_is_clearly_of_channels_is_one_image(tmp_path, shape):
     assert ns.read_section(np.zeros(shape)).pixels.shape == shape[:2]
 
 
+def test_an_array_of_one_channel_is_an_image(tmp_path):
+    image = np.arange(12, dtype=np.int16).reshape(3, 4, 1)
+    np.save(tmp_path / "a.npy", image)
+    for given in (tmp_path / "a.npy", image):
+        np.testing.assert_array_equal(ns.read_section(given).pixels, image[..., 0])
+
+
 def test_a_frame_says_which_libraries_its_file_was_read_by(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", PIXELS[0])
     write_dm(tmp_path / "a.dm4", PIXELS[0], version=4, scale=1, unit="nm")
