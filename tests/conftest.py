@@ -4,6 +4,8 @@ And a quick profile of hypothesis, unless another one is asked for. Where tests 
 processes, those that take long begin first: else the last file would run alone.
 """
 
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,17 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """
     chosen = [Path(argument).resolve() for argument in config.args]
     return 2 if all(path.is_relative_to(_HERE / "unit") for path in chosen) else 3
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect without garbage collection: modules and tests live to the end of the process."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

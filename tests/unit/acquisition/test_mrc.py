@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ncempy.io import mrc as ncempy_mrc
 
 from nanostream.acquisition import mrc
 from nanostream.acquisition.frames import read_section
@@ -471,6 +470,8 @@ def test_the_pixel_size_of_fei_is_that_which_ncempy_reads(tmp_path):
     extended = agard([2.04e-10] * 1024)
     header = header_bytes(xlen=6.0, next=len(extended), nreal=32, labels=b"Fei Company (C)")
     path.write_bytes(header + extended + bytes(2 * 6 * 4 * 2))
+    from ncempy.io import mrc as ncempy_mrc  # takes matplotlib along, 1.5 s
+
     size_m = ncempy_mrc.mrcReader(str(path))["pixelSize"][-1] * 1e-10
     parsed, _ = mrc.read_header(path)
     assert mrc.read_pixel_size_nm(path, parsed, 0) == pytest.approx(size_m * 1e9)

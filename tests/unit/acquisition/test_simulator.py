@@ -207,8 +207,9 @@ def test_demo_movie_is_reproducible_noise_over_drifting_truth():
     micrograph = DemoMicrograph.load("gold")
     assert micrograph.pixel_size_nm == 0.026
 
+    areas = np.bincount(micrograph.labels.ravel())
+
     def corner(labels):  # from a particle that lies wholly in the window
-        areas = np.bincount(micrograph.labels.ravel())
         whole = np.flatnonzero(np.bincount(labels.ravel(), minlength=len(areas)) == areas)[0]
         where = [np.argwhere(image == whole).min(axis=0) for image in (micrograph.labels, labels)]
         y, x = where[0] - where[1]
