@@ -320,7 +320,7 @@ def main() -> None:
     )
     print(markdown(shown[list(MEASURES)].reset_index()))
     print("\n" + markdown(hull_table(rng, (5, 12, 40)).round(2)))
-    print("\n" + markdown(class_table(rng)))
+    print("\n" + markdown(class_table(np.random.default_rng(chosen.seed))))
     print("\nclasses:", ", ".join(SHAPE_CLASSES))
     if chosen.plot:
         plot(table, chosen.plot)

@@ -17,10 +17,12 @@ _AGGREGATE = 0.91
 #: An elongated one with a waist: two equal discs whose neck is less than half as wide as they are.
 _WAIST_SOLIDITY = 0.93
 _WAIST_CONVEXITY = 0.96
-#: Bent or star-shaped (solidity), or with a jagged outline (convexity). What is convex has, at
-#: 100 px, a solidity of at least 0.89 (a triangle, on average) and a convexity of 1.
+#: Bent or star-shaped, or jagged. What is convex has, at 100 px, a solidity of at least 0.89 (a
+#: triangle, on average) and a convexity of 1; an outline that is rough by a pixel or two has a
+#: convexity of 0.95, as masks of real particles do, and a solidity of 0.96.
 _IRREGULAR_SOLIDITY = 0.88
-_IRREGULAR_CONVEXITY = 0.97
+_JAGGED_SOLIDITY = 0.94
+_JAGGED_CONVEXITY = 0.96
 #: Minor over major axis.
 _ELONGATED = 2 / 3
 #: Roundness over the ratio of the axes: 1 for discs and ellipses, 0.95 where they are a little
@@ -28,7 +30,8 @@ _ELONGATED = 2 / 3
 _FACETED_ROUNDNESS = 0.89
 #: By so much the Feret diameter of what is round is too large, or a little more.
 _FERET_EXCESS_PX = 0.5
-#: Ellipses that are not elongated have at least 0.93, rectangles at most 0.8.
+#: Circularity without the roughness of the outline: ellipses that are not elongated have at least
+#: 0.93, rectangles at most 0.8.
 _FACETED_CIRCULARITY = 0.86
 
 
@@ -49,9 +52,9 @@ def shape_classes(measured: Mapping[str, NDArray[Any]]) -> NDArray[np.str_]:
     unclassified   it touches the edge, or is small: its shape is not seen
     aggregate      solidity and convexity below 0.91; or minor / major below 2/3, solidity below
                    0.93 and convexity below 0.96: two with a waist between them
-    irregular      solidity below 0.88, or convexity below 0.97
+    irregular      solidity below 0.88; or solidity below 0.94 and convexity below 0.96
     elongated      minor / major below 2/3
-    faceted        R / (minor / major) below 0.89, or circularity below 0.86
+    faceted        R / (minor / major) below 0.89, or circularity / convexity² below 0.86
     round          all others
     =============  ================================================================================
 
@@ -66,15 +69,16 @@ def shape_classes(measured: Mapping[str, NDArray[Any]]) -> NDArray[np.str_]:
     slender = measured["minor_px"] / np.maximum(measured["major_px"], 1e-9)
     elongated = slender < _ELONGATED
     waist = elongated & (solidity < _WAIST_SOLIDITY) & (convexity < _WAIST_CONVEXITY)
+    jagged = (solidity < _JAGGED_SOLIDITY) & (convexity < _JAGGED_CONVEXITY)
     feret = measured["feret_max_px"] - _FERET_EXCESS_PX
     evenness = 4 / np.pi * measured["area_px"] / feret**2 / np.maximum(slender, 1e-9)
     rules = {
         UNCLASSIFIED: measured["touches_edge"] | measured["small"],
         "aggregate": ((solidity < _AGGREGATE) & (convexity < _AGGREGATE)) | waist,
-        "irregular": (solidity < _IRREGULAR_SOLIDITY) | (convexity < _IRREGULAR_CONVEXITY),
+        "irregular": (solidity < _IRREGULAR_SOLIDITY) | jagged,
         "elongated": elongated,
         "faceted": (evenness < _FACETED_ROUNDNESS)
-        | (measured["circularity"] < _FACETED_CIRCULARITY),
+        | (measured["circularity"] / convexity**2 < _FACETED_CIRCULARITY),
     }
     longest = max(map(len, (*SHAPE_CLASSES, UNCLASSIFIED)))
     names = [np.array(name, f"U{longest}") for name in rules]
