@@ -58,6 +58,11 @@ class Shape(NamedTuple):
         x, y = self.radius * np.cos(ANGLES), self.radius * np.sin(ANGLES)
         return np.stack([x, y], axis=1)
 
+    @property
+    def diameter(self) -> float:
+        """Equivalent circular diameter, in units of the radius."""
+        return float(np.sqrt(4 * _area(self.outline) / np.pi))
+
     def true(self) -> dict[str, float]:
         """Its measures; those of lengths in units of the radius."""
         points = self.outline
@@ -68,7 +73,7 @@ class Shape(NamedTuple):
         minor, major = 4 * np.sqrt(np.linalg.eigvalsh(self._moments(area)))
         return {
             "area_px": area,
-            "diameter_px": np.sqrt(4 * area / np.pi),
+            "diameter_px": self.diameter,
             "perimeter_px": perimeter,
             "circularity": 4 * np.pi * area / perimeter**2,
             "feret_max_px": feret_max,
@@ -255,7 +260,7 @@ def class_table(rng: np.random.Generator, times: int = 40) -> pd.DataFrame:
             masks = []
             for _ in range(times):
                 shape = make()
-                masks.append(drawn(shape, size_px / shape.true()["diameter_px"], rng))
+                masks.append(drawn(shape, size_px / shape.diameter, rng))
             found = measured(masks)["shape_class"].value_counts(normalize=True)
             wrong = found.drop(right, errors="ignore")
             shown = f"{100 * found.get(right, 0.0):.0f} %"

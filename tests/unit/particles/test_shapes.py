@@ -217,7 +217,7 @@ def test_a_shape_of_40_px_has_its_class(name, right):
     drawn = []
     for _ in range(10):
         shape = make()
-        drawn.append(shape_bias.drawn(shape, 40 / shape.true()["diameter_px"], rng))
+        drawn.append(shape_bias.drawn(shape, 40 / shape.diameter, rng))
     assert (shape_bias.measured(drawn)["shape_class"] == right).sum() >= 8
 
 
