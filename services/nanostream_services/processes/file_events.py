@@ -14,7 +14,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.events import (
+    DirCreatedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
@@ -26,6 +35,15 @@ from nanostream_services.processes.shares import share_type
 __all__ = ["FileEvents", "Missed"]
 
 _EVENTS = ("created", "modified", "moved", "closed")
+#: Not that a file is opened or read: of each header that we read two more events would come.
+_FILTER: list[type[FileSystemEvent]] = [
+    DirCreatedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+]
 #: With more folders than this file events cost more than scanning, and overflow.
 _MOST_FOLDERS = 2000
 
@@ -145,7 +163,10 @@ class FileEvents:
                 return
             observer = Observer()
             observer.schedule(
-                self._changes, str(self._folder.root), recursive=self._watch.recursive
+                self._changes,
+                str(self._folder.root),
+                recursive=self._watch.recursive,
+                event_filter=_FILTER,
             )
             observer.start()
         except OSError as error:
