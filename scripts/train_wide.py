@@ -57,7 +57,7 @@ def fit(given: argparse.Namespace) -> None:
     from dataclasses import asdict
     from functools import partial
 
-    from nanostream.training.onednn import prefer_onednn
+    from nanostream.segmentation.engines.onednn import prefer_onednn
 
     prefer_onednn()  # before TensorFlow is imported
     import keras

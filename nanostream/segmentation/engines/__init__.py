@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from nanostream.errors import ConfigError, ModelError
 from nanostream.noise import logged_stderr
+from nanostream.segmentation.engines.onednn import prefer_onednn
 
 if TYPE_CHECKING:
     from nanostream.segmentation.inference import Engine, FoldedUNet
@@ -163,6 +164,7 @@ def _quiet_tensorflow() -> Iterator[None]:
     It also imports Keras 3 unless told that the older Keras is wanted; that takes a third of its
     time, and nothing that predicts uses Keras.
     """
+    prefer_onednn()
     before = os.environ.get("TF_USE_LEGACY_KERAS")
     if "keras" not in sys.modules:
         os.environ["TF_USE_LEGACY_KERAS"] = "1"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nanostream.training.onednn import prefer_onednn
+from nanostream.segmentation.engines.onednn import prefer_onednn
 
 SWITCH = "TF_ENABLE_ONEDNN_OPTS"
 

@@ -1,7 +1,8 @@
-"""Convolutions of oneDNN for a training, where TensorFlow would take its own.
+"""Convolutions of oneDNN, where TensorFlow would take its own.
 
-On a processor with AVX2 and no more TensorFlow leaves oneDNN off. Its gradients of the kernels take
-most of a step there, and the memory of its tensors goes back to the system at each step.
+On a processor with AVX2 and no more TensorFlow leaves oneDNN off. Its own gradients of the kernels
+take most of a training's step there, and the memory of its tensors goes back to the system at each
+step.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ def prefer_onednn() -> bool:
     Notes
     -----
     Sums are rounded otherwise: of ten steps of ``unet-depth`` the losses were the same to 3e-6. A
-    step of 4 crops of 384 px took 0.95 s of processor time instead of 1.74 (AMD EPYC with AVX2,
-    TensorFlow 2.21, 2026-11-30).
+    step of 4 crops of 384 px took 0.95 s of processor time instead of 1.74, the prediction of
+    2048 x 2048 px by ``default`` 0.73 s instead of 1.61 and by ``groschner2020`` 0.66 s instead of
+    3.40 (AMD EPYC with AVX2, TensorFlow 2.21, 2026-11-30).
     """
     if "tensorflow" in sys.modules or _SWITCH in os.environ:
         return False
