@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import logging
 import os
 import random
@@ -39,8 +40,9 @@ from nanostream.errors import MicrographError
 
 #: Of all threads; the largest of the files takes some milliseconds.
 HANG_CPU_S = 5.0
-#: Who waits for good uses no processor.
-HANG_S = 600.0
+#: Who waits for good uses no processor. What does not come back from a library hears no signal:
+#: after twice this time the script ends with the place, and leaves the file in its folder.
+HANG_S = 300.0
 #: Beyond what the process has when it begins: a read that wants more is refused by the system. The
 #: files have some kilobytes, of which no codec makes a hundredth of this.
 MOST_BYTES = 2**30
@@ -127,9 +129,11 @@ def _alarm() -> Iterator[None]:
     with _told(hang, signal.SIGPROF, signal.SIGALRM):
         signal.setitimer(signal.ITIMER_PROF, HANG_CPU_S)
         signal.setitimer(signal.ITIMER_REAL, HANG_S)
+        faulthandler.dump_traceback_later(2 * HANG_S, exit=True, file=1)
         try:
             yield
         finally:
+            faulthandler.cancel_dump_traceback_later()
             signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
 
@@ -204,6 +208,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         target = Target(options.target, Path(folder), random.Random(options.seed))
         target.read()  # what is imported with the first file
+        sys.stdout.write(f"files are written in {folder}\n")
+        sys.stdout.flush()
         _limit_memory()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         outcomes, findings = run(target, options.seconds, options.keep / options.target)

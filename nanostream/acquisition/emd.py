@@ -36,6 +36,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from nanostream.acquisition.hdf5_heaps import has_endless_heap
 from nanostream.acquisition.sections import (
     Sections,
     check_section_size,
@@ -138,6 +139,9 @@ def open_emd(path: Path) -> Iterator[Sections]:
     OSError
         The file cannot be opened or read, or is no HDF5 file.
     """
+    if has_endless_heap(path):
+        msg = f"{path.name}: not a readable .emd file: its texts are damaged"
+        raise MicrographError(msg)
     # Not locked: a share may refuse it, and nobody writes a file at rest.
     with h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES, locking=False) as file:
         velox = file.get("Data")

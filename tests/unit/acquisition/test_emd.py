@@ -255,3 +255,24 @@ def test_an_hdf5_file_of_another_kind_is_refused(tmp_path):
         file["y"] = h5py.SoftLink("/")  # a circle
     with pytest.raises(MicrographError, match="no data set of EMD"):
         read_section(tmp_path / "a.emd")
+
+
+@pytest.mark.parametrize("velox", [False, True])
+def test_texts_without_a_length_are_refused_and_searched_no_more(tmp_path, velox):
+    # HDF5 1.14.6 comes to no end of them, and nothing but a kill ends it.
+    path = tmp_path / "a.emd"
+    if velox:
+        write_velox_sets(path, [HAADF], labels=("HAADF",))
+    else:
+        write_berkeley(path, STACK, step=0.05, unit="[n_m]")
+    assert count_sections(path).sections >= 1
+    data = bytearray(path.read_bytes())
+    heap = data.index(b"GCOL\x01\0\0\0")
+    free = heap + 16
+    while number := int.from_bytes(data[free : free + 2], "little"):
+        assert number < 99
+        free += 16 + (int.from_bytes(data[free + 8 : free + 16], "little") + 7) // 8 * 8
+    data[free + 8 : free + 16] = bytes(8)
+    path.write_bytes(data)
+    with pytest.raises(MicrographError, match="its texts are damaged"):
+        count_sections(path)
