@@ -6,6 +6,8 @@ processes, those that take long begin first: else the last file would run alone.
 
 import gc
 from collections.abc import Iterator
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ import tests.effort  # noqa: F401 - registers the profiles
 
 FOLDERS = ("pipeline", "network", "benchmarks", "unit")  # those with the longest files first
 _HERE = Path(__file__).parent
+_ROOM_BYTES = 2**31
 settings.load_profile("quick")
 
 
@@ -24,8 +27,24 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
     What is in tests/unit computes all the time, and each process collects all of it by itself.
     """
+    return 2 if _only_unit(config) else 3
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the many small files of tests/unit in memory, where there is such a place with room.
+
+    A tenth of their time goes into making them on a disk. Other tests need a real one: what a
+    session does on a full disk, or at a kill.
+    """
+    memory = Path("/dev/shm")
+    if _only_unit(config) and memory.is_dir() and shutil.disk_usage(memory).free > _ROOM_BYTES:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
+
+
+def _only_unit(config: pytest.Config) -> bool:
+    """Whether nothing but tests/unit was asked for."""
     chosen = [Path(argument).resolve() for argument in config.args]
-    return 2 if all(path.is_relative_to(_HERE / "unit") for path in chosen) else 3
+    return all(path.is_relative_to(_HERE / "unit") for path in chosen)
 
 
 @pytest.hookimpl(wrapper=True)
