@@ -5,9 +5,9 @@ processes, those that take long begin first: else the last file would run alone.
 """
 
 import gc
-from collections.abc import Iterator
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
