@@ -5,6 +5,7 @@ processes, those that take long begin first: else the last file would run alone.
 """
 
 import gc
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,6 +20,18 @@ FOLDERS = ("pipeline", "network", "benchmarks", "unit")  # those with the longes
 _HERE = Path(__file__).parent
 _ROOM_BYTES = 2**31
 settings.load_profile("quick")
+
+
+@pytest.fixture(autouse=True)
+def _no_log_left() -> Iterator[None]:
+    """Take away the log of a session that a test began in this process; its folder goes, too."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    yield
+    for handler in list(root.handlers):
+        if isinstance(handler, logging.FileHandler) and handler not in before:
+            root.removeHandler(handler)
+            handler.close()
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist

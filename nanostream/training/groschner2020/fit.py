@@ -32,6 +32,9 @@ from nanostream.training.groschner2020.tiles import Tile, augment, greatest_coun
 
 __all__ = ["History", "draw_samples", "fit_paper", "predict_tiles"]
 
+#: To trace a graph takes seconds: so few steps or tiles take less without.
+_FEW_STEPS = 8
+
 
 @dataclass(frozen=True)
 class History:
@@ -153,7 +156,9 @@ def fit_paper(
     held = [scale_tile(tile, maximum=maximum(tile)) for tile in validation_tiles]
     images, maps = (np.stack(arrays) for arrays in zip(*held, strict=True))
     model.compile(
-        optimizer=keras.optimizers.Adam(recipe.learning_rate), loss="categorical_crossentropy"
+        optimizer=keras.optimizers.Adam(recipe.learning_rate),
+        loss="categorical_crossentropy",
+        run_eagerly=recipe.epochs * recipe.steps_per_epoch <= _FEW_STEPS,
     )
     stop = keras.callbacks.EarlyStopping(
         monitor="val_loss",
@@ -224,7 +229,11 @@ def predict_tiles(
     model: keras.Model, tiles: Sequence[Tile], *, maximum: Callable[[Tile], float]
 ) -> NDArray[np.float32]:
     """Probability of a particle (N, H, W) for tiles of one size, taken whole."""
-    forward = tf.function(lambda image: model(image, training=False)[..., PARTICLE_CLASS])
-    return np.concatenate(
-        [forward(scale_tile(tile, maximum=maximum(tile))[0][None]).numpy() for tile in tiles]
-    )
+
+    def forward(image: NDArray[np.float32]) -> Any:
+        return model(image, training=False)[..., PARTICLE_CLASS]
+
+    if len(tiles) > _FEW_STEPS:
+        forward = tf.function(forward)
+    scaled = (scale_tile(tile, maximum=maximum(tile))[0][None] for tile in tiles)
+    return np.concatenate([np.asarray(forward(image)) for image in scaled])
