@@ -86,13 +86,17 @@ class Analyzer:
 
     @property
     def engine(self) -> Engine:
-        """What computes the network."""
+        """The network's engine, on its device."""
         return self._network.engine
 
     @property
     def versions(self) -> dict[str, str]:
         """Versions of what computes a result, for its provenance."""
-        return versions(self.engine.package)
+        engine = self.engine
+        precision = "mixed" if self.settings.mixed else "float32"
+        return versions() | {
+            "engine": f"{engine.name} {engine.version}, {engine.device}, {precision}"
+        }
 
     def raise_maximum(self, maximum: float | None) -> None:
         """Take over what other workers of the session have seen."""

@@ -117,7 +117,7 @@ class _Image:
 
     @property
     def order(self) -> tuple[int, int, float, str]:
-        """What is the same whatever the random id of the data set."""
+        """Key of a data set that is the same whatever its random id."""
         return self.rank, -math.prod(self.data.shape), self.begun_s, self.name
 
     def read(self, z: int) -> NDArray[Any]:
@@ -231,7 +231,7 @@ def _begun_s(card: dict[str, Any]) -> float:
 
 
 def _labels(file: h5py.File) -> dict[str, str]:
-    """What Velox shows each image as, by its id: its detector, or the element of a map.
+    """Sources of Velox's images by their ids: a detector, or the element of a map.
 
     Version 11 refers to the image by another record, those before by the display itself.
     """

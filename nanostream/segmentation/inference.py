@@ -60,8 +60,7 @@ class Engine(Protocol):
     """A network that an engine has built on its device."""
 
     name: str
-    #: The package whose version belongs to a result's provenance.
-    package: str
+    version: str
     #: Name of the device that computes, as the engine calls it.
     device: str
 

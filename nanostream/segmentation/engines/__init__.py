@@ -44,6 +44,11 @@ _NO_ONNX = (
     '"auto"'
 )
 
+_BROKEN_ONNX = (
+    "ONNX Runtime does not load: {}; install it anew (under Windows with the Visual C++ runtime), "
+    'or use [worker] engine = "tensorflow"'
+)
+
 
 class _Needs(NamedTuple):
     """Packages of an engine, the one that computes first."""
@@ -82,8 +87,8 @@ def choose_engine(wanted: str, *, device: str, mixed: bool) -> EngineName:
     ----------
     wanted : {"auto", "onnx", "tensorflow"}
         With ``auto`` ONNX Runtime computes on a CPU, where it is installed: it starts in half a
-        second and is at least as fast. On a GPU it computes if it can use one, else TensorFlow
-        does; and TensorFlow computes in mixed precision.
+        second (decision 13 has the times of both). On a GPU it computes if it can use one, else
+        TensorFlow does; and TensorFlow computes in mixed precision.
     device : str
         ``auto``, ``cpu``, ``gpu`` or ``gpu:N``.
     mixed : bool
@@ -125,8 +130,10 @@ def _has_nvidia() -> bool:
 
 def _onnx_has_gpu() -> bool:
     """Whether the installed ONNX Runtime was built for a GPU."""
-    import onnxruntime
-
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ModelError(_BROKEN_ONNX.format(error)) from error
     return not {"CUDAExecutionProvider", "DmlExecutionProvider"}.isdisjoint(
         onnxruntime.get_available_providers()
     )
@@ -145,10 +152,13 @@ def build_engine(
         If there is no such device.
     """
     if choose_engine(engine, device=device, mixed=mixed) == "onnx":
-        with logged_stderr():
-            from nanostream.segmentation.engines.onnx_engine import OnnxEngine
+        try:
+            with logged_stderr():
+                from nanostream.segmentation.engines.onnx_engine import OnnxEngine
 
-            return OnnxEngine(graph, device=device)
+                return OnnxEngine(graph, device=device)
+        except ImportError as error:
+            raise ModelError(_BROKEN_ONNX.format(error)) from error
     with _quiet_tensorflow():
         from nanostream.segmentation.engines.tensorflow_engine import TensorFlowEngine
 

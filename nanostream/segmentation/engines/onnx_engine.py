@@ -7,6 +7,7 @@ that there is no second file that could differ from them.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from nanostream.errors import ConfigError, ModelError
 from nanostream.segmentation.inference import FoldedUNet
 
 __all__ = ["OnnxEngine", "onnx_model"]
+
+logger = logging.getLogger(__name__)
 
 #: Opset 13 and IR version 8 are read by every ONNX Runtime since 1.10 (2021).
 _OPSET, _IR_VERSION = 13, 8
@@ -45,7 +48,8 @@ class OnnxEngine:
         If ONNX Runtime refuses the network.
     """
 
-    name, package = "ONNX Runtime", "onnxruntime"
+    name = "ONNX Runtime"
+    version = onnxruntime.__version__
 
     def __init__(self, graph: FoldedUNet, *, device: str = "cpu") -> None:
         model = onnx_model(graph).SerializeToString()
@@ -57,11 +61,18 @@ class OnnxEngine:
         providers = _providers(device)
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=providers)
+            self._session.disable_fallback()  # to another device, in the middle of a session
         except Exception as error:
             msg = f"ONNX Runtime {onnxruntime.__version__} cannot use the model: {error}"
             raise ModelError(msg) from error
         self.device = self._session.get_providers()[0].removesuffix("ExecutionProvider")
-        if device.lower().startswith("gpu") and self.device == "CPU":
+        if len(providers) > 1 and self.device == "CPU":
+            if device.lower() == "auto":
+                logger.warning(
+                    "ONNX Runtime computes on the CPU although it was built for a GPU: the GPU's "
+                    "libraries do not load"
+                )
+                return
             msg = (
                 f"[worker] device: {device!r}, but ONNX Runtime computes on the CPU: its GPU "
                 "libraries do not load; see `nanostream doctor`, or use auto or cpu"
@@ -87,8 +98,8 @@ def _providers(device: str) -> list[Any]:
     there = [name for name in _GPUS if name in onnxruntime.get_available_providers()]
     if kind == "gpu" and not there:
         msg = (
-            f"[worker] device: {device!r}, but this ONNX Runtime has no GPU provider; install "
-            "'.[onnx-gpu]', or use auto or cpu"
+            f"[worker] device: {device!r}, but this ONNX Runtime has no GPU provider; "
+            "pip uninstall onnxruntime && pip install '.[onnx-gpu]', or use auto or cpu"
         )
         raise ConfigError(msg)
     if "CUDAExecutionProvider" in there:
@@ -110,9 +121,8 @@ def onnx_model(graph: FoldedUNet) -> onnx.ModelProto:
         the depth in it.
     """
     ops = _Operations()
-    last = graph.forward(ops, "tiles")
+    graph.forward(ops, "tiles")
     ops.nodes[-1].output[0] = "outputs"
-    assert last != "outputs"
     count = 2 if graph.with_depth else 1
     made = helper.make_graph(
         ops.nodes,

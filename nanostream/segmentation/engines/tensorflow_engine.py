@@ -68,7 +68,8 @@ class TensorFlowEngine:
         If there is no such device.
     """
 
-    name, package = "TensorFlow", "tensorflow"
+    name = "TensorFlow"
+    version = tf.__version__
 
     def __init__(self, graph: FoldedUNet, *, device: str = "cpu", mixed: bool = False) -> None:
         self._where = choose_device(device)

@@ -86,12 +86,13 @@ def check_device(config: Config, role: Role) -> Iterator[Finding]:
         yield Finding("device", "problem", lines[-1])
     elif not told.endswith("CPU"):
         yield Finding("device", "ok", f"the worker computes on a GPU ({told})")
-    elif settings.device == "cpu":
+    elif settings.device.lower() == "cpu":
         yield Finding("device", "ok", f"{told}, as [worker] device says")
     else:
         advice = (
             "the time of predict, under its steps below, must be shorter than the time between two "
-            "sections; if it is not, use an NVIDIA GPU: pip install '.[gpu]'"
+            "sections; if it is not, use an NVIDIA GPU: pip install "
+            + ("'.[gpu]'" if sys.platform == "linux" else "'.[onnx-gpu]' in a new environment")
         )
         yield Finding("device", "warning", f"{told}: no GPU was found", advice)
 

@@ -1,5 +1,7 @@
 """The fast network is the Keras network, whichever engine computes it."""
 
+import sys
+
 import keras
 import numpy as np
 import onnx
@@ -7,7 +9,12 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 
-from nanostream.errors import ConfigError
+from nanostream.acquisition.simulator import DemoMicrograph, demo_movie
+from nanostream.analysis import Analyzer
+from nanostream.config import Worker
+from nanostream.errors import ConfigError, ModelError
+from nanostream.records import Frame, SectionId
+from nanostream.segmentation import engines
 from nanostream.segmentation.engines import build_engine
 from nanostream.segmentation.engines.onnx_engine import OnnxEngine, onnx_model
 from nanostream.segmentation.engines.tensorflow_engine import TensorFlowEngine, choose_device
@@ -122,6 +129,50 @@ def test_a_gpu_that_does_not_load_is_never_replaced_by_the_cpu_in_silence(keras_
     monkeypatch.setattr(onnxruntime, "InferenceSession", without_cuda)
     with pytest.raises(ConfigError, match="computes on the CPU"):
         OnnxEngine(graph_of(keras_model), device="gpu:1")
+
+
+def test_an_onnx_runtime_that_does_not_load_is_named_with_what_to_do(monkeypatch):
+    monkeypatch.setattr(engines, "has_engine", lambda name: True)
+    monkeypatch.setattr(engines, "_has_nvidia", lambda: True)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # its import raises ImportError
+    with pytest.raises(ModelError, match=r"ONNX Runtime does not load: .*Visual C\+\+"):
+        engines.choose_engine("auto", device="auto", mixed=False)
+
+
+def test_a_gpu_that_does_not_load_is_logged_where_any_device_will_do(
+    keras_model, monkeypatch, caplog
+):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
+    session = onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda model, options, providers: session(
+            model, options, providers=["CPUExecutionProvider"]
+        ),
+    )
+    assert OnnxEngine(graph_of(keras_model), device="auto").device == "CPU"
+    assert "libraries do not load" in caplog.text
+
+
+@pytest.mark.parametrize("model", ["default", "groschner2020"])
+def test_both_engines_give_the_same_masks_of_a_micrograph(model):
+    pixels, _ = next(demo_movie(1, shape=(640, 512), seed=3))
+    frame = Frame(
+        section=SectionId("a.mrc", 0),
+        pixels=pixels,
+        pixel_size_nm=DemoMicrograph.load().pixel_size_nm,
+    )
+    found = {}
+    for engine in ("onnx", "tensorflow"):
+        analyzer = Analyzer(Worker(model=model, engine=engine, device="cpu"))
+        found[engine] = analyzer(frame)
+        named = {"onnx": onnxruntime, "tensorflow": tf}[engine]
+        name = {"onnx": "ONNX Runtime", "tensorflow": "TensorFlow"}[engine]
+        assert analyzer.versions["engine"] == f"{name} {named.__version__}, CPU, float32"
+    assert found["onnx"].summary.count > 3
+    np.testing.assert_array_equal(found["onnx"].labels, found["tensorflow"].labels)
 
 
 @pytest.mark.parametrize("shape", [(700, 530), (400, 1000), (16, 16), (1, 1)])
