@@ -46,9 +46,22 @@ class CosineCycles(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
+        self._traced: tuple[Any, Any] = (None, None)
 
     def __call__(self, step: Any) -> Any:
-        """Learning rate of a step."""
+        """Learning rate of a step.
+
+        Keras asks for it with each variable, and to trace it took a fifth of a training's start: in
+        one graph it is one tensor.
+        """
+        if tf.executing_eagerly():
+            return self._rate(step)
+        graph = tf.compat.v1.get_default_graph()
+        if self._traced[0] is not graph:
+            self._traced = graph, self._rate(step)
+        return self._traced[1]
+
+    def _rate(self, step: Any) -> Any:
         lengths = [cycle.steps for cycle in self.recipe.cycles]
         starts = np.cumsum([0, *lengths[:-1]])
         step = keras.ops.cast(step, "float32")
