@@ -22,12 +22,12 @@ from typing import NamedTuple, cast
 
 import msgspec
 
-from nanostream.config import Config
+from nanostream.config import Config, Network, override
 from nanostream.errors import ConfigError
 from nanostream.records import Role, Snapshot
 from nanostream.results.folders import check_folder, lock
 from nanostream.transport.messages import MAX_TEXT, Crashed, Pong
-from nanostream.transport.sockets import Client, Subscriber, check_free, wait
+from nanostream.transport.sockets import Client, Subscriber, check_free, free_network, wait
 from nanostream_services.processes.lifecycle import LONGEST_WAIT_S, Stop
 from nanostream_services.processes.outbox import Outbox
 
@@ -166,7 +166,7 @@ def run_session(
     session = Path(config.sink.session)
     check_folder(session)
     with closing(lock(session / "run.lock")):
-        check_free(config.network)
+        config, moved = _on_free_ports(config)
         (session / "logs").mkdir(parents=True, exist_ok=True)
         written = session / "config.json"
         write_config(config, written)
@@ -175,8 +175,32 @@ def run_session(
         if show:
             configs["dashboard"] = written
         supervisor = _Supervisor(config, _children(session, configs, plain=plain))
+        supervisor.report(moved)
         supervisor.run(stop, done)
         return supervisor.crashes
+
+
+def _on_free_ports(config: Config) -> tuple[Config, str]:
+    """The configuration on ports that are free, and what to report if they are not the usual ones.
+
+    Raises
+    ------
+    ConfigError
+        If ports that somebody has chosen are taken.
+    """
+    try:
+        check_free(config.network)
+    except ConfigError:
+        if config.network != Network():
+            raise
+        network = free_network()
+        queries = network["queries_port"]
+        return override(config, network=network), (
+            "the usual ports are taken, perhaps by another session: this one has others, from "
+            f"{min(network.values())} to {max(network.values())}; scripts in SerialEM need "
+            f"port {queries}"
+        )
+    return config, ""
 
 
 def write_config(config: Config, file: Path) -> None:
@@ -210,6 +234,12 @@ class _Supervisor:
         self._next_report_s = 0.0
         self.crashes: list[Crash] = []
 
+    def report(self, text: str) -> None:
+        """Report an event to the operator."""
+        if text:
+            logger.warning("%s", text)
+            self._events.add(text)
+
     def run(self, stop: Stop, done: Done | None) -> None:
         try:
             while not stop.is_set():
@@ -235,8 +265,7 @@ class _Supervisor:
     def _turn(self, children: Sequence[_Child]) -> None:
         for child in children:
             if crash := _keep_up(child):
-                logger.warning("%s", crash)
-                self._events.add(str(crash))
+                self.report(str(crash))
                 self._tell(crash)
                 self.crashes.append(crash)
         wait([self._news, self._sink], LONGEST_WAIT_S)

@@ -1,9 +1,11 @@
 """The whole pipeline: real processes, real sockets, real files, the shipped network."""
 
 import json
+import socket
 import sys
 import threading
 import time
+from contextlib import ExitStack, suppress
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ import pytest
 
 import nanostream as ns
 from nanostream.acquisition.simulator import DemoMicrograph, StackWriter, demo_movie, play
+from nanostream.config import Network, load_config
 from tests.pipeline.movie import drifting_particles, score_links
 from tests.pipeline.running import RunningSession, nanostream
 
@@ -200,6 +203,30 @@ def test_a_users_mistake_is_one_line_and_no_traceback(tmp_path, monkeypatch, arg
     assert done.returncode in (1, 2)
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_session_that_nobody_gave_ports_takes_others_where_the_usual_ones_are_taken(tmp_path):
+    (tmp_path / "watch").mkdir()
+    play(
+        [pixels for pixels, _ in demo_movie(1, shape=(256, 256), seed=5)],
+        tmp_path / "watch",
+        name="gold",
+        interval_s=0.0,
+        pixel_size_nm=0.026,
+    )
+    with ExitStack() as stack:
+        with suppress(OSError):  # if it is taken already, all the better
+            stack.enter_context(socket.create_server(("127.0.0.1", Network().results_port)))
+        done = nanostream(
+            *("run", tmp_path / "watch", "--out", tmp_path / "session"),
+            *("--plain", "--stop-when-idle", 0.5),
+        )
+    assert done.returncode == 0, done.stderr
+    assert "the usual ports are taken" in done.stdout
+    used = load_config(tmp_path / "session" / "config.json").network
+    assert f"scripts in SerialEM need port {used.queries_port}" in done.stdout
+    assert used.results_port != Network().results_port
+    assert len(ns.open_session(tmp_path / "session").sections) == 1
 
 
 def test_a_busy_port_is_said_and_ends_the_session(tmp_path):
