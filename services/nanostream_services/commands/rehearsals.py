@@ -14,6 +14,7 @@ from rich.text import Text
 
 from nanostream.config import Config, Worker, load_config
 from nanostream_services.commands.options import ConfigFile, Json, Plain
+from nanostream_services.commands.preview import draw_one
 from nanostream_services.commands.printing import (
     FAILED,
     INTERRUPTED,
@@ -62,9 +63,11 @@ def demo(
     print_line(
         f"Dice coefficient with the simulated atoms: {result.dice:.3f}\n"
         f"Micrographs, as SerialEM would write them:  {folder / 'microscope'}\n"
-        f"Masks and tables:                           {folder / 'session'}\n"
-        f"Next: nanostream export {folder / 'session'} --format csv --out tables"
+        f"Masks and tables:                           {folder / 'session'}"
     )
+    if picture := draw_one(result.session):
+        print_line(f"The last one with its outlines:             {picture}")
+    print_line(f"Next: nanostream export {folder / 'session'} --format csv --out tables")
     exit_with(folder / "session", expected=result.sections)
 
 
