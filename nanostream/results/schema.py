@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 
 from nanostream.records import PARTICLE_DTYPE, UNCLASSIFIED
 from nanostream.results.columns import COLUMNS
@@ -80,7 +81,7 @@ def complete(db: sqlite3.Connection) -> None:
     for statement in filter(str.strip, _ALARMS.split(";")):
         db.execute(statement)
     # What an earlier process raised ended with it.
-    db.execute("UPDATE alarms SET cleared_s = since_s WHERE cleared_s IS NULL")
+    db.execute("UPDATE alarms SET cleared_s = ? WHERE cleared_s IS NULL", (time.time(),))
     # Not in the schema: older sessions of this version are without it.
     db.execute("CREATE INDEX IF NOT EXISTS sections_of_file ON sections (path, z, generation)")
     found = {row[1] for row in db.execute("PRAGMA table_info(sections)")}

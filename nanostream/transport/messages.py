@@ -169,8 +169,8 @@ class Report(Struct, frozen=True, tag="report"):
     """The agent's counts, for the dashboard.
 
     ``unsettled``: files that may still bring or change a section, as far as can be told; at least 1
-    before there is any file. ``trouble`` is why the folder or the agent's memory cannot be used;
-    ``time_s`` is the POSIX time by the sender's clock.
+    before there is any file. ``trouble`` is why the folder or the agent's memory cannot be used,
+    ``away`` that it is the folder; ``time_s`` is the POSIX time by the sender's clock.
     """
 
     seen: int
@@ -179,6 +179,7 @@ class Report(Struct, frozen=True, tag="report"):
     longest_wait_s: float = 0.0
     unsettled: int = 0
     trouble: Annotated[str, Meta(max_length=MAX_TEXT)] = ""
+    away: bool = False
     time_s: float = math.nan
 
 

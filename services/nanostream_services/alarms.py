@@ -26,6 +26,8 @@ _ORDER = {_PROBLEM: 0, _WARNING: 1, _NOTICE: 2}
 _UNHEARD_S = 4.0
 #: Rates are taken over so long, and judged once they have been seen for so long.
 _WINDOW_S, _SHORTEST_S = 300.0, 20.0
+#: No microscope saves so many sections between two samples.
+_AT_ONCE = 20
 #: A backlog that is worked off within this time is none.
 _LONGEST_BACKLOG_S = 60.0
 #: The usual pace has paused if nothing comes for so many times its interval, and at least so long.
@@ -63,7 +65,7 @@ class Condition(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What the sink knows at one moment.
+    """Knowledge of the sink at one moment.
 
     Attributes
     ----------
@@ -72,6 +74,8 @@ class Facts:
     storing, watching, damaged : str
         Why nothing can be stored, why the agent cannot read its folder or remember what it finds,
         and what of the session is not there any more; empty if all is well.
+    away : bool
+        The watched folder cannot be reached, which is why.
     health : tuple of Health
         The processes.
     waiting : int
@@ -96,6 +100,7 @@ class Facts:
     storing: str = ""
     watching: str = ""
     damaged: str = ""
+    away: bool = False
     health: tuple[Health, ...] = ()
     waiting: int = 0
     acquired_per_s: float = math.nan
@@ -138,9 +143,12 @@ def _of_storing(facts: Facts) -> Iterator[Condition]:
 
 
 def _of_watching(facts: Facts) -> Iterator[Condition]:
-    if facts.watching:
+    if facts.away:
         advice = "mount it or put it back; SerialEM goes on, and nothing is lost meanwhile"
         yield Condition("folder away", _PROBLEM, facts.watching, advice)
+    elif facts.watching:
+        advice = "make room where the agent keeps its memory: until then nothing is handed out"
+        yield Condition("agent stuck", _PROBLEM, facts.watching, advice)
 
 
 def _of_processes(facts: Facts) -> Iterator[Condition]:
@@ -176,7 +184,10 @@ def _of_pace(facts: Facts) -> Iterator[Condition]:
         gain = analysed - (acquired if acquired >= 0 else 0.0)
         left_s = facts.waiting / gain if gain > 0 else math.inf
         paces = f"{60 * acquired:.3g} a minute acquired, {60 * analysed:.3g} analysed"
-        if left_s == math.inf and facts.waiting * 1.0 > max(3.0, _LONGEST_BACKLOG_S * acquired):
+        equal = gain < 0.05 * (acquired if acquired >= 0 else 0.0)  # counts are whole sections
+        if (left_s == math.inf or equal) and facts.waiting * 1.0 > max(
+            3.0, _LONGEST_BACKLOG_S * acquired
+        ):
             text = f"{_sections(facts.waiting)}: {paces}"
             advice = "a GPU, another worker or a smaller model; or [delivery] order newest-first"
             yield Condition("falling behind", _WARNING, text, advice)
@@ -258,17 +269,28 @@ def _time(seconds: float) -> str:
 
 
 class Changes(NamedTuple):
-    """Alarms that were raised, and those that were cleared."""
+    """Alarms that were raised, those that are over, and those that a worse one has replaced."""
 
     raised: tuple[Alarm, ...]
     cleared: tuple[Alarm, ...]
+    replaced: tuple[Alarm, ...] = ()
 
 
 class Alarms:
-    """Alarms of a session: raised and cleared by their conditions, acknowledged by people."""
+    """Alarms of a session: raised and cleared by their conditions, acknowledged by people.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    patience_s : float
+        A warning or notice is raised when its condition has lasted so long, and every alarm is
+        over when it has been gone so long; a problem is raised at once.
+    """
+
+    def __init__(self, *, patience_s: float = 0.0) -> None:
+        self._patience_s = patience_s
         self._alarms: dict[str, Alarm] = {}
+        self._begun_s: dict[str, float] = {}
+        self._gone_s: dict[str, float] = {}
 
     @property
     def now(self) -> tuple[Alarm, ...]:
@@ -285,20 +307,30 @@ class Alarms:
 
         A condition that becomes worse raises its alarm anew, also an acknowledged one.
         """
-        before, raised = self._alarms, []
-        self._alarms = {}
-        for name, severity, text, advice in found:
-            if name in self._alarms:
-                continue  # the worse one came first
-            known = before.get(name)
-            if known is None or _ORDER[severity] < _ORDER[known.severity]:
+        worst_of: dict[str, Condition] = {}
+        for condition in found:
+            worst_of.setdefault(condition.name, condition)  # the worse one comes first
+        self._begun_s = {name: self._begun_s.get(name, time_s) for name in worst_of}
+        raised, replaced = [], []
+        for name, (_, severity, text, advice) in worst_of.items():
+            known = self._alarms.get(name)
+            worse = known is None or _ORDER[severity] < _ORDER[known.severity]
+            if not worse and known is not None:
+                self._alarms[name] = replace(known, severity=severity, text=text, advice=advice)
+            elif severity == _PROBLEM or time_s - self._begun_s[name] >= self._patience_s:
                 alarm = Alarm(name, severity, text, advice, since_s=time_s)
+                self._alarms[name] = alarm
                 raised.append(alarm)
-            else:
-                alarm = replace(known, severity=severity, text=text, advice=advice)
-            self._alarms[name] = alarm
-        cleared = tuple(alarm for name, alarm in before.items() if name not in self._alarms)
-        return Changes(tuple(raised), cleared)
+                if known is not None:
+                    replaced.append(known)
+        return Changes(tuple(raised), self._over(worst_of, time_s), tuple(replaced))
+
+    def _over(self, found: Mapping[str, Condition], time_s: float) -> tuple[Alarm, ...]:
+        """Take away the alarms whose condition has been gone long enough."""
+        gone = [name for name in self._alarms if name not in found]
+        self._gone_s = {name: self._gone_s.get(name, time_s) for name in gone}
+        ended = [name for name in gone if time_s - self._gone_s[name] >= self._patience_s]
+        return tuple(self._alarms.pop(name) for name in ended)
 
     def acknowledge(self, names: Iterable[str]) -> None:
         """Mark alarms as seen by somebody: they are shown, and trouble nobody further."""
@@ -328,8 +360,10 @@ class Pace:
 
     def sample(self, time_s: float, *, seen: int, ended: int, failed: int) -> None:
         """Take counts of sections that were found, that have an end, that were given up."""
-        if self._samples and seen > self._samples[-1][1]:
-            new = seen - self._samples[-1][1]
+        new = seen - self._samples[-1][1] if self._samples else 0
+        if new > _AT_ONCE:  # an agent that starts finds what is there: nobody has acquired it now
+            self._samples = deque((when, was + new, ended_) for when, was, ended_ in self._samples)
+        elif new > 0:
             if not math.isnan(self._last_new_s):
                 self._intervals_s.append((time_s - self._last_new_s) / new)
             self._last_new_s = time_s
@@ -344,6 +378,8 @@ class Pace:
 
     def rates(self) -> tuple[float, float]:
         """Sections per second that come, and that get an end; NaN until it can be told."""
+        if not self._samples:
+            return math.nan, math.nan
         first, last = self._samples[0], self._samples[-1]
         span_s = last[0] - first[0]
         if span_s < _SHORTEST_S:

@@ -144,7 +144,8 @@ def _state(snapshot: Snapshot, *, age_s: float, note: str) -> tuple[str, str]:
         more = f" +{len(open_) - 1}" if len(open_) > 1 else ""
         return clean(open_[0].name) + more, CHIPS[open_[0].severity]
     for process in snapshot.health:
-        if process.state not in GOOD:
+        seen = any(a.acknowledged and a.name.startswith(process.role) for a in snapshot.alarms)
+        if process.state not in GOOD and not seen:
             return f"{clean(process.name)} {process.state}", "black on yellow"
     return "live", "black on green"
 

@@ -381,6 +381,7 @@ class Agent:
                 longest_wait_s=self._dispatch.longest_wait_s(now_s),
                 unsettled=self._intake.unsettled + self._away,
                 trouble=self._trouble[: m.MAX_TEXT],
+                away=self._away and not self._stuck,
                 time_s=time.time(),
             ),
             now_s,

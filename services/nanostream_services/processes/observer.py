@@ -24,7 +24,7 @@ _LAST = 20
 
 
 class Observer:
-    """What the sink hears and sees, as `nanostream_services.alarms.Facts`.
+    """Events and counts of the sink, as `nanostream_services.alarms.Facts`.
 
     Parameters
     ----------
@@ -42,7 +42,8 @@ class Observer:
     def __init__(self, folder: Path, config: Config) -> None:
         self._folder, self._limits = folder, config.alarms
         self.storing = ""
-        self._watching = ""
+        self._watching, self._away = "", False
+        self._reported = False
         self._clocks_s: dict[str, float] = {}
         self._pace = Pace()
         self._sizes: deque[int] = deque(maxlen=_LAST)
@@ -57,7 +58,7 @@ class Observer:
     def hear(self, name: str, sign: Beat | Report, time_s: float) -> None:
         """Take a worker's or the agent's sign of life."""
         if isinstance(sign, Report):
-            self._watching = sign.trouble
+            self._watching, self._away, self._reported = sign.trouble, sign.away, True
         if not math.isnan(sign.time_s):
             role = "worker" if isinstance(sign, Beat) else "agent"
             self._clocks_s = {n: s for n, s in self._clocks_s.items() if not n.startswith(role)}
@@ -76,13 +77,15 @@ class Observer:
             self._next_look_s = now_s + _DISK_S
             self._look()
         ended = now.stored + now.failed
-        self._pace.sample(now.time_s, seen=now.seen, ended=ended, failed=now.failed)
+        if self._reported:  # before, nobody knows what is there
+            self._pace.sample(now.time_s, seen=now.seen, ended=ended, failed=now.failed)
         acquired, analysed = self._pace.rates()
         warned = [warning for warning in self._warnings if warning]
         return Facts(
             time_s=now.time_s,
             storing=self.storing,
             watching=self._watching,
+            away=self._away,
             damaged=self._damaged,
             health=now.health,
             waiting=now.waiting,

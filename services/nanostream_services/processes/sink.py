@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import queue
 import sqlite3
 import threading
@@ -36,6 +37,8 @@ __all__ = ["Sink", "run_sink"]
 logger = logging.getLogger(__name__)
 
 _SNAPSHOT_S = 0.25
+#: Of an alarm that comes or goes: see `Alarms`.
+_PATIENCE_S = 2.0
 #: A database that could not be written blocks for a moment: not with every snapshot.
 _KEEP_AGAIN_S = 10.0
 
@@ -86,10 +89,11 @@ class Sink:
         self._peers = Peers(silent_s=config.delivery.silent_s, ready_s=time.time())
         self._overview = Overview(config.sink.session, store.counts(), self._peers)
         self._observer = Observer(store.folder, config)
-        self._alarms = Alarms()
-        self._notifier = Notifier(config.notify)
+        self._alarms = Alarms(patience_s=_PATIENCE_S)
+        self._notifier = Notifier(config.notify, session=config.sink.session)
         self._unkept: deque[Alarm] = deque(maxlen=1000)
         self._next_keep_s = 0.0
+        self._masks_fail = False
         self._rest = _Rest(store, tracks=bool(config.streams))
         self._events = 0
         self._messages: deque[str] = deque(maxlen=8)
@@ -103,6 +107,8 @@ class Sink:
         )
         for peer, message in self._server.receive():
             self._hear(peer, message)
+            if time.monotonic() >= self._next_snapshot_s:
+                break  # a database that is locked takes seconds for each: the alarm comes first
         for text in refusals():
             self._hear("outside", MessageError(text))
         self._tell_serialem()
@@ -123,16 +129,22 @@ class Sink:
     def _raise_alarms(self) -> None:
         """Compute the alarms; show, keep and send out what has changed."""
         facts = self._observer.facts(self._counts(), time.monotonic())
-        raised, cleared = self._alarms.update(conditions(facts), facts.time_s)
+        raised, cleared, replaced = self._alarms.update(conditions(facts), facts.time_s)
         for alarm in raised:
             logger.warning("%s: %s: %s; %s", alarm.severity, alarm.name, alarm.text, alarm.advice)
         for alarm in cleared:
             logger.warning("over: %s", alarm.name)
-        self._unkept += [*raised, *(replace(alarm, cleared_s=facts.time_s) for alarm in cleared)]
-        self._notifier.step(raised, cleared, time.monotonic())
+        self._unkept += raised
+        self._unkept += (replace(one, cleared_s=facts.time_s) for one in (*cleared, *replaced))
+        self._notifier.step(self._alarms.now, time.monotonic())
         self._keep_alarms(time.monotonic())
         if self._alarms.now:
             self._alarms.acknowledge(self._store.acknowledged())
+
+    def _note_written(self) -> None:
+        """Something could be written: a row is no proof that there is room for a mask."""
+        if not self._masks_fail:
+            self._observer.storing = ""
 
     def _keep_alarms(self, now_s: float) -> None:
         """Keep what has changed; a full disk or a locked database is tried again later."""
@@ -142,12 +154,15 @@ class Sink:
             while self._unkept:
                 self._store.alarm(self._unkept[0])
                 self._unkept.popleft()
+                self._note_written()
         except SessionError:
             self._next_keep_s = now_s + _KEEP_AGAIN_S
 
     def close(self) -> None:
         """Publish the last snapshot and let go."""
         self._publisher.send(self.snapshot())
+        self._unkept += (replace(alarm, cleared_s=time.time()) for alarm in self._alarms.now)
+        self._keep_alarms(math.inf)
         self._publisher.close()
         self._serialem.close()
         self._server.close()
@@ -162,9 +177,10 @@ class Sink:
             if isinstance(message, Result):
                 self._server.send(peer, m.Later(message.section))
             self._observer.storing = str(error)
+            self._masks_fail |= isinstance(message, Result)
         else:
-            if isinstance(message, Result | m.Quarantine):
-                self._observer.storing = ""
+            if isinstance(message, m.Quarantine | m.Events):
+                self._note_written()
 
     def _handle(self, peer: str, message: m.Message | MessageError) -> None:
         match message:
@@ -204,6 +220,9 @@ class Sink:
             self._server.send(peer, m.Failed(result.section, str(error)))
             return
         failpoints.point("sink.committed")
+        if new:
+            self._masks_fail = False
+            self._note_written()
         self._server.send(peer, m.Ack(result.section))
         failpoints.point("sink.acked")
         if new:

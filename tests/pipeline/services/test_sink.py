@@ -156,7 +156,7 @@ def test_a_full_disk_gives_no_acknowledgement_and_an_alarm_until_there_is_room(d
     assert desk.alarms() == (alarm,)
     assert desk.asked(worker, a_result()) == m.Ack(SectionId("a.mrc", 0))
     assert desk.sections() == ["a.mrc#0"]
-    assert desk.alarms() == ()
+    desk.until(lambda: desk.alarms() == (), "the end of the alarm")
     with closing(connect(desk.folder)) as db:
         ((name, cleared_s),) = db.execute("SELECT name, cleared_s FROM alarms").fetchall()
     assert (name, cleared_s >= alarm.since_s) == ("not storing", True)

@@ -3,6 +3,7 @@
 import errno
 import math
 import sqlite3
+import time
 from contextlib import closing
 
 import cv2
@@ -18,9 +19,11 @@ from nanostream.config import Config, Stream
 from nanostream.errors import MessageError, SessionError
 from nanostream.records import (
     PARTICLE_DTYPE,
+    Alarm,
     Measured,
     Metadata,
     SectionId,
+    Severity,
     TrackerSettings,
 )
 from nanostream.results import mask_files
@@ -28,7 +31,7 @@ from nanostream.results.columns import COLUMNS, measured_of
 from nanostream.results.exports import export
 from nanostream.results.folders import is_never
 from nanostream.results.mask_files import mask_path
-from nanostream.results.store import Store
+from nanostream.results.store import Store, acknowledge
 from nanostream.results.verification import AcquiredFile, verify
 from tests import factories
 
@@ -180,6 +183,25 @@ def test_a_result_that_comes_twice_changes_nothing(folder):
         assert store.commit(a_result(0))
         assert not store.commit(a_result(0, centres=((50, 50),)))
     assert len(ns.open_session(folder).particles) == 2
+
+
+def test_an_acknowledgement_is_of_the_alarm_that_was_seen_and_of_no_later_one(folder):
+    with Store(folder, Config()) as store:
+        first = Alarm("agent silent", Severity.WARNING, "not heard for 4 s", since_s=time.time())
+        store.alarm(first)
+        assert store.acknowledged() == set()
+        acknowledge(folder, ["agent silent"])
+        assert store.acknowledged() == {"agent silent"}
+        # It becomes worse: another alarm, and the one before is closed.
+        later_s = time.time() + 1.0
+        store.alarm(msgspec.structs.replace(first, cleared_s=later_s))
+        store.alarm(msgspec.structs.replace(first, severity=Severity.PROBLEM, since_s=later_s))
+        assert store.acknowledged() == set()
+    kept = ns.open_session(folder).alarms
+    assert kept.severity.tolist() == ["warning", "problem"]
+    assert kept.cleared_s.isna().tolist() == [False, True]
+    with Store(folder, Config()):  # what an ended process has raised ended with it
+        assert ns.open_session(folder).alarms.cleared_s.notna().all()
 
 
 def test_a_kill_between_mask_and_rows_leaves_nothing_and_can_be_repeated(folder, monkeypatch):

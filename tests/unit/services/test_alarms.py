@@ -33,7 +33,13 @@ def test_a_session_that_is_well_has_no_alarm():
     [
         ({"storing": "no space left"}, "not storing", "problem", "no space left"),
         ({"damaged": "session.db is gone"}, "session damaged", "problem", "session.db is gone"),
-        ({"watching": "D:/data cannot be reached"}, "folder away", "problem", "cannot be reached"),
+        (
+            {"watching": "D:/data cannot be reached", "away": True},
+            "folder away",
+            "problem",
+            "cannot be reached",
+        ),
+        ({"watching": "ledger.db: disk full"}, "agent stuck", "problem", "disk full"),
         (
             {"health": process("worker", State.CRASHED, detail="exit code -9; restart in 0.5 s")},
             "worker crashed",
@@ -148,13 +154,13 @@ BEHIND = Condition("falling behind", Severity.WARNING, "9 sections wait", "a GPU
 
 def test_an_alarm_has_the_time_of_its_cause_and_is_over_with_it():
     alarms = Alarms()
-    raised, cleared = alarms.update([FULL], 10.0)
+    raised, cleared, _ = alarms.update([FULL], 10.0)
     assert [(alarm.name, alarm.since_s) for alarm in raised] == [("not storing", 10.0)]
     assert cleared == ()
-    assert alarms.update([FULL._replace(text="still full")], 11.0) == ((), ())
+    assert alarms.update([FULL._replace(text="still full")], 11.0) == ((), (), ())
     (now,) = alarms.now
     assert (now.text, now.since_s) == ("still full", 10.0)
-    raised, cleared = alarms.update([], 12.0)
+    raised, cleared, _ = alarms.update([], 12.0)
     assert (raised, [alarm.name for alarm in cleared]) == ((), ["not storing"])
     assert alarms.now == ()
 
@@ -168,8 +174,9 @@ def test_what_is_acknowledged_is_shown_last_and_counts_no_more_until_it_is_worse
     assert worst(alarms.now) == Severity.WARNING
     alarms.acknowledge(["falling behind"])
     assert worst(alarms.now) is None
-    raised, _ = alarms.update([FULL, BEHIND._replace(severity=Severity.PROBLEM)], 20.0)
-    assert [alarm.name for alarm in raised] == ["falling behind"]
+    raised, _, replaced = alarms.update([FULL, BEHIND._replace(severity=Severity.PROBLEM)], 20.0)
+    assert [(alarm.name, alarm.since_s) for alarm in raised] == [("falling behind", 20.0)]
+    assert [(alarm.name, alarm.since_s) for alarm in replaced] == [("falling behind", 10.0)]
     assert worst(alarms.now) == Severity.PROBLEM
 
 
@@ -177,6 +184,37 @@ def test_two_conditions_of_a_name_are_one_alarm_the_worse():
     alarms = Alarms()
     alarms.update([FULL, FULL._replace(severity=Severity.WARNING)], 0.0)
     assert [alarm.severity for alarm in alarms.now] == [Severity.PROBLEM]
+
+
+def test_what_flickers_is_no_alarm_and_a_problem_waits_for_nothing():
+    alarms = Alarms(patience_s=2.0)
+    assert alarms.update([BEHIND], 0.0).raised == ()
+    alarms.update([], 1.0)
+    assert alarms.update([BEHIND], 1.5).raised == ()
+    assert alarms.update([BEHIND], 3.0).raised == ()
+    assert [alarm.name for alarm in alarms.update([BEHIND], 3.5).raised] == ["falling behind"]
+    assert [alarm.name for alarm in alarms.update([FULL, BEHIND], 3.6).raised] == ["not storing"]
+    assert alarms.update([BEHIND], 4.0).cleared == ()
+    assert alarms.update([FULL, BEHIND], 5.0).raised == ()  # it had not been over
+    alarms.update([BEHIND], 6.0)
+    assert [alarm.name for alarm in alarms.update([BEHIND], 8.0).cleared] == ["not storing"]
+
+
+def test_what_an_agent_finds_at_its_start_is_not_acquired_now():
+    pace = paced((0, 0), (500, 1), (501, 2), (502, 3))
+    assert pace.rates() == pytest.approx((2 / 30, 0.1))
+    assert math.isnan(pace.interval_s())
+
+
+def test_a_pace_without_samples_is_not_known():
+    assert all(map(math.isnan, Pace().rates()))
+
+
+def test_equal_paces_that_differ_by_a_section_are_falling_behind_or_not_alike():
+    for analysed_per_s in (0.99, 1.0, 1.01):
+        known = {"waiting": 200, "acquired_per_s": 1.0, "analysed_per_s": analysed_per_s}
+        (found,) = conditions(facts(**known))
+        assert found.name == "falling behind"
 
 
 def test_no_alarm_is_no_severity():
