@@ -26,6 +26,7 @@ Lengths in nm carry ``_nm``, times ``_s``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, SupportsIndex, overload
 
@@ -185,8 +186,9 @@ def segment(
     from nanostream.analysis import cached_analyzer
     from nanostream.errors import ConfigError
 
-    if threshold is not None and not 0 < threshold < 1:
-        msg = f"threshold={threshold}: give a probability above 0 and below 1"
+    possible = isinstance(threshold, Real) and 0 < float(threshold) < 1
+    if threshold is not None and not possible:
+        msg = f"threshold={threshold!r}: give a probability above 0 and below 1"
         raise ConfigError(msg)
     if is_several(image, z):
         frames = frames_of(image, z, pixel_size_nm=pixel_size_nm)

@@ -105,9 +105,12 @@ def pixel_size_nm(
     stated_nm : float or None
         Of the header.
     """
-    binning = 1 if stated_nm is None else round(stated_nm * 10)
-    set_since = stated_nm is not None and not (
-        1 <= binning <= 4 and abs(stated_nm * 10 - binning) < 1e-6
+    possible = stated_nm is not None and 1 <= round(stated_nm * 10) <= 4
+    binning = round(stated_nm * 10) if stated_nm is not None and possible else 1
+    set_since = (
+        stated_nm is not None
+        and _LEAST_NM <= stated_nm <= _LARGEST_NM
+        and not (possible and abs(stated_nm * 10 - binning) < 1e-6)
     )
     if set_since:
         return stated_nm

@@ -59,6 +59,7 @@ from nanostream.errors import MicrographError, NotReadyError, UnlistedError
 from nanostream.records import FirstRow, Frame, Metadata, SectionId
 
 __all__ = [
+    "POSSIBLE_NM",
     "SUFFIXES",
     "SectionCount",
     "SidecarEntry",
@@ -81,7 +82,7 @@ SUFFIXES = (*mrc.MRC_SUFFIXES, *tiffs.SUFFIXES, *formats.SUFFIXES)
 SidecarEntry = tuple[float | None, Metadata]
 
 #: No microscope resolves less; and 72 dpi of a drawing program are 0.35 mm.
-_POSSIBLE_NM = (1e-4, 1e3)
+POSSIBLE_NM = (1e-4, 1e3)
 
 #: What reads a format beside NumPy and OpenCV, which are named with every result.
 _LIBRARIES: dict[str, tuple[str, ...]] = dict.fromkeys(tiffs.SUFFIXES, ("tifffile", "imagecodecs"))
@@ -456,7 +457,7 @@ def _frame(
 
 def _possible(pixel_size_nm: float | None) -> float | None:
     """A length that can be a pixel of an electron microscope's, else None."""
-    low_nm, high_nm = _POSSIBLE_NM
+    low_nm, high_nm = POSSIBLE_NM
     possible = pixel_size_nm is not None and low_nm <= pixel_size_nm <= high_nm
     return pixel_size_nm if possible else None
 

@@ -15,6 +15,9 @@ from nanostream.errors import MicrographError
 
 __all__ = ["are_equal", "grey_of_channels", "grey_of_palette", "inverted", "upright"]
 
+#: Whole numbers of so many bits are the same in float32.
+_EXACT_BITS = 24
+
 
 def are_equal(channels: NDArray[Any]) -> bool:
     """Whether channels (H, W, C) are the same everywhere, NaN where the others are NaN, too."""
@@ -104,12 +107,15 @@ def inverted(pixels: NDArray[Any], bits: int) -> NDArray[Any]:
     Notes
     -----
     Whole numbers keep their range: unsigned v becomes 2^bits - 1 - v, signed v becomes -1 - v.
+    Above 24 bits, which float32 does not hold, they are counted from the brightest that there is.
     A real number becomes its negative.
     """
     if pixels.dtype.kind == "f":
         return np.asarray(-pixels)
     if pixels.dtype.kind == "i":
         return np.asarray(~pixels)
+    if bits > _EXACT_BITS:
+        return np.asarray(pixels.max(initial=0) - pixels)
     return np.asarray((2**bits - 1) - pixels)
 
 

@@ -5,6 +5,7 @@ Of several data sets one is read, and a sidecar that is there may give nothing f
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from nanostream.acquisition.frames import remark_on
@@ -45,5 +46,5 @@ def _silent_sidecar(path: Path, found: Metadata) -> str:
     sidecar = find_sidecar(path)
     if sidecar is None:
         named = path.with_name(f"{path.name}.mdoc")
-        return f"{named.name} gives nothing for it: it is a folder" if named.is_dir() else ""
+        return f"{named.name} gives nothing for it: it is a folder" if os.path.isdir(named) else ""  # noqa: PTH112 - a name too long is no error to it
     return f"{sidecar.name} gives nothing for it: an older file's, or damaged"

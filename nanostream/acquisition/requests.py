@@ -72,7 +72,7 @@ def frame_of(
         If section or pixel size cannot be one.
     """
     if pixel_size_nm is not None and not _is_length(pixel_size_nm):
-        msg = f"pixel_size_nm={pixel_size_nm!r}: give the length of a pixel in nm, above 0"
+        msg = f"pixel_size_nm={pixel_size_nm!r}: give the length of a pixel, 0.0001 to 1000 nm"
         raise ConfigError(msg)
     pixel_size_nm = None if pixel_size_nm is None else float(pixel_size_nm)
     if isinstance(what, Frame):
@@ -104,6 +104,9 @@ def _one_file(path: Path) -> Path:
             "gives a list of the sections of all"
         )
         raise MicrographError(msg)
+    if found[0].exists() and not found[0].is_file():  # to read a pipe would wait for good
+        msg = f"{found[0]}: neither a file nor a folder"
+        raise MicrographError(msg)
     return found[0]
 
 
@@ -121,15 +124,17 @@ def _sections(name: str | os.PathLike[str]) -> list[tuple[object, Z, SectionId |
         if cut_off or not count:
             msg = f"{file}: {count} whole sections, its header counts more; is it cut off?"
             raise MicrographError(msg)
-        below = file.resolve().relative_to(selected.root) if selected.root else Path(file.name)
+        here = file.parent.resolve() / file.name  # a link has the name of its place
+        below = here.relative_to(selected.root) if selected.root else Path(file.name)
         found += [(file, z, frames.section_of(below.as_posix(), z)) for z in range(count)]
     return found
 
 
 def _is_length(value: object) -> bool:
-    """Whether it is a number above 0, of Python or of NumPy."""
+    """Whether it is a number, of Python or of NumPy, that can be an electron microscope's pixel."""
+    low_nm, high_nm = frames.POSSIBLE_NM
     number = isinstance(value, Real) and not isinstance(value, bool)
-    return number and 0 < float(value) < float("inf")  # type: ignore[arg-type]
+    return number and bool(low_nm <= value <= high_nm)  # type: ignore[operator]
 
 
 def _number(z: object) -> int:

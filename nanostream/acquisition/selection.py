@@ -201,6 +201,9 @@ def kinds_of_files(folder: Path, *, deep: bool = False) -> str:
     return f"there {'is' if kinds.total() == 1 else 'are'} {words}"
 
 
+_LINKED = "a link to a folder is not followed; name it, too"
+
+
 class _Found:
     """Files that the names have given so far, by their real path, so that none is read twice."""
 
@@ -217,7 +220,9 @@ class _Found:
         as_it_stands = paths == [_at_home(name)]
         pictured = _pictured(path.name for path in paths)
         for path in paths:
-            if path.is_dir():
+            if path.is_dir() and path.is_symlink() and not as_it_stands:
+                self.left_out[str(path)] = _LINKED
+            elif path.is_dir():
                 self._take_folder(path)
             elif as_it_stands and not lies_beside(path.name):
                 self._take_file(path)
@@ -233,9 +238,7 @@ class _Found:
             here = Path(parent)
             for name in folders:
                 if (here / name).is_symlink():
-                    self.left_out[str(here / name)] = (
-                        "a link to a folder is not followed; name it, too"
-                    )
+                    self.left_out[str(here / name)] = _LINKED
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             pictured = _pictured(names)
             for name in sorted(names):

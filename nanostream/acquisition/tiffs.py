@@ -151,7 +151,7 @@ def _shaped(text: str) -> int:
     try:
         shape = json.loads(text)["shape"]
         return math.prod(int(n) for n in shape[:-2])
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return 1
 
 

@@ -47,7 +47,7 @@ def check_pixel_size(value: float | None) -> float | None:
         If it is not from 0.0001 to 1000.
     """
     if value is not None and not 1e-4 <= value <= 1e3:
-        msg = f"{value:g} nm is no pixel of an electron microscope, 0.0001 to 1000 nm."
+        msg = "give the pixel of an electron microscope, 0.0001 to 1000 nm."
         raise typer.BadParameter(msg)
     return value
 

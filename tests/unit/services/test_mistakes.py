@@ -56,9 +56,18 @@ SEGMENT = [
     Mistake("segment data --out s --pixelsize 3", "no option --pixelsize; is --pixel-size or"),
     Mistake("segment data --out s --threshold abc", "--threshold: expected a number, not abc"),
     Mistake("segment data --out s --threshold 1.5", "--threshold: 1.5 is not a probability above"),
-    Mistake("segment data --out s --pixel-size -1", "--pixel-size: -1 nm is no pixel of"),
-    Mistake("segment data --out s --pixel-size nan", "--pixel-size: nan nm is no pixel of"),
-    Mistake("segment data --out s --pixel-size=inf", "--pixel-size: inf nm is no pixel of"),
+    Mistake(
+        "segment data --out s --pixel-size -1",
+        "--pixel-size: give the pixel of an electron microscope, 0.0001 to 1000 nm, not -1",
+    ),
+    Mistake(
+        "segment data --out s --pixel-size nan",
+        "--pixel-size: give the pixel of an electron microscope, 0.0001 to 1000 nm, not nan",
+    ),
+    Mistake(
+        "segment data --out s --pixel-size=inf",
+        "--pixel-size: give the pixel of an electron microscope, 0.0001 to 1000 nm, not inf",
+    ),
     Mistake("segment data --out s --pixel-size x", "--pixel-size: expected a number, not x"),
     Mistake("segment data --out s --force-pixel-size", "give the pixel size in nm with --pixel-s"),
     Mistake("segment data --out s --model nope", "no model 'nope'; there are: default, "),
