@@ -11,7 +11,6 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
 
@@ -19,6 +18,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from nanostream.acquisition.sections import installed_versions
 from nanostream.config import Worker
 from nanostream.particles.measures import measure_particles, summarize
 from nanostream.records import Acquired, Frame, Segmentation, shared
@@ -277,16 +277,10 @@ def cached_analyzer(model: str, threshold: float | None) -> Analyzer:
     return Analyzer(Worker(model=model, threshold=threshold))
 
 
-@lru_cache(maxsize=8)
 def versions(*more: str) -> dict[str, str]:
     """Versions of Python and of the packages that every result is made with, and of some more."""
-    found = {"python": platform.python_version()}
-    for name in ("nanostream", "numpy", "opencv-python-headless", *more):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    packages = ("nanostream", "numpy", "opencv-python-headless", *more)
+    return {"python": platform.python_version()} | installed_versions(*packages)
 
 
 @contextmanager

@@ -543,7 +543,7 @@ class Alarm(Struct, frozen=True):
     name : str
         In two or three words; there is one alarm of a name.
     severity : Severity
-        The worst since it was raised or acknowledged.
+        Of its condition now; a worse one raises it anew.
     text, advice : str
         What happened, with its value, and what to do.
     since_s : float

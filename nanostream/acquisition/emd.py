@@ -7,7 +7,7 @@ Velox
     rows first and frames last. Taken is the image of the camera, before that of the HAADF detector,
     of another dark field, and of any other; of two the one with more pixels, then the one that was
     begun first, then the first by name. What is complex, is of a spectrometer, is shown under the
-    symbol of an element, or has no length is left out.
+    symbol of an element, or has an axis of length 0 is left out.
 Berkeley
     has axes with names and units. An axis called y has the rows, x the columns, another the
     sections. Without such names the last axis has the columns, as openNCEM writes them; HyperSpy
@@ -207,7 +207,7 @@ def _velox_image(key: str, group: h5py.Group, data: h5py.Dataset, label: str) ->
     elif data.ndim != 3 or 0 in data.shape:
         refusal = f"of shape {data.shape}"
     elif length_nm(1, unit) is None and unit:
-        refusal = f"in units of {unit}, no lengths"
+        refusal = f"in units of {unit}, not of length"
     size = _table(result, "PixelSize").get("width")
     camera = bool(_CAMERA.search(detector)) or kind == "ImagingDetector"
     rank = 0 if camera else 1 + _place(detector)
@@ -362,7 +362,8 @@ def _berkeley_image(group: h5py.Group, data: h5py.Dataset, *, reverse: bool) -> 
     unit = units[axes[2]]
     size_nm = length_nm(_step(dims[axes[2]]), unit)
     if is_reciprocal(unit):
-        odd = f"{name} is in units of {unit.strip('[]').replace('_', '')}, no lengths: diffraction?"
+        plain = unit.strip("[]").replace("_", "")
+        odd = f"{name} is in units of {plain}, not of length: is it a diffraction pattern?"
         return _Image(name, data, axes, None, rank=2, remark=odd)
     return _Image(name, data, axes, size_nm, rank=0 if size_nm else 1)
 

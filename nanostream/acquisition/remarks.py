@@ -46,5 +46,6 @@ def _silent_sidecar(path: Path, found: Metadata) -> str:
     sidecar = find_sidecar(path)
     if sidecar is None:
         named = path.with_name(f"{path.name}.mdoc")
-        return f"{named.name} gives nothing for it: it is a folder" if os.path.isdir(named) else ""  # noqa: PTH112 - a name too long is no error to it
+        is_folder = os.path.isdir(named)  # noqa: PTH112 - False, and no error, for too long a name
+        return f"{named.name} gives nothing for it: it is a folder" if is_folder else ""
     return f"{sidecar.name} gives nothing for it: an older file's, or damaged"

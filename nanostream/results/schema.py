@@ -5,10 +5,10 @@ from __future__ import annotations
 import sqlite3
 import time
 
-from nanostream.records import PARTICLE_DTYPE, UNCLASSIFIED
+from nanostream.records import PARTICLE_DTYPE, UNCLASSIFIED, Alarm
 from nanostream.results.columns import COLUMNS
 
-__all__ = ["PARTICLE_NAMES", "SCHEMA", "complete"]
+__all__ = ["ALARM_COLUMNS", "PARTICLE_NAMES", "SCHEMA", "complete"]
 
 #: Types, and what particles of a session have that is from before the column.
 _SQL_TYPES = {
@@ -23,12 +23,13 @@ PARTICLE_COLUMNS = {
     name: f"{name} {_SQL_TYPES[PARTICLE_DTYPE[name].kind]}" for name in PARTICLE_NAMES
 }
 
+#: Fields of an alarm that are kept; whether it was acknowledged is in a table of its own, which
+#: others write to.
+ALARM_COLUMNS = tuple(name for name in Alarm.__struct_fields__ if name != "acknowledged")
+
 #: Tables that sessions of this version may be without.
-_ALARMS = """
-CREATE TABLE IF NOT EXISTS alarms (
-    name TEXT NOT NULL, since_s REAL NOT NULL, cleared_s REAL, severity TEXT NOT NULL,
-    text TEXT NOT NULL, advice TEXT NOT NULL, PRIMARY KEY (name, since_s)
-);
+_ALARMS = f"""
+CREATE TABLE IF NOT EXISTS alarms ({", ".join(ALARM_COLUMNS)}, PRIMARY KEY (name, since_s));
 CREATE TABLE IF NOT EXISTS acknowledgements (name TEXT PRIMARY KEY, time_s REAL NOT NULL);
 """
 

@@ -17,6 +17,7 @@ from nanostream.records import PARTICLE_DTYPE, UNCLASSIFIED, SectionId
 from nanostream.results.columns import COLUMNS
 from nanostream.results.folders import DATABASE, SESSION_VERSION, connect
 from nanostream.results.mask_files import read_mask
+from nanostream.results.schema import ALARM_COLUMNS
 
 __all__ = ["Session"]
 
@@ -164,11 +165,10 @@ class Session:
     @property
     def alarms(self) -> pd.DataFrame:
         """Alarms in order of time (POSIX seconds); ``cleared_s`` is NaN while one lasts."""
-        with closing(self._connect()) as db:  # sessions of before have no such table
-            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'alarms'").fetchone():
-                columns = ["name", "since_s", "cleared_s", "severity", "text", "advice"]
-                return pd.DataFrame(columns=columns)
-        return self._read("SELECT * FROM alarms ORDER BY since_s")
+        if "severity" not in self._columns:  # a session from before there were any
+            return pd.DataFrame(columns=[*ALARM_COLUMNS])
+        table = self._read(f"SELECT {', '.join(ALARM_COLUMNS)} FROM alarms ORDER BY since_s")
+        return table.astype({"since_s": np.float64, "cleared_s": np.float64})
 
     @property
     def quarantine(self) -> pd.DataFrame:

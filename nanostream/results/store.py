@@ -30,7 +30,7 @@ from nanostream.records import Alarm, Result, SectionId, TrackerSettings
 from nanostream.results.columns import row_of
 from nanostream.results.folders import DATABASE, SESSION_VERSION, check_folder, connect, lock
 from nanostream.results.mask_files import mask_path, write_mask
-from nanostream.results.schema import PARTICLE_NAMES, SCHEMA, complete
+from nanostream.results.schema import ALARM_COLUMNS, PARTICLE_NAMES, SCHEMA, complete
 from nanostream.results.tracking import advance_tracks
 
 __all__ = ["Store", "acknowledge", "ask_retry", "diameters"]
@@ -185,18 +185,12 @@ class Store:
             )
 
     def alarm(self, alarm: Alarm) -> None:
-        """Keep an alarm that was raised, or that one of before is over."""
+        """Keep an alarm that was raised, or that one kept before is over."""
         with transaction(self._db, "an alarm"):
             self._db.execute(
-                "INSERT OR REPLACE INTO alarms VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    alarm.name,
-                    alarm.since_s,
-                    alarm.cleared_s,
-                    str(alarm.severity),
-                    alarm.text,
-                    alarm.advice,
-                ),
+                f"INSERT OR REPLACE INTO alarms ({', '.join(ALARM_COLUMNS)})"
+                f" VALUES ({', '.join('?' * len(ALARM_COLUMNS))})",
+                [getattr(alarm, name) for name in ALARM_COLUMNS],
             )
 
     def acknowledged(self) -> set[str]:

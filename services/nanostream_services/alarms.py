@@ -16,13 +16,14 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from nanostream.records import Alarm, Health, Role, Severity, State
+from nanostream_services.panels.values import counted, duration_text, grouped
 
 __all__ = ["Alarms", "Changes", "Condition", "Facts", "Pace", "conditions", "worst"]
 
 _NOTICE, _WARNING, _PROBLEM = Severity.NOTICE, Severity.WARNING, Severity.PROBLEM
 _ORDER = {_PROBLEM: 0, _WARNING: 1, _NOTICE: 2}
 
-#: A process sends a sign of life every second or so.
+#: A process sends a heartbeat every second or so.
 _UNHEARD_S = 4.0
 #: Rates are taken over so long, and judged once they have been seen for so long.
 _WINDOW_S, _SHORTEST_S = 300.0, 20.0
@@ -39,7 +40,7 @@ _FULL_WITHIN_S, _ROOM_SECTIONS = 8 * 3600.0, 100
 #: Clocks that differ by more make nonsense of latencies and of an mdoc's times.
 _CLOCKS_S = 5.0
 #: The model is out of its depth if so many of the last sections have a warning.
-_LAST, _WARNED = 20, 10
+_WARNED = 10
 
 
 class Condition(NamedTuple):
@@ -55,12 +56,15 @@ class Condition(NamedTuple):
         What happened, with its value.
     advice : str
         What to do.
+    at_once : bool
+        It is no condition that comes and goes by itself: see ``patience_s`` of `Alarms`.
     """
 
     name: str
     severity: Severity
     text: str
     advice: str = ""
+    at_once: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,19 +140,19 @@ def conditions(facts: Facts) -> list[Condition]:
 def _of_storing(facts: Facts) -> Iterator[Condition]:
     if facts.damaged:
         advice = "stop the session, put it back or give another --out; nanostream verify compares"
-        yield Condition("session damaged", _PROBLEM, facts.damaged, advice)
+        yield Condition("session damaged", _PROBLEM, facts.damaged, advice, at_once=True)
     if facts.storing:
         advice = "results wait with the workers and are stored as soon as that is possible"
-        yield Condition("not storing", _PROBLEM, facts.storing, advice)
+        yield Condition("not storing", _PROBLEM, facts.storing, advice, at_once=True)
 
 
 def _of_watching(facts: Facts) -> Iterator[Condition]:
     if facts.away:
         advice = "mount it or put it back; SerialEM goes on, and nothing is lost meanwhile"
-        yield Condition("folder away", _PROBLEM, facts.watching, advice)
+        yield Condition("folder away", _PROBLEM, facts.watching, advice, at_once=True)
     elif facts.watching:
         advice = "make room where the agent keeps its memory: until then nothing is handed out"
-        yield Condition("agent stuck", _PROBLEM, facts.watching, advice)
+        yield Condition("agent stuck", _PROBLEM, facts.watching, advice, at_once=True)
 
 
 def _of_processes(facts: Facts) -> Iterator[Condition]:
@@ -156,19 +160,18 @@ def _of_processes(facts: Facts) -> Iterator[Condition]:
         if process.state == State.CRASHED:
             text = f"{process.name} crashed" + (f": {process.detail}" if process.detail else "")
             advice = f"it is restarted by itself; why: logs/{process.role}.log"
-            yield Condition(f"{process.role} crashed", _PROBLEM, text, advice)
-        elif process.state == State.SILENT:
-            text = f"{process.name} has not been heard for {_time(process.age_s)}"
-            yield Condition(f"{process.role} silent", _PROBLEM, text, _SILENT[process.role])
-        elif process.age_s > _UNHEARD_S:
-            text = f"{process.name} has not been heard for {_time(process.age_s)}"
-            yield Condition(f"{process.role} silent", _WARNING, text, _SILENT[process.role])
+            yield Condition(f"{process.role} crashed", _PROBLEM, text, advice, at_once=True)
+        elif process.state == State.SILENT or process.age_s > _UNHEARD_S:
+            severity = _PROBLEM if process.state == State.SILENT else _WARNING
+            text = f"no report of {process.name} for {duration_text(process.age_s)}"
+            yield Condition(f"{process.role} silent", severity, text, _SILENT[process.role])
     works = any(
         p.role == "worker" and p.state not in (State.SILENT, State.CRASHED) for p in facts.health
     )
     if facts.waiting and facts.health and not works:
-        text = f"{_sections(facts.waiting)} and no worker is there"
-        yield Condition("no worker", _PROBLEM, text, "start one: nanostream worker --config FILE")
+        text = f"{_waiting(facts)} and no worker is there"
+        advice = "one that crashed is restarted by itself; else: nanostream worker --config FILE"
+        yield Condition("no worker", _PROBLEM, text, advice)
 
 
 _SILENT: dict[Role, str] = {
@@ -179,26 +182,23 @@ _SILENT: dict[Role, str] = {
 
 
 def _of_pace(facts: Facts) -> Iterator[Condition]:
-    acquired, analysed = facts.acquired_per_s, facts.analysed_per_s
+    analysed = facts.analysed_per_s
+    acquired = facts.acquired_per_s if facts.acquired_per_s >= 0 else 0.0
     if facts.waiting and analysed >= 0 and not facts.storing:
-        gain = analysed - (acquired if acquired >= 0 else 0.0)
-        left_s = facts.waiting / gain if gain > 0 else math.inf
+        gain = analysed - acquired
         paces = f"{60 * acquired:.3g} a minute acquired, {60 * analysed:.3g} analysed"
-        equal = gain < 0.05 * (acquired if acquired >= 0 else 0.0)  # counts are whole sections
-        if (left_s == math.inf or equal) and facts.waiting * 1.0 > max(
-            3.0, _LONGEST_BACKLOG_S * acquired
-        ):
-            text = f"{_sections(facts.waiting)}: {paces}"
+        never = gain <= 0 or gain < 0.05 * acquired  # counts are whole sections
+        if never and facts.waiting > max(3.0, _LONGEST_BACKLOG_S * acquired):
             advice = "a GPU, another worker or a smaller model; or [delivery] order newest-first"
-            yield Condition("falling behind", _WARNING, text, advice)
-        elif _LONGEST_BACKLOG_S < left_s < math.inf:
-            text = f"{_sections(facts.waiting)}: {paces}; caught up in {_time(left_s)}"
+            yield Condition("falling behind", _WARNING, f"{_waiting(facts)}: {paces}", advice)
+        elif gain > 0 and (left_s := facts.waiting / gain) > _LONGEST_BACKLOG_S:
+            text = f"{_waiting(facts)}: {paces}; caught up in {duration_text(left_s)}"
             yield Condition("backlog", _NOTICE, text)
     pause_s = max(_PAUSES * facts.interval_s, _SHORTEST_PAUSE_S)
     if facts.quiet_s > pause_s:  # not if either is NaN
         text = (
-            f"no new section for {_time(facts.quiet_s)}; before, one came every "
-            f"{_time(facts.interval_s)}"
+            f"no new section for {duration_text(facts.quiet_s)}; before, one came every "
+            f"{duration_text(facts.interval_s)}"
         )
         advice = "has SerialEM stopped, or does it save elsewhere?"
         yield Condition("no new sections", _WARNING, text, advice)
@@ -207,8 +207,8 @@ def _of_pace(facts: Facts) -> Iterator[Condition]:
 def _of_quarantine(facts: Facts) -> Iterator[Condition]:
     if facts.quarantined:
         many = facts.quarantined >= _MANY_QUARANTINED
-        were = "1 section was" if facts.quarantined == 1 else f"{facts.quarantined} sections were"
-        text = f"{were} quarantined in the last {_time(_NEWS_S)}"
+        were = counted(facts.quarantined, "section was", "sections were")
+        text = f"{were} quarantined in the last {duration_text(_NEWS_S)}"
         advice = "nanostream quarantine list SESSION says why"
         yield Condition("quarantine", _PROBLEM if many else _WARNING, text, advice)
 
@@ -220,9 +220,11 @@ def _of_disk(facts: Facts) -> Iterator[Condition]:
     pace = max((p for p in (facts.acquired_per_s, facts.analysed_per_s) if p > 0), default=0.0)
     left_s = left / pace if pace else math.inf
     if left < _ROOM_SECTIONS or left_s < _FULL_WITHIN_S:
-        text = f"{facts.free_bytes / 1e9:.3g} GB free: room for about {left:,.0f} sections"
+        text = (
+            f"{facts.free_bytes / 1e9:.3g} GB free: room for about {grouped(round(left))} sections"
+        )
         if left_s < math.inf:
-            text += f", {_time(left_s)} at this pace"
+            text += f", {duration_text(left_s)} at this pace"
         severity = _PROBLEM if left < _ROOM_SECTIONS / 10 else _WARNING
         yield Condition("disk filling", severity, text, "free some space on the session's disk")
 
@@ -231,7 +233,7 @@ def _of_clocks(facts: Facts) -> Iterator[Condition]:
     for name, ahead_s in facts.clocks_s.items():
         if abs(ahead_s) > _CLOCKS_S:
             way = "ahead of" if ahead_s > 0 else "behind"
-            text = f"the clock of {name} is {_time(abs(ahead_s))} {way} the sink's"
+            text = f"the clock of {name} is {duration_text(abs(ahead_s))} {way} the sink's"
             advice = (
                 "set both by a time server; latencies and acquisition times are wrong till then"
             )
@@ -247,25 +249,8 @@ def _of_model(facts: Facts) -> Iterator[Condition]:
         yield Condition("check masks", _WARNING, text, "look at the masks; another model or scale?")
 
 
-def _sections(waiting: int) -> str:
-    return "1 section waits" if waiting == 1 else f"{waiting:,} sections wait"
-
-
-def _time(seconds: float) -> str:
-    """A time in one unit.
-
-    Examples
-    --------
-    >>> _time(4), _time(600), _time(5400), _time(86400 * 3)
-    ('4 s', '10 min', '1.5 h', '3 days')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 48 * 3600:
-        return f"{seconds / 3600:.2g} h"
-    return f"{seconds / 86400:.0f} days"
+def _waiting(facts: Facts) -> str:
+    return counted(facts.waiting, "section waits", "sections wait")
 
 
 class Changes(NamedTuple):
@@ -282,8 +267,8 @@ class Alarms:
     Parameters
     ----------
     patience_s : float
-        A warning or notice is raised when its condition has lasted so long, and every alarm is
-        over when it has been gone so long; a problem is raised at once.
+        An alarm is raised when its condition has lasted so long, unless that is to be reported at
+        once, and is over when it has been gone so long.
     """
 
     def __init__(self, *, patience_s: float = 0.0) -> None:
@@ -312,12 +297,12 @@ class Alarms:
             worst_of.setdefault(condition.name, condition)  # the worse one comes first
         self._begun_s = {name: self._begun_s.get(name, time_s) for name in worst_of}
         raised, replaced = [], []
-        for name, (_, severity, text, advice) in worst_of.items():
+        for name, (_, severity, text, advice, at_once) in worst_of.items():
             known = self._alarms.get(name)
             worse = known is None or _ORDER[severity] < _ORDER[known.severity]
             if not worse and known is not None:
                 self._alarms[name] = replace(known, severity=severity, text=text, advice=advice)
-            elif severity == _PROBLEM or time_s - self._begun_s[name] >= self._patience_s:
+            elif at_once or time_s - self._begun_s[name] >= self._patience_s:
                 alarm = Alarm(name, severity, text, advice, since_s=time_s)
                 self._alarms[name] = alarm
                 raised.append(alarm)

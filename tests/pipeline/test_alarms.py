@@ -86,6 +86,10 @@ def test_what_is_wrong_with_a_session_is_told_as_long_as_it_lasts(tmp_path):
         (tmp_path / "moved.db").rename(running.out / "session.db")
         wait_until_over(running, "session damaged")
 
+        # A mask is removed for good: that is no condition that passes.
+        min((running.out / "masks").rglob("*.h5")).unlink()
+        assert "was removed" in wait_for(running, "session damaged", code=3)["text"]
+
         running.wait_until(heard.exists, "the user's command")
         assert "problem: folder away: " in heard.read_text()
         assert "over: folder away" in heard.read_text()

@@ -85,7 +85,9 @@ def test_work_stops_in_order_on_a_full_disk_and_goes_on_when_there_is_room(tmp_p
         told = nanostream("status", running.out)
         assert told.returncode == 3, told.stdout
         assert "problem: not storing: " in told.stdout
-        assert "disk filling" in told.stdout
+        running.wait_until(
+            lambda: "disk filling" in nanostream("status", running.out).stdout, "its cause"
+        )
         during = ns.open_session(running.out)
         assert verify(during).damaged == ()
         assert "second.mrc#9" not in during.section_ids()

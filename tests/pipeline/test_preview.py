@@ -24,9 +24,9 @@ def test_sections_are_drawn_with_a_sheet_and_a_changed_file_is_not(tmp_path):
     done = nanostream("preview", session, "--watch", tmp_path / "data", "--most", 2)
     assert done.returncode == 0, done.stderr
     files = sorted(path.name for path in (session / "previews").iterdir())
-    assert files == ["contact-sheet.png", "gold.mrc_z0.png", "gold.mrc_z1.png"]
+    assert files == ["contact-sheet.png", "gold.mrc.z0.png", "gold.mrc.z1.png"]
     assert [line.rpartition("/")[2] for line in done.stdout.split()] == [*files[1:], files[0]]
-    picture = cv2.imread(str(session / "previews" / "gold.mrc_z0.png"))
+    picture = cv2.imread(str(session / "previews" / "gold.mrc.z0.png"))
     assert picture is not None
     assert picture.shape == (600, 800, 3)
     assert np.ptp(picture, axis=2).max() > 50  # outlines have colours, the micrograph has none

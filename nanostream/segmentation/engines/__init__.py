@@ -27,6 +27,7 @@ __all__ = [
     "build_engine",
     "check_tensorflow",
     "choose_engine",
+    "has_any_engine",
     "has_engine",
 ]
 
@@ -68,6 +69,11 @@ def has_engine(name: EngineName) -> bool:
     return all(find_spec(module) is not None for module in _ENGINES[name].modules)
 
 
+def has_any_engine() -> bool:
+    """Whether the packages of at least one engine are installed."""
+    return any(map(has_engine, _ENGINES))
+
+
 def check_tensorflow() -> None:
     """Refuse a machine without TensorFlow, before the seconds that its import takes.
 
@@ -105,7 +111,7 @@ def choose_engine(wanted: str, *, device: str, mixed: bool) -> EngineName:
         name: EngineName = "onnx" if wanted == "onnx" else "tensorflow"
         if not has_engine(name):
             raise ModelError(_ENGINES[name].missing)
-    elif not (has_engine("onnx") or has_engine("tensorflow")):
+    elif not has_any_engine():
         raise ModelError(NO_ENGINE)
     elif mixed and has_engine("tensorflow"):
         name = "tensorflow"

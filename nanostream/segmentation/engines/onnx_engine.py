@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 #: Opset 13 and IR version 8 are read by every ONNX Runtime since 1.10 (2021).
 _OPSET, _IR_VERSION = 13, 8
 
-#: Of each kind of GPU the provider and its word for the number of a device.
-_GPUS = {"CUDAExecutionProvider": "device_id", "DmlExecutionProvider": "device_id"}
+#: NVIDIA's GPUs, and any under Windows.
+_GPUS = ("CUDAExecutionProvider", "DmlExecutionProvider")
 
 
 class OnnxEngine:
@@ -105,7 +105,7 @@ def _providers(device: str) -> list[Any]:
     if "CUDAExecutionProvider" in there:
         onnxruntime.preload_dlls()  # CUDA and cuDNN as pip installed them
     return [
-        *((name, {_GPUS[name]: int(number or 0)}) for name in there),
+        *((name, {"device_id": int(number or 0)}) for name in there),
         "CPUExecutionProvider",
     ]
 

@@ -54,34 +54,28 @@ def preview(
     names = _chosen(opened, sections, most)
     root = _root(opened, watch)
     folder = out or session / "previews"
-    folder.mkdir(parents=True, exist_ok=True)
     drawn: list[tuple[str, Picture]] = []
     for name, picture in _drawn(opened, names, root, numbers=numbers):
         if isinstance(picture, str):
             print_error(picture)
             continue
-        file = folder / f"{name.replace('/', '_').replace('#', '_z')}.png"
-        _write(file, picture)
-        print_line(str(file))
+        print_line(str(_write(folder, _file_name(name), picture)))
         drawn.append((name, picture))
     if len(drawn) > 1:
-        sheet = folder / "contact-sheet.png"
-        _write(sheet, contact_sheet(drawn[:_ON_A_SHEET]))
-        print_line(str(sheet))
+        sheet = contact_sheet(drawn[:_ON_A_SHEET])
+        print_line(str(_write(folder, "contact-sheet.png", sheet)))
+        if len(drawn) > _ON_A_SHEET:
+            print_line(f"the sheet has the first {_ON_A_SHEET} of {len(drawn)}")
     if len(drawn) < len(names):
         raise typer.Exit(FAILED)
 
 
 def draw_one(session: Session) -> Path | None:
     """The picture of a session's last section, drawn; None if there is none to draw."""
-    name = session.section_ids()[-1]
-    for _, picture in _drawn(session, [name], _root(session, None), numbers=True):
+    last = session.section_ids()[-1:]
+    for name, picture in _drawn(session, last, _root(session, None), numbers=True):
         if not isinstance(picture, str):
-            folder = session.folder / "previews"
-            folder.mkdir(parents=True, exist_ok=True)
-            file = folder / f"{name.replace('/', '_').replace('#', '_z')}.png"
-            _write(file, picture)
-            return file
+            return _write(session.folder / "previews", _file_name(name), picture)
     return None
 
 
@@ -151,8 +145,15 @@ def _known(pixel_size_nm: float | None) -> float | None:
     return pixel_size_nm if pixel_size_nm and pixel_size_nm > 0 else None  # NaN is not above 0
 
 
-def _write(file: Path, picture: Picture) -> None:
+def _file_name(section: str) -> str:
+    """Name of a section's picture: those of all folders lie beside each other, to be leafed."""
+    return f"{section.replace('/', '_').replace('#', '.z')}.png"
+
+
+def _write(folder: Path, name: str, picture: Picture) -> Path:
     import cv2
 
+    folder.mkdir(parents=True, exist_ok=True)
     encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
-    file.write_bytes(encoded.tobytes())
+    (folder / name).write_bytes(encoded.tobytes())
+    return folder / name

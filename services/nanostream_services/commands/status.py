@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from nanostream.config import Config
+from nanostream.config import load_config
 from nanostream.errors import ConfigError, MessageError
-from nanostream.records import Alarm, Severity, Snapshot
+from nanostream.records import Severity, Snapshot
 from nanostream_services.commands.options import Json, SessionFolder
 from nanostream_services.commands.printing import print_line, write_json
 from nanostream_services.panels.alarms import alarm_text
@@ -63,12 +63,13 @@ def status(
 
 
 def _snapshot(session: Path) -> Snapshot | None:
-    """What the session's sink publishes now; None if none does."""
+    """The newest snapshot of the session's sink; None if no sink publishes one."""
     from nanostream.transport.sockets import Subscriber, wait
 
-    if not (session / "config.json").is_file():  # of no `run`; the tables say what it is
+    written = session / "config.json"
+    if not written.is_file():  # of no `run`; the tables say what it is
         return None
-    network = _config(session).network
+    network = load_config(written).network
     with closing(Subscriber(network)) as subscriber:
         end_s = time.monotonic() + _LONGEST_S
         while (left_s := end_s - time.monotonic()) > 0:
@@ -85,15 +86,6 @@ def _snapshot(session: Path) -> Snapshot | None:
     return None
 
 
-def _config(session: Path) -> Config:
-    """Configuration that the session was last started with."""
-    try:
-        return msgspec.json.decode((session / "config.json").read_bytes(), type=Config)
-    except (OSError, msgspec.DecodeError) as error:
-        msg = f"{session / 'config.json'} cannot be used: {error}; start the session again"
-        raise ConfigError(msg) from error
-
-
 def _print_ended(session: Path, *, as_json: bool) -> None:
     from nanostream.results.session import Session
 
@@ -106,7 +98,7 @@ def _print_ended(session: Path, *, as_json: bool) -> None:
 
 
 def _as_tree(found: Snapshot, severity: Severity | None) -> dict[str, Any]:
-    """What a program would read."""
+    """The answer for a program."""
     return {
         "state": str(severity or "ok"),
         "time_s": found.time_s,
@@ -118,10 +110,6 @@ def _as_tree(found: Snapshot, severity: Severity | None) -> dict[str, Any]:
         "sections_per_minute": found.sections_per_minute,
         "latency_s": found.latency_s if found.latency_s >= 0 else None,
         "last_section": found.last_section,
-        "processes": [msgspec.to_builtins(process) for process in found.health],
-        "alarms": [_alarm(alarm) for alarm in found.alarms],
+        "processes": msgspec.to_builtins(found.health),
+        "alarms": msgspec.to_builtins(found.alarms),
     }
-
-
-def _alarm(alarm: Alarm) -> dict[str, Any]:
-    return dict(msgspec.to_builtins(alarm))

@@ -13,7 +13,7 @@ from nanostream.config import Config, override
 from nanostream.errors import NanostreamError
 from nanostream.records import Snapshot
 from nanostream.results.session import Session
-from nanostream.segmentation.engines import has_engine
+from nanostream.segmentation.engines import has_any_engine
 from nanostream.transport.sockets import free_network
 from nanostream_services.doctor.findings import Finding, Role
 from nanostream_services.panels.values import counted
@@ -32,7 +32,7 @@ def check_chain(config: Config, role: Role, stop: Stop) -> Iterator[Finding]:
     if role in ("agent", "sink"):
         yield Finding("whole chain", "skipped", f"tried on the worker's machine, not as {role}")
         return
-    if not (has_engine("onnx") or has_engine("tensorflow")):
+    if not has_any_engine():
         yield Finding("whole chain", "skipped", "it needs the worker, and so an engine")
         return
     # Windows cannot delete what a process has open for a moment longer.

@@ -11,7 +11,7 @@ from pathlib import Path
 from nanostream.acquisition.folder import WatchedFolder
 from nanostream.config import Config
 from nanostream.errors import MicrographError, NanostreamError
-from nanostream.segmentation.engines import NO_ENGINE, has_engine
+from nanostream.segmentation.engines import NO_ENGINE, has_any_engine
 from nanostream.segmentation.models import find_model, load_network
 from nanostream_services.doctor.findings import Finding, Role
 from nanostream_services.doctor.watched import look_into, newest
@@ -55,7 +55,7 @@ def check_model(config: Config, role: Role) -> Iterator[Finding]:
 
 def check_device(config: Config, role: Role) -> Iterator[Finding]:
     """The engine and its device, in a process of its own: imports take seconds and memory."""
-    if not (has_engine("onnx") or has_engine("tensorflow")):
+    if not has_any_engine():
         if role == "worker":
             yield Finding("engine", "problem", NO_ENGINE)
             return

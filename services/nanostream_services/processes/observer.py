@@ -6,6 +6,7 @@ import contextlib
 import math
 import shutil
 from collections import deque
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nanostream.config import Config, Limit
@@ -17,10 +18,21 @@ from nanostream_services.alarms import Condition, Facts, Pace
 
 __all__ = ["Observer"]
 
-#: Time between two looks at the session's disk.
+#: Time between two checks of the session's disk and folder.
 _DISK_S = 3.0
 #: Of so many of the last sections warnings are counted and sizes on the disk averaged.
 _LAST = 20
+#: Of so many heartbeats the one that came quickest says how far a clock is ahead, if the last is
+#: not older than this: messages wait while a disk or a machine is busy.
+_HEARTBEATS, _RECENT_S = 10, 30.0
+
+
+@dataclass
+class _Clock:
+    """A process' clock against ours, in its last heartbeats."""
+
+    ahead_s: deque[float] = field(default_factory=lambda: deque(maxlen=_HEARTBEATS))
+    heard_s: float = -math.inf
 
 
 class Observer:
@@ -44,7 +56,7 @@ class Observer:
         self.storing = ""
         self._watching, self._away = "", False
         self._reported = False
-        self._clocks_s: dict[str, float] = {}
+        self._clocks: dict[str, _Clock] = {}
         self._pace = Pace()
         self._sizes: deque[int] = deque(maxlen=_LAST)
         self._warnings: deque[str] = deque(maxlen=_LAST)
@@ -52,30 +64,34 @@ class Observer:
             maxlen=max([1, *(x.sections for x in self._limits)])
         )
         self._database = (folder / DATABASE).stat().st_ino
-        self._next_look_s = -math.inf
+        #: Nobody removes it: where it is absent, masks were, whatever was stored since.
+        self._first_mask: Path | None = None
+        self._next_check_s = -math.inf
         self._free_bytes, self._damaged = math.nan, ""
 
     def hear(self, name: str, sign: Beat | Report, time_s: float) -> None:
-        """Take a worker's or the agent's sign of life."""
+        """Take a worker's heartbeat or the agent's report."""
         if isinstance(sign, Report):
             self._watching, self._away, self._reported = sign.trouble, sign.away, True
         if not math.isnan(sign.time_s):
-            role = "worker" if isinstance(sign, Beat) else "agent"
-            self._clocks_s = {n: s for n, s in self._clocks_s.items() if not n.startswith(role)}
-            self._clocks_s[name] = sign.time_s - time_s
+            clock = self._clocks.setdefault(name, _Clock())
+            clock.ahead_s.append(sign.time_s - time_s)
+            clock.heard_s = time_s
 
     def add(self, result: Result) -> None:
         """Take a result that has just been stored."""
         self._warnings.append(result.warning)
         self._summaries.append(result.summary)
-        with contextlib.suppress(OSError):  # the next look at the disk says what is wrong
-            self._sizes.append((self._folder / mask_path(result.section)).stat().st_size)
+        mask = self._folder / mask_path(result.section)
+        self._first_mask = self._first_mask or mask
+        with contextlib.suppress(OSError):  # the next check of the folder says what is wrong
+            self._sizes.append(mask.stat().st_size)
 
     def facts(self, now: Snapshot, now_s: float) -> Facts:
         """All that is known with the counts of a snapshot, at monotonic time ``now_s``."""
-        if now_s >= self._next_look_s:
-            self._next_look_s = now_s + _DISK_S
-            self._look()
+        if now_s >= self._next_check_s:
+            self._next_check_s = now_s + _DISK_S
+            self._check_folder()
         ended = now.stored + now.failed
         if self._reported:  # before, nobody knows what is there
             self._pace.sample(now.time_s, seen=now.seen, ended=ended, failed=now.failed)
@@ -96,22 +112,26 @@ class Observer:
             quarantined=self._pace.quarantined(now.time_s),
             free_bytes=self._free_bytes,
             section_bytes=sum(self._sizes) / len(self._sizes) if self._sizes else math.nan,
-            clocks_s=self._clocks_s,
+            clocks_s={
+                name: max(clock.ahead_s)
+                for name, clock in self._clocks.items()
+                if now.time_s - clock.heard_s < _RECENT_S
+            },
             warned=len(warned),
             of_last=len(self._warnings),
             warning=warned[-1] if warned else "",
             beyond=tuple(filter(None, (self._beyond(limit) for limit in self._limits))),
         )
 
-    def _look(self) -> None:
+    def _check_folder(self) -> None:
         """See how much room the disk has, and whether the session's files are what was opened."""
         self._damaged = ""
         try:
             self._free_bytes = float(shutil.disk_usage(self._folder).free)
             if (self._folder / DATABASE).stat().st_ino != self._database:
                 self._damaged = f"{self._folder / DATABASE} is another file than the one in use"
-            if self._sizes and not (masks := self._folder / "masks").is_dir():
-                self._damaged = f"{masks} is not there any more"
+            if self._first_mask is not None and not self._first_mask.is_file():
+                self._damaged = f"{self._first_mask} was removed, and perhaps others with it"
         except FileNotFoundError as error:
             self._damaged = f"{error.filename} is not there any more"
         except OSError as error:

@@ -116,19 +116,18 @@ class Sink:
             self._overview.sizes.add(px, nm)
         if time.monotonic() >= self._next_snapshot_s:
             self._next_snapshot_s = time.monotonic() + _SNAPSHOT_S
-            self._raise_alarms()
-            self._publisher.send(self.snapshot())
+            now = self.snapshot()
+            self._raise_alarms(now)
+            self._publisher.send(replace(now, alarms=self._alarms.now))
 
     def snapshot(self) -> Snapshot:
-        """The session now."""
-        return replace(self._counts(), alarms=self._alarms.now, messages=tuple(self._messages))
+        """The session now, with the alarms that were computed last."""
+        now = self._overview.snapshot(time_s=time.time(), now_s=time.monotonic())
+        return replace(now, alarms=self._alarms.now, messages=tuple(self._messages))
 
-    def _counts(self) -> Snapshot:
-        return self._overview.snapshot(time_s=time.time(), now_s=time.monotonic())
-
-    def _raise_alarms(self) -> None:
+    def _raise_alarms(self, now: Snapshot) -> None:
         """Compute the alarms; show, keep and send out what has changed."""
-        facts = self._observer.facts(self._counts(), time.monotonic())
+        facts = self._observer.facts(now, time.monotonic())
         raised, cleared, replaced = self._alarms.update(conditions(facts), facts.time_s)
         for alarm in raised:
             logger.warning("%s: %s: %s; %s", alarm.severity, alarm.name, alarm.text, alarm.advice)

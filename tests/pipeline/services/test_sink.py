@@ -162,6 +162,17 @@ def test_a_full_disk_gives_no_acknowledgement_and_an_alarm_until_there_is_room(d
     assert (name, cleared_s >= alarm.since_s) == ("not storing", True)
 
 
+def test_a_trouble_that_lasts_is_reported_once(desk, monkeypatch, caplog):
+    def full(store, result):
+        raise SessionError("No space left on device")
+
+    monkeypatch.setattr(Store, "commit", full)
+    for _ in range(5):
+        desk.sink._hear("worker-1", a_result())
+        desk.alarms()
+    assert caplog.text.count("problem: not storing: No space left on device") == 1
+
+
 def test_a_result_that_can_never_be_stored_fails_at_its_worker(desk):
     worker = desk.client()
     name = "x" * 300 + ".mrc"

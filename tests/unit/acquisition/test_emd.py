@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
+from nanostream.acquisition import hdf5_heaps
 from nanostream.acquisition.frames import count_sections, read_section, remark_on
 from nanostream.errors import MicrographError
 from tests.micrograph_files import velox_card, write_berkeley, write_hyperspy, write_velox_sets
@@ -133,7 +134,7 @@ def test_damaged_labels_of_velox_do_not_matter(tmp_path, record):
         ([((IMAGE > 4000), velox_card("HAADF"))], "true and false, a mask"),
         ([FOURIER], "BM-Ceta a Fourier transform"),
         ([ELEMENTS, ENERGIES], "SuperXG2 a map of a spectrometer; Zebra a map"),
-        ([(IMAGE, velox_card("BM-Ceta", unit="1/m", size=1e8))], "in units of 1/m, no lengths"),
+        ([(IMAGE, velox_card("BM-Ceta", unit="1/m", size=1e8))], "in units of 1/m, not of length"),
         ([], "no data set of EMD"),
     ],
 )
@@ -230,7 +231,7 @@ def test_diffraction_in_a_berkeley_file_has_no_length(tmp_path):
     write_berkeley(tmp_path / "a.emd", STACK, step=0.05, unit="[1_/_n_m]")
     assert read_section(tmp_path / "a.emd").pixel_size_nm is None
     assert remark_on(tmp_path / "a.emd") == (
-        "data/image is in units of 1/nm, no lengths: diffraction?"
+        "data/image is in units of 1/nm, not of length: is it a diffraction pattern?"
     )
 
 
@@ -258,7 +259,7 @@ def test_an_hdf5_file_of_another_kind_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("velox", [False, True])
-def test_texts_without_a_length_are_refused_and_searched_no_more(tmp_path, velox):
+def test_texts_without_a_length_are_refused_and_searched_no_more(tmp_path, monkeypatch, velox):
     # HDF5 1.14.6 comes to no end of them, and nothing but a kill ends it.
     path = tmp_path / "a.emd"
     if velox:
@@ -276,3 +277,8 @@ def test_texts_without_a_length_are_refused_and_searched_no_more(tmp_path, velox
     path.write_bytes(data)
     with pytest.raises(MicrographError, match="its texts are damaged"):
         count_sections(path)
+    # Wherever its blocks begin and end.
+    for block_bytes in (7, 8, heap + 3, heap + 16):
+        monkeypatch.setattr(hdf5_heaps, "_BLOCK_BYTES", block_bytes)
+        hdf5_heaps._searched.cache_clear()
+        assert hdf5_heaps.has_endless_heap(path)

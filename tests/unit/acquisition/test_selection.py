@@ -118,11 +118,11 @@ def test_a_quote_that_cmd_left_at_the_end_is_not_part_of_the_name(data):
 
 
 def test_a_folder_of_very_many_files_costs_a_listing(tmp_path):
-    for number in range(300):
+    for number in range(3000):
         (tmp_path / f"{number:05}.TIF").touch()
         (tmp_path / f"{number:05}.TIF.mdoc").touch()
     found = select_files([tmp_path, f"{tmp_path}/*.tif"])
-    assert [path.name for path in found.files] == [f"{number:05}.TIF" for number in range(300)]
+    assert [path.name for path in found.files] == [f"{number:05}.TIF" for number in range(3000)]
     assert found.left_out == ()
 
 

@@ -196,10 +196,10 @@ def many(particles: int, size: int = 4096) -> tuple[NDArray[np.int32], NDArray[n
     return regions(depth > 0), depth
 
 
-def test_two_thousand_particles_take_a_moment() -> None:
+def test_five_thousand_particles_take_a_moment() -> None:
     """Processor time, with a bound for a machine under load."""
-    labels, depth = many(2000, 2600)
+    labels, depth = many(5000)
     start = process_time()
     found = separate(labels, depth)
-    assert process_time() - start < 2.0
-    assert count(found) == pytest.approx(2000, rel=0.02)
+    assert process_time() - start < 5.0
+    assert count(found) == pytest.approx(5000, rel=0.02)
