@@ -628,7 +628,15 @@ KINDS: dict[str, Kind] = {
             ("µm", "latin-1", 50),
             ("µm", "utf-8", 50),
             ("\\u00C5", "ascii", 0.005),
+            ("\\u212B", "ascii", 0.005),
+            ("A\\u030A", "ascii", 0.005),
             ("pixel", "ascii", None),
+            ("pixels", "ascii", None),
+            ("ms", "ascii", None),
+            *((unit, "ascii", 0.05) for unit in ("NM", "nanometer", "Nanometers", "nanometres")),
+            *((unit, "ascii", 50) for unit in ("um", "UM", "Microns", "micrometer", "Micrometers")),
+            *((unit, "ascii", 0.005) for unit in ("angstrom", "Angstroms", "A")),
+            ("ångström", "utf-8", 0.005),
         )
     },
     "size: DigitalMicrograph": _tagged(

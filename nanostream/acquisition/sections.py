@@ -7,6 +7,7 @@ import functools
 import logging
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -45,8 +46,12 @@ WIRE_DTYPES = ("int8", "uint8", "int16", "uint16", "float16", "float32")
 #: SerialEM counts the bytes of a section in an int (KStoreMRC.cpp l.456); no camera makes more.
 MOST_SECTION_BYTES = 2**31 - 1
 
-_NM = {"pm": 1e-3, "å": 0.1, "a": 0.1, "angstrom": 0.1, "nm": 1.0, "µm": 1e3, "um": 1e3}
-_NM |= {"micron": 1e3, "microns": 1e3, "mm": 1e6, "m": 1e9, "cm": 1e7, "inch": 2.54e7}
+#: Lengths in nm by their names in small letters: symbols, then words without the s of many.
+_NM = {"pm": 1e-3, "å": 0.1, "a": 0.1, "ang": 0.1, "nm": 1.0, "µm": 1e3, "um": 1e3, "mm": 1e6}
+_NM |= {"cm": 1e7, "m": 1e9, "in": 2.54e7, "inch": 2.54e7, "inche": 2.54e7}
+_NM |= {"angstrom": 0.1, "ångström": 0.1, "ångstrom": 0.1, "micron": 1e3}
+_PREFIXES = {"pico": 1e-3, "nano": 1.0, "micro": 1e3, "milli": 1e6, "centi": 1e7, "": 1e9}
+_NM |= {f"{prefix}met{end}": nm for prefix, nm in _PREFIXES.items() for end in ("er", "re")}
 _ENERGIES = ("ev", "kev", "mev")
 #: "1/nm", "nm^-1", "1 / Å", and angles.
 _RECIPROCAL = re.compile(r"1\s*/|-1$|⁻¹$|rad$")
@@ -187,9 +192,18 @@ def check_section_size(shape: Sequence[int], item_bytes: int, name: str) -> None
 
 
 def length_nm(size: object, unit: object) -> float | None:
-    """A length with its unit in nm; None for no calibration or reciprocal space."""
+    """A length with its unit in nm; None for no calibration or reciprocal space.
+
+    Examples
+    --------
+    >>> [length_nm(2, unit) for unit in ("nm", "Nanometers", "micron", "µm", "Å", "px", "1/nm")]
+    [2.0, 2.0, 2000.0, 2000.0, 0.2, None, None]
+    """
+    word = _plain(unit)
     try:
-        nm = abs(float(size)) * _NM[_plain(unit)]  # type: ignore[arg-type]
+        # Of words only: ms is a time.
+        of_unit = _NM[word.removesuffix("s") if len(word) > 4 else word]
+        nm = abs(float(size)) * of_unit  # type: ignore[arg-type]
     except (KeyError, TypeError, ValueError):
         return None
     return nm if 0 < nm < math.inf else None
@@ -244,5 +258,7 @@ def left_out(taken: str, others: Sequence[str]) -> str:
 
 def _plain(unit: object) -> str:
     text = unit.decode("utf-8", "replace") if isinstance(unit, bytes) else str(unit)
-    # Berkeley EMD writes [n_m]; the micro sign and the Greek letter look the same.
-    return text.strip("[] \0").replace("_", "").replace("μ", "µ").lower()
+    # Berkeley EMD writes [n_m]; the micro sign and the Greek letter look the same, and so do the
+    # three ways to write Å.
+    text = unicodedata.normalize("NFC", text).strip("[] \0\t\r\n")
+    return text.replace("_", "").replace("μ", "µ").lower()
