@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import msgspec
 
 from nanostream.acquisition import frames
 from nanostream.acquisition import orders as o
+from nanostream.acquisition.frames import SidecarEntry
 from nanostream.acquisition.mdoc import find_sidecar, read_metadata, read_metadata_of
 from nanostream.acquisition.readiness import Contents, FileStat, KnownFile, is_same_title
 from nanostream.errors import (
@@ -22,7 +23,7 @@ from nanostream.errors import (
     OverwrittenError,
     UnlistedError,
 )
-from nanostream.records import Frame
+from nanostream.records import Frame, SectionId
 
 __all__ = ["compare", "inspect", "read_frame", "read_sidecar"]
 
@@ -96,9 +97,20 @@ def read_sidecar(root: Path, order: o.ReadSidecar) -> o.SidecarRead:
     path = root / order.path
     if find_sidecar(path) is None:
         return o.SidecarRead(order, dict.fromkeys(order.sections), has_mdoc=False)
-    numbers = (section.z for section in order.sections)
-    entries = read_metadata_of(path, numbers, title=order.title, dated=not order.late)
-    return o.SidecarRead(order, dict(zip(order.sections, entries, strict=True)), has_mdoc=True)
+
+    def read(
+        sections: Collection[SectionId], *, at_rest: bool
+    ) -> dict[SectionId, SidecarEntry | None]:
+        numbers = (section.z for section in sections)
+        late = order.late
+        found = read_metadata_of(path, numbers, title=order.title, dated=not late, at_rest=at_rest)
+        return dict(zip(sections, found, strict=True))
+
+    entries = read(order.sections, at_rest=order.at_rest)
+    lacking = [section for section, entry in entries.items() if entry is None] if order.late else []
+    parts = read(lacking, at_rest=True) if lacking and not order.at_rest else {}
+    begun = frozenset(section for section, part in parts.items() if part is not None)
+    return o.SidecarRead(order, entries, has_mdoc=True, begun=begun)
 
 
 def read_frame(

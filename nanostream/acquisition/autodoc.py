@@ -86,7 +86,7 @@ class Mdoc:
         return own | {key: tilt[key] for key in ("TiltAngle",) if key in tilt}
 
 
-def parse_mdoc(text: str | bytes, *, dated: bool = False) -> Mdoc:
+def parse_mdoc(text: str | bytes, *, dated: bool = False, at_rest: bool = False) -> Mdoc:
     """Complete sections of an mdoc.
 
     Parameters
@@ -97,12 +97,15 @@ def parse_mdoc(text: str | bytes, *, dated: bool = False) -> Mdoc:
     dated : bool
         The file may be being written: a last section whose last line lacks its end, or that is
         without ``DateTime``, which SerialEM always writes, is left out.
+    at_rest : bool
+        Nobody writes the file any more: a last section counts as it is, as for IMOD.
 
     Returns
     -------
     Mdoc
-        A last section whose last line lacks its end counts if it has its ``DateTime``, which comes
-        after the numbers. A last section without ``DateTime`` where another has one is left out.
+        Of a file that may be written or not, a last section whose last line lacks its end counts
+        if it has its ``DateTime``, which comes after the numbers; one without ``DateTime`` where
+        another has one is left out.
         Of two sections with one number the later counts.
 
     Notes
@@ -122,7 +125,7 @@ def parse_mdoc(text: str | bytes, *, dated: bool = False) -> Mdoc:
     torn = bool(rest.strip(_BLANKS)) and not rest.strip(_BLANKS).startswith("[")
     if torn and parts.last is not None:
         parts.take(rest)
-    if parts.last is not None and not _is_complete(parts, torn=torn, dated=dated):
+    if parts.last is not None and not (at_rest or _is_complete(parts, torn=torn, dated=dated)):
         parts.found.pop()
     top = parts.top
     titles = (*parts.titles, *(top[key] for key in top if re.fullmatch(r"T\d*", key)))

@@ -307,7 +307,7 @@ def read_section(
         stored = _read(path, z, at_rest=True)
         written_s = path.stat().st_mtime
         section = section or section_of(path.name, z)
-        sidecar = read_metadata(path, z, title=stored.contents.title)
+        sidecar = read_metadata(path, z, title=stored.contents.title, at_rest=True)
         given = (pixel_size_nm, given_by)
         frame = _frame(path, section, stored, sidecar, given, overrule=overrule)
     return replace(frame, written_s=written_s)
@@ -372,7 +372,7 @@ def _opened(path: Path, *, at_rest: bool) -> Iterator[tuple[_Pages, formats.Sect
 
 def _listing(path: Path, *, at_rest: bool) -> tuple[str, int | None]:
     """Title of a TIFF by its sidecar, and how many of its pages that lists; None: all of them."""
-    listing = read_listing(path)
+    listing = read_listing(path, at_rest=at_rest)
     first = None if listing is None else listing[0].section(0, path.name)
     if listing is None or first is None:
         if at_rest:

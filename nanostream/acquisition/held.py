@@ -2,7 +2,7 @@
 
 A section waits for its metadata if there is an mdoc beside its file, or if it is the first of a
 file and that of the last file had one: whether SerialEM was told to write mdocs, the first one
-shows.
+shows. An entry whose end has not come then, as far as can be told, has `SETTLE_S` more.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from nanostream.acquisition import orders as o
+from nanostream.acquisition.readiness import SETTLE_S
 from nanostream.records import Metadata, SectionId
 
 __all__ = ["HeldSections"]
@@ -107,7 +108,7 @@ class HeldSections:
         for section, entry in event.entries.items():
             wait = held[section]
             expected = wait.expects_mdoc or event.has_mdoc
-            if entry is None and expected and not event.order.late:
+            if entry is None and expected and (not event.order.late or section in event.begun):
                 continue
             del held[section]
             self._count -= 1
@@ -139,11 +140,12 @@ class HeldSections:
         self, path: str, waits: Mapping[SectionId, _Wait], now_s: float
     ) -> Iterator[o.ReadSidecar]:
         """Orders to read the sidecar of a file, once for many of its sections."""
-        groups: dict[bool, list[SectionId]] = {}
+        groups: dict[tuple[bool, bool], list[SectionId]] = {}
         for section, wait in waits.items():
-            groups.setdefault(now_s >= wait.until_s, []).append(section)
-        for late, sections in groups.items():
+            late_s = now_s - wait.until_s
+            groups.setdefault((late_s >= 0, late_s >= SETTLE_S), []).append(section)
+        for (late, at_rest), sections in groups.items():
             title = self._title_of(path)
             for start in range(0, len(sections), _MOST_AT_ONCE):
                 some = tuple(sections[start : start + _MOST_AT_ONCE])
-                yield o.ReadSidecar(path, title, some, late)
+                yield o.ReadSidecar(path, title, some, late, at_rest)

@@ -60,7 +60,9 @@ _TOP_BYTES = 2**16
 _CHEAP_CPU_S, _CHEAP_WALL_S = 1e-3, 0.05
 
 
-def read_metadata(path: Path, z: int, *, title: str = "") -> tuple[float | None, Metadata] | None:
+def read_metadata(
+    path: Path, z: int, *, title: str = "", at_rest: bool = False
+) -> tuple[float | None, Metadata] | None:
     """Pixel size and metadata of one section of a file on disk.
 
     Parameters
@@ -73,6 +75,8 @@ def read_metadata(path: Path, z: int, *, title: str = "") -> tuple[float | None,
         First label of the file. SerialEM gives it to the mdoc as well, with the time of "Open
         New": an mdoc with another one was left by an older file of the same name. Where the mdoc
         has none, its MinMaxMean is not believed.
+    at_rest : bool
+        As `parse_mdoc`.
 
     Returns
     -------
@@ -80,11 +84,16 @@ def read_metadata(path: Path, z: int, *, title: str = "") -> tuple[float | None,
         As `metadata_of`; None if there is no mdoc, or it has no such section yet, or it belongs to
         another file.
     """
-    return next(read_metadata_of(path, [z], title=title))
+    return next(read_metadata_of(path, [z], title=title, at_rest=at_rest))
 
 
 def read_metadata_of(
-    path: Path, numbers: Iterable[int], *, title: str = "", dated: bool = False
+    path: Path,
+    numbers: Iterable[int],
+    *,
+    title: str = "",
+    dated: bool = False,
+    at_rest: bool = False,
 ) -> Iterator[tuple[float | None, Metadata] | None]:
     """`read_metadata` of several sections of one file, which is read once.
 
@@ -94,7 +103,7 @@ def read_metadata_of(
         As `read_metadata`.
     numbers : iterable of int
         0-based sections.
-    dated : bool
+    dated, at_rest : bool
         As `parse_mdoc`.
 
     Yields
@@ -102,7 +111,7 @@ def read_metadata_of(
     tuple or None
         In the order of the numbers.
     """
-    sidecar = _sidecar(path)
+    sidecar = _sidecar(path, at_rest=at_rest)
     for z in numbers:
         mdoc = None if sidecar is None else sidecar.around(z, dated=dated)
         yield None if mdoc is None else _entry(mdoc, path, z, title)
@@ -138,13 +147,15 @@ def read_mdoc(path: Path, z: int | None = None) -> Mdoc | None:
     return sidecar.around(z) if z is not None or sidecar.image else sidecar.whole
 
 
-def read_listing(path: Path) -> tuple[Mdoc, int] | None:
+def read_listing(path: Path, *, at_rest: bool = False) -> tuple[Mdoc, int] | None:
     """The entry of the first section of a file, and how many sections are listed; or None.
 
     Parameters
     ----------
     path : Path
         The micrograph.
+    at_rest : bool
+        As `parse_mdoc`.
 
     Returns
     -------
@@ -153,7 +164,7 @@ def read_listing(path: Path) -> tuple[Mdoc, int] | None:
     count : int
         Complete sections, from 0 on without a gap.
     """
-    sidecar = _sidecar(path)
+    sidecar = _sidecar(path, at_rest=at_rest)
     return None if sidecar is None else (sidecar.around(0), sidecar.count)
 
 
@@ -168,8 +179,8 @@ class _Sidecar:
     Parsing all of it for each section of a long movie would cost more with every section.
     """
 
-    def __init__(self, data: bytes, image: str = "") -> None:
-        self.image = image
+    def __init__(self, data: bytes, image: str = "", *, at_rest: bool = False) -> None:
+        self.image, self._at_rest = image, at_rest
         self._data, self._encoding = without_mark(data)
         found = list(_HEADS["Image" if image else "ZValue"].finditer(self._data))
         self._starts = [match.start() for match in found]
@@ -213,7 +224,8 @@ class _Sidecar:
         return self._parsed(data[: starts[0]] + data[before:end], dated=dated)
 
     def _parsed(self, data: bytes, *, dated: bool = False) -> Mdoc:
-        return parse_mdoc(data.decode(self._encoding, errors="replace"), dated=dated)
+        text = data.decode(self._encoding, errors="replace")
+        return parse_mdoc(text, dated=dated, at_rest=self._at_rest)
 
 
 _NUMBER = re.compile(rb"[0-9]{1,9}").fullmatch
@@ -224,12 +236,13 @@ _HEADS = {
 }
 
 
-def _sidecar(path: Path) -> _Sidecar | None:
+def _sidecar(path: Path, *, at_rest: bool = False) -> _Sidecar | None:
     found = find_sidecar(path)
     data = None if found is None else _read(found)
     if found is None or data is None:
         return None
-    return _Sidecar(data, path.name if found.suffix.lower() == ".idoc" else "")
+    image = path.name if found.suffix.lower() == ".idoc" else ""
+    return _Sidecar(data, image, at_rest=at_rest)
 
 
 def _belongs(sidecar: Path, path: Path) -> bool:

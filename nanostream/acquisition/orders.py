@@ -132,11 +132,15 @@ class Compared:
 
 @dataclass(frozen=True)
 class SidecarRead:
-    """Entries of sections in their sidecar (None: not there yet), and whether there is an mdoc."""
+    """Entries of sections in their sidecar (None: not there yet), and whether there is an mdoc.
+
+    ``begun``: those that are there in part, as far as can be told.
+    """
 
     order: ReadSidecar
     entries: Mapping[SectionId, SidecarEntry | None]
     has_mdoc: bool
+    begun: frozenset[SectionId] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -195,12 +199,14 @@ class ReadSidecar:
     """Read the metadata of sections of one file; answered by `SidecarRead`.
 
     ``late``: they have waited long enough, and a section that may still be being written counts.
+    ``at_rest``: nobody writes it any more.
     """
 
     path: str
     title: str
     sections: tuple[SectionId, ...]
     late: bool
+    at_rest: bool = False
 
 
 @dataclass(frozen=True)

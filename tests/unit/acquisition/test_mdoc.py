@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 from nanostream.acquisition import mdoc as mdoc_module
 from nanostream.acquisition.autodoc import metadata_of, parse_mdoc
-from nanostream.acquisition.mdoc import find_sidecar, read_metadata, read_metadata_of
+from nanostream.acquisition.mdoc import (
+    find_sidecar,
+    read_listing,
+    read_metadata,
+    read_metadata_of,
+)
 
 GENUINE = Path(__file__).parents[4] / "shared" / "data" / "serialem" / "mdoc"
 MAP1 = "pyem_tutorials_Tutorial1-sorting_map1.mrc.mdoc"
@@ -439,3 +444,21 @@ def test_too_long_an_mdoc_is_not_read_and_that_is_reported_once(tmp_path, monkey
         assert read_metadata(tmp_path / "a.mrc", 0) is None
     (word,) = caplog.messages
     assert "a.mrc.mdoc is not read: it has more than" in word
+
+
+@pytest.mark.parametrize("end", ["", "\r\n"])
+@pytest.mark.parametrize("lacking", ["DateTime", "TiltAngle"])
+def test_at_rest_a_last_section_counts_whatever_it_lacks(tmp_path, end, lacking):
+    keys = {"PixelSpacing": 5, "TiltAngle": 25, "DateTime": "22-Feb-18  09:36:56"}
+    lines = [f"{key} = {value}" for key, value in keys.items() if key != lacking]
+    last = "\r\n".join(["\r\n[ZValue = 1]", *lines]) + end
+    (tmp_path / "a.mrc.mdoc").write_text(section(0, TiltAngle=1) + last, newline="")
+    entry = read_metadata(tmp_path / "a.mrc", 1, at_rest=True)
+    listing = read_listing(tmp_path / "a.mrc", at_rest=True)
+    assert entry is not None
+    assert listing is not None
+    (size_nm, found), (_, count) = entry, listing
+    assert (size_nm, count) == (0.5, 2)
+    assert found.tilt_deg == (None if lacking == "TiltAngle" else 25)
+    assert (found.acquired is None) == (lacking == "DateTime")
+    assert read_metadata(tmp_path / "a.mrc", 0, at_rest=True)[1].tilt_deg == 1

@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 
+from nanostream.acquisition.frames import read_section
 from nanostream.acquisition.mdoc import find_sidecar, read_metadata
 from nanostream.acquisition.simulator import StackWriter
 from nanostream.config import Watch
@@ -122,3 +123,25 @@ def test_many_files_that_ask_one_after_the_other_cost_few_listings_of_their_fold
     newer_ns = tmp_path.stat().st_mtime_ns + 10**9  # whatever a file system counts time in
     os.utime(tmp_path, ns=(newer_ns, newer_ns))
     assert find_sidecar(paths[-1]) == tmp_path / "GOLD0199.mrc.mdoc"
+
+
+@pytest.mark.parametrize("end", ["DateTime = 22-Feb-18  09:36", "", "\n"])
+def test_live_as_at_rest_the_last_entry_of_an_mdoc_that_stays_as_it_is_counts(tmp_path, end):
+    write(tmp_path, "gold.mrc", "gold.mrc.mdoc")
+    mdoc = tmp_path / "gold.mrc.mdoc"
+    before, _, date = mdoc.read_text().rpartition("DateTime = ")
+    first = f"{before}DateTime = {date.strip()}\n\n"
+    whole = (tmp_path / "gold.mrc").read_bytes()
+    header = bytearray(whole[:1024])
+    header[8:12] = (2).to_bytes(4, "little")
+    (tmp_path / "gold.mrc").write_bytes(bytes(header) + whole[1024:] + whole[-IMAGE.nbytes :])
+    last = f"[ZValue = 1]\nRefinedPixelSpacing = 0.61\nTiltAngle = 3{end and chr(10)}{end.strip()}"
+    mdoc.write_text(first + last)
+    watched = driver(tmp_path)
+    assert sorted(watched.turns(5.0)) == ["gold.mrc#0", "gold.mrc#1"]
+    assert watched.reported("gives nothing for it") == 0
+    sidecars = [watched.released[name].sidecar for name in sorted(watched.released, key=str)]
+    assert [size_nm for size_nm, _ in sidecars] == pytest.approx([0.052, 0.061])
+    frame = read_section(tmp_path / "gold.mrc", 1)
+    assert (frame.pixel_size_nm, frame.metadata.tilt_deg) == (pytest.approx(0.061), 3)
+    assert sidecars[1][1].tilt_deg == 3
