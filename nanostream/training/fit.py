@@ -188,7 +188,7 @@ def _resume(checkpoints: Path | None, **state: Any) -> Callable[[], object]:
 def _training_step(model: keras.Model, optimizer: Muon) -> Callable[[Any, Any], Any]:
     """Function that learns from one batch and returns its loss."""
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[untyped-decorator]
     def train(images: Any, labels: Any) -> Any:
         with tf.GradientTape() as tape:
             loss = segmentation_loss(labels, model(images, training=True))
@@ -206,7 +206,7 @@ def _settle_batch_norm(model: keras.Model, examples: Examples, recipe: Recipe) -
     momenta = [layer.momentum for layer in norms]
     for layer in norms:
         layer.momentum = 0.97
-    forward = tf.function(lambda images: model(images, training=True))
+    forward = tf.function(lambda images: model(images, training=True), autograph=False)
     for step in range(passes):
         forward(draw_batch(examples, recipe, recipe.steps + step)[0])
     for layer, momentum in zip(norms, momenta, strict=True):

@@ -214,7 +214,7 @@ def _compiled(model: keras.Model, averaged: keras.Model, optimizer: Muon) -> Cal
     """One step of the fit and of the running average."""
     pairs = list(zip(averaged.trainable_variables, model.trainable_variables, strict=True))
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[untyped-decorator]
     def train(images: Any, targets: Any, rate: Any, part: Any) -> Any:
         with tf.GradientTape() as tape:
             loss = two_output_loss(targets, model(images, training=True))
