@@ -14,9 +14,9 @@ import msgspec
 
 from nanostream.acquisition import frames
 from nanostream.acquisition import orders as o
-from nanostream.acquisition.frames import SidecarEntry
-from nanostream.acquisition.mdoc import find_sidecar, read_metadata, read_metadata_of
+from nanostream.acquisition.mdoc import Entry, read_entries, read_metadata
 from nanostream.acquisition.readiness import Contents, FileStat, KnownFile, is_same_title
+from nanostream.acquisition.sidecars import find_sidecar, passed_over
 from nanostream.errors import (
     MicrographError,
     NotReadyError,
@@ -96,21 +96,25 @@ def read_sidecar(root: Path, order: o.ReadSidecar) -> o.SidecarRead:
     """
     path = root / order.path
     if find_sidecar(path) is None:
-        return o.SidecarRead(order, dict.fromkeys(order.sections), has_mdoc=False)
+        none = dict.fromkeys(order.sections)
+        remarks = dict.fromkeys(order.sections, why) if (why := passed_over(path)) else {}
+        return o.SidecarRead(order, none, has_mdoc=False, remarks=remarks)
 
-    def read(
-        sections: Collection[SectionId], *, at_rest: bool
-    ) -> dict[SectionId, SidecarEntry | None]:
-        numbers = (section.z for section in sections)
-        late = order.late
-        found = read_metadata_of(path, numbers, title=order.title, dated=not late, at_rest=at_rest)
+    def read(sections: Collection[SectionId], *, at_rest: bool) -> dict[SectionId, Entry]:
+        numbers, late = (section.z for section in sections), order.late
+        found = read_entries(path, numbers, title=order.title, dated=not late, at_rest=at_rest)
         return dict(zip(sections, found, strict=True))
 
     entries = read(order.sections, at_rest=order.at_rest)
-    lacking = [section for section, entry in entries.items() if entry is None] if order.late else []
-    parts = read(lacking, at_rest=True) if lacking and not order.at_rest else {}
-    begun = frozenset(section for section, part in parts.items() if part is not None)
-    return o.SidecarRead(order, entries, has_mdoc=True, begun=begun)
+    lacking = [section for section, entry in entries.items() if entry.found is None]
+    parts = read(lacking, at_rest=True) if order.late and not order.at_rest else {}
+    return o.SidecarRead(
+        order,
+        {section: entry.found for section, entry in entries.items()},
+        has_mdoc=True,
+        begun=frozenset(section for section, part in parts.items() if part.found is not None),
+        remarks={section: entry.remark for section, entry in entries.items() if entry.remark},
+    )
 
 
 def read_frame(

@@ -14,12 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from nanostream.acquisition.sections import possible_nm
 from nanostream.records import Metadata
 
 __all__ = [
     "MONTHS",
     "TILT_FRAMES",
     "Mdoc",
+    "impossible_sizes",
     "metadata_of",
     "parse_mdoc",
     "without_mark",
@@ -207,7 +209,8 @@ def metadata_of(mdoc: Mdoc, z: int, name: str = "") -> tuple[float | None, Metad
     Returns
     -------
     pixel_size_nm : float or None
-        Refined before nominal, of the section before that of the file.
+        Refined before nominal, of the section before that of the file; what can be none is passed
+        over (`impossible_sizes`).
     metadata : Metadata
         A key that is absent or cannot be read is None.
 
@@ -253,14 +256,42 @@ def metadata_of(mdoc: Mdoc, z: int, name: str = "") -> tuple[float | None, Metad
     )
 
 
+def impossible_sizes(mdoc: Mdoc, z: int, name: str = "") -> list[str]:
+    """Pixel sizes that an mdoc gives for a section and that can be none, as they are written."""
+    keys = mdoc.section(z, name) or {}
+    return [
+        f"{key} = {text:.40}"
+        for _, key, text in _stated_sizes(keys, mdoc.globals)
+        if text and _number(text) != 0 and _angstroms_nm(text) is None
+    ]
+
+
 def _pixel_size(
     keys: Mapping[str, str], of_file: Mapping[str, str]
 ) -> tuple[float | None, str | None]:
-    """Pixel size in nm, and where it is from."""
-    if refined := _positive(keys.get("RefinedPixelSpacing")):
-        return refined / 10, "mdoc refined"
-    spacing = _positive(keys.get("PixelSpacing")) or _positive(of_file.get("PixelSpacing"))
-    return (spacing / 10, "mdoc") if spacing else (None, None)
+    """Pixel size in nm, and where it is from: the first that can be one."""
+    for source, _, text in _stated_sizes(keys, of_file):
+        if size_nm := _angstroms_nm(text):
+            return size_nm, source
+    return None, None
+
+
+def _stated_sizes(
+    keys: Mapping[str, str], of_file: Mapping[str, str]
+) -> list[tuple[str, str, str | None]]:
+    """Source, key and value of each pixel size, in the order in which they count."""
+    refined, nominal = "RefinedPixelSpacing", "PixelSpacing"
+    return [
+        ("mdoc refined", refined, keys.get(refined)),
+        ("mdoc", nominal, keys.get(nominal)),
+        ("mdoc", nominal, of_file.get(nominal)),
+    ]
+
+
+def _angstroms_nm(text: str | None) -> float | None:
+    """A pixel size in Å as nm, if it can be one."""
+    value = _number(text)
+    return None if value is None else possible_nm(value / 10)
 
 
 def _has_frame(keys: Mapping[str, str], frame: int) -> bool:

@@ -54,12 +54,11 @@ from numpy.typing import NDArray
 from nanostream.acquisition import formats, mrc, tiffs
 from nanostream.acquisition.mdoc import read_listing, read_mdoc, read_metadata
 from nanostream.acquisition.readiness import Contents
-from nanostream.acquisition.sections import installed_versions
+from nanostream.acquisition.sections import installed_versions, possible_nm
 from nanostream.errors import MicrographError, NotReadyError, UnlistedError
 from nanostream.records import FirstRow, Frame, Metadata, SectionId
 
 __all__ = [
-    "POSSIBLE_NM",
     "SUFFIXES",
     "SectionCount",
     "SidecarEntry",
@@ -80,9 +79,6 @@ SUFFIXES = (*mrc.MRC_SUFFIXES, *tiffs.SUFFIXES, *formats.SUFFIXES)
 
 #: A section in its sidecar: pixel size in nm, and the rest.
 SidecarEntry = tuple[float | None, Metadata]
-
-#: No microscope resolves less; and 72 dpi of a drawing program are 0.35 mm.
-POSSIBLE_NM = (1e-4, 1e3)
 
 #: What reads a format beside NumPy and OpenCV, which are named with every result.
 _LIBRARIES: dict[str, tuple[str, ...]] = dict.fromkeys(tiffs.SUFFIXES, ("tifffile", "imagecodecs"))
@@ -435,8 +431,8 @@ def _frame(
         raise NotReadyError(msg)
     sizes = (
         given if overrule else (None, None),
-        (_possible(sidecar_nm), metadata.pixel_size_source),
-        (_possible(stored.pixel_size_nm), "header"),
+        (possible_nm(sidecar_nm), metadata.pixel_size_source),
+        (possible_nm(stored.pixel_size_nm), "header"),
         given,
     )
     pixel_size_nm, source = next((size for size in sizes if size[0] is not None), (None, None))
@@ -453,13 +449,6 @@ def _frame(
         metadata=metadata,
         versions=dict(installed_versions(*_LIBRARIES.get(path.suffix.lower(), ()))),
     )
-
-
-def _possible(pixel_size_nm: float | None) -> float | None:
-    """A length that can be a pixel of an electron microscope's, else None."""
-    low_nm, high_nm = POSSIBLE_NM
-    possible = pixel_size_nm is not None and low_nm <= pixel_size_nm <= high_nm
-    return pixel_size_nm if possible else None
 
 
 def _with_piece(metadata: Metadata, path: Path, header: mrc.MrcHeader, z: int) -> Metadata:

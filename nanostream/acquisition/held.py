@@ -53,8 +53,8 @@ class HeldSections:
         self._rest: Iterator[o.ReadSidecar] = iter(())
         self._reading = False
         self._expects_mdocs = True
-        #: Files of which that their mdoc gives nothing was reported.
-        self._silent: set[str] = set()
+        #: Files with a remark on their mdoc, which was reported.
+        self._remarked: set[str] = set()
 
     def __len__(self) -> int:
         return self._count
@@ -112,16 +112,7 @@ class HeldSections:
                 continue
             del held[section]
             self._count -= 1
-            silent = entry is None or entry == (None, Metadata())
-            if silent and event.has_mdoc and section.path not in self._silent:
-                self._silent.add(section.path)
-                released.append(
-                    o.Report(
-                        f"{section}: its mdoc is there and gives nothing for it: an older file's, "
-                        f"damaged, or written later than {self._wait_s:g} s after it; such "
-                        "sections have the pixel size of their file"
-                    )
-                )
+            released += self._remark(section, event)
             if section.z == 0:
                 self._expects_mdocs = entry is not None
             released.append(o.Release(section, entry, described=True, written_s=wait.written_s))
@@ -130,6 +121,20 @@ class HeldSections:
         else:
             del self._held[event.order.path]
         return released
+
+    def _remark(self, section: SectionId, event: o.SidecarRead) -> list[o.Order]:
+        """A report on the sidecar of a section, the first of its file."""
+        remark = event.remarks.get(section, "")
+        if event.has_mdoc and event.entries[section] in (None, (None, Metadata())):
+            remark = (
+                "its mdoc is there and gives nothing for it: an older file's, damaged, or written "
+                f"later than {self._wait_s:g} s after it; such sections have the pixel size of "
+                "their file"
+            )
+        if not remark or section.path in self._remarked:
+            return []
+        self._remarked.add(section.path)
+        return [o.Report(f"{section}: {remark}")]
 
     def _sidecars(self, paths: Iterable[str], now_s: float) -> Iterator[o.ReadSidecar]:
         """Orders to read the sidecars of files, as far as sections of them are still held then."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nanostream.acquisition.readiness import Contents, FileStat, KnownFile
@@ -134,13 +134,14 @@ class Compared:
 class SidecarRead:
     """Entries of sections in their sidecar (None: not there yet), and whether there is an mdoc.
 
-    ``begun``: those that are there in part, as far as can be told.
+    ``begun``: those that are there in part, as far as can be told. ``remarks``: what is odd.
     """
 
     order: ReadSidecar
     entries: Mapping[SectionId, SidecarEntry | None]
     has_mdoc: bool
     begun: frozenset[SectionId] = frozenset()
+    remarks: Mapping[SectionId, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,16 @@
-"""Remarks on a file, for whoever reads a section of it: two things are no errors.
+"""Remarks on a file, for whoever reads a section of it: three things are no errors.
 
-Of several data sets one is read, and a sidecar that is there may give nothing for the section.
+Of several data sets one is read; a sidecar that is there may give nothing for the section, or a
+pixel size that can be none.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from nanostream.acquisition.frames import remark_on
-from nanostream.acquisition.mdoc import find_sidecar
+from nanostream.acquisition.mdoc import read_entries
+from nanostream.acquisition.sidecars import find_sidecar, passed_over
 from nanostream.records import Frame, Metadata
 
 __all__ = ["remarks_on"]
@@ -26,9 +27,16 @@ def remarks_on(path: Path, frame: Frame) -> list[str]:
     remarks = []
     if frame.section.z == 0 and (others := remark_on(path)):
         remarks.append(f"{frame.section.path}: {others}")
-    if silent := _silent_sidecar(path, frame.metadata):
-        remarks.append(f"{frame.section}: {silent}")
-    return remarks
+    of_sidecar = (_silent_sidecar(path, frame.metadata), _odd_entry(path, frame))
+    return remarks + [f"{frame.section}: {remark}" for remark in of_sidecar if remark]
+
+
+def _odd_entry(path: Path, frame: Frame) -> str:
+    """A remark on the entry of a section in its sidecar."""
+    if frame.metadata.pixel_size_source == "mdoc refined":  # which counts first
+        return ""
+    title = frame.metadata.file_title or ""
+    return next(read_entries(path, [frame.section.z], title=title, at_rest=True)).remark
 
 
 def _silent_sidecar(path: Path, found: Metadata) -> str:
@@ -45,7 +53,5 @@ def _silent_sidecar(path: Path, found: Metadata) -> str:
         return ""
     sidecar = find_sidecar(path)
     if sidecar is None:
-        named = path.with_name(f"{path.name}.mdoc")
-        is_folder = os.path.isdir(named)  # noqa: PTH112 - False, and no error, for too long a name
-        return f"{named.name} gives nothing for it: it is a folder" if is_folder else ""
+        return passed_over(path)
     return f"{sidecar.name} gives nothing for it: an older file's, or damaged"

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from nanostream.acquisition import frames
 from nanostream.acquisition.arrays import as_frame, is_list_of_images
 from nanostream.acquisition.remarks import remarks_on
+from nanostream.acquisition.sections import POSSIBLE_NM
 from nanostream.acquisition.selection import expand, is_wildcard, select_files
 from nanostream.errors import ConfigError, MicrographError
 from nanostream.noise import logged_stderr
@@ -132,7 +133,7 @@ def _sections(name: str | os.PathLike[str]) -> list[tuple[object, Z, SectionId |
 
 def _is_length(value: object) -> bool:
     """Whether it is a number, of Python or of NumPy, that can be an electron microscope's pixel."""
-    low_nm, high_nm = frames.POSSIBLE_NM
+    low_nm, high_nm = POSSIBLE_NM
     number = isinstance(value, Real) and not isinstance(value, bool)
     return number and bool(low_nm <= value <= high_nm)  # type: ignore[operator]
 

@@ -23,6 +23,7 @@ from nanostream.errors import MicrographError
 __all__ = [
     "MASK",
     "MOST_SECTION_BYTES",
+    "POSSIBLE_NM",
     "WIRE_DTYPES",
     "ReadPixels",
     "Sections",
@@ -33,6 +34,7 @@ __all__ = [
     "is_reciprocal",
     "left_out",
     "length_nm",
+    "possible_nm",
     "refusals",
     "unclear",
     "wire_pixels",
@@ -42,6 +44,9 @@ logger = logging.getLogger(__name__)
 
 #: Pixel types that a `Frame` may have.
 WIRE_DTYPES = ("int8", "uint8", "int16", "uint16", "float16", "float32")
+
+#: No microscope resolves less; and 72 dpi of a drawing program are 0.35 mm.
+POSSIBLE_NM = (1e-4, 1e3)
 
 #: SerialEM counts the bytes of a section in an int (KStoreMRC.cpp l.456); no camera makes more.
 MOST_SECTION_BYTES = 2**31 - 1
@@ -207,6 +212,13 @@ def length_nm(size: object, unit: object) -> float | None:
     except (KeyError, TypeError, ValueError):
         return None
     return nm if 0 < nm < math.inf else None
+
+
+def possible_nm(pixel_size_nm: float | None) -> float | None:
+    """A length that can be a pixel of an electron microscope's, else None."""
+    low_nm, high_nm = POSSIBLE_NM
+    possible = pixel_size_nm is not None and low_nm <= pixel_size_nm <= high_nm
+    return pixel_size_nm if possible else None
 
 
 @functools.cache

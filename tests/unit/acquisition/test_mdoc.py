@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanostream.acquisition import mdoc as mdoc_module
+from nanostream.acquisition import sidecars
 from nanostream.acquisition.autodoc import metadata_of, parse_mdoc
 from nanostream.acquisition.mdoc import (
-    find_sidecar,
     read_listing,
     read_metadata,
     read_metadata_of,
 )
+from nanostream.acquisition.sidecars import find_sidecar
 
 GENUINE = Path(__file__).parents[4] / "shared" / "data" / "serialem" / "mdoc"
 MAP1 = "pyem_tutorials_Tutorial1-sorting_map1.mrc.mdoc"
@@ -402,9 +403,8 @@ def test_real_sections_all_have_their_date(tmp_path, name):
 def test_many_sections_are_read_once(tmp_path, monkeypatch):
     (tmp_path / "a.mrc.mdoc").write_text("".join(section(z, TiltAngle=z) for z in range(50)))
     reads = []
-    monkeypatch.setattr(
-        mdoc_module, "_read", lambda path, of=mdoc_module._read: reads.append(path) or of(path)
-    )
+    read = sidecars.read_file
+    monkeypatch.setattr(mdoc_module, "read_file", lambda path: reads.append(path) or read(path))
     found = list(read_metadata_of(tmp_path / "a.mrc", [3, 49, 50, 0]))
     assert [one and one[1].tilt_deg for one in found] == [3, 49, None, 0]
     assert len(reads) == 1
@@ -438,7 +438,7 @@ def test_name_that_is_too_long_for_an_mdoc_has_none(tmp_path):
 
 
 def test_too_long_an_mdoc_is_not_read_and_that_is_reported_once(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(mdoc_module, "MOST_BYTES", 50)
+    monkeypatch.setattr(sidecars, "MOST_BYTES", 50)
     (tmp_path / "a.mrc.mdoc").write_text(section(0, TiltAngle=1))
     for _ in range(2):
         assert read_metadata(tmp_path / "a.mrc", 0) is None

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from nanostream.acquisition.frames import read_section
-from nanostream.acquisition.mdoc import find_sidecar, read_metadata
+from nanostream.acquisition.mdoc import read_metadata
+from nanostream.acquisition.sidecars import find_sidecar
 from nanostream.acquisition.simulator import StackWriter
 from nanostream.config import Watch
 from tests.unit.acquisition.intake_driver import DiskFolder, Driver
@@ -145,3 +146,29 @@ def test_live_as_at_rest_the_last_entry_of_an_mdoc_that_stays_as_it_is_counts(tm
     frame = read_section(tmp_path / "gold.mrc", 1)
     assert (frame.pixel_size_nm, frame.metadata.tilt_deg) == (pytest.approx(0.061), 3)
     assert sidecars[1][1].tilt_deg == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("gold.mrc.mdoc", None, "gold.mrc.mdoc gives nothing for it: it is a pipe"),
+        ("gold.mdoc", "ImageFile = a.st\n", "gives nothing for it: its ImageFile is a.st"),
+        (
+            "gold.mrc.mdoc",
+            "[ZValue = 0]\nPixelSpacing = 1e9\nTiltAngle = 3\nDateTime = 22-Feb-18  09:36:56\n",
+            "PixelSpacing = 1e9 in its mdoc can be no pixel size",
+        ),
+    ],
+)
+def test_live_an_odd_sidecar_is_reported_once_for_each_file(tmp_path, name, text, said):
+    with StackWriter(tmp_path / "gold.mrc", pixel_size_nm=0.05, mdoc=False) as stack:
+        for _ in range(2):
+            stack.append(IMAGE)
+    if text is None:
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).write_text(text)
+    watched = driver(tmp_path)
+    assert len(watched.turns(5.0)) == 2
+    assert watched.reported(said) == 1
+    assert watched.reported("nothing for it") + watched.reported("can be no pixel") == 1
