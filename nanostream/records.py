@@ -49,6 +49,7 @@ __all__ = [
     "Severity",
     "Snapshot",
     "State",
+    "Statistics",
     "Summary",
     "TrackerSettings",
     "shared",
@@ -368,6 +369,63 @@ class Summary(Struct, frozen=True):
     count_aggregate: int = 0
 
 
+class Statistics(Struct, frozen=True, kw_only=True):
+    """Numbers of a population: of its particles that do not touch the edge, each counted once.
+
+    Made by `nanostream.particles.populations`. NaN where there are too few particles to tell.
+
+    Attributes
+    ----------
+    count : int
+        Particles with a size; of a movie its tracks.
+    edge : int
+        Particles without one, for they touch the edge (of a movie: in each of their frames).
+    unit : str
+        "nm" or "px", of the mean, the standard deviations and the quantiles.
+    effective_count : float
+        Particles of equal weight that would tell as much: `count` where no weights were given.
+    mean, sd, sem, cv : float
+        Arithmetic mean, standard deviation (of n - 1), that of the mean, and sd / mean.
+    d10, d50, d90 : float
+        Sizes that 10, 50 and 90 % of the particles, by number, do not exceed; d50 is the median.
+    d50_low, d50_high : float
+        95 % interval of the median of the population that these particles are a sample of.
+    geometric_mean, gsd : float
+        Geometric mean, and geometric standard deviation (a ratio, at least 1): the parameters of
+        the log-normal distribution that fits best.
+    lognormal_distance : float
+        Kolmogorov's distance between that and the particles: greatest difference of the shares
+        below a size. Above 0.89 / sqrt(n) the population is not log-normal (by 95 %).
+    calibration_percent : float
+        Standard uncertainty of the pixel size that widens the interval; 0 if none was given.
+    relative_width : float
+        Width of the interval, over the median, that is asked for.
+    needed : float
+        Particles that are missing until it is reached: 0 if there are enough, infinity if the
+        pixel size alone is too uncertain.
+    """
+
+    count: int = 0
+    edge: int = 0
+    unit: str = "nm"
+    effective_count: float = 0.0
+    mean: float = math.nan
+    sd: float = math.nan
+    sem: float = math.nan
+    cv: float = math.nan
+    d10: float = math.nan
+    d50: float = math.nan
+    d90: float = math.nan
+    d50_low: float = math.nan
+    d50_high: float = math.nan
+    geometric_mean: float = math.nan
+    gsd: float = math.nan
+    lognormal_distance: float = math.nan
+    calibration_percent: float = 0.0
+    relative_width: float = 0.05
+    needed: float = math.nan
+
+
 class Measured(Acquired, frozen=True, eq=False, kw_only=True):
     """One section in numbers and texts, after it has been segmented.
 
@@ -569,6 +627,7 @@ class Snapshot(Struct, frozen=True, tag="snapshot"):
     ``mask`` is a picture of the last section's labels for a terminal, ``mask_shape`` rows by
     columns of one byte each, row 0 at the bottom: 0 background, 1 particle. ``diameter_counts`` is
     the running size histogram between ``diameter_edges`` (nm, or px if no pixel size is known).
+    ``population`` is what is known of the sizes, of a movie by its tracks, up to a second ago.
     ``unsettled`` is the number of files that may still bring or change a section.
     ``last_warning`` is of the last section, ``warned`` the number of sections since the sink's
     start that had one.
@@ -595,6 +654,7 @@ class Snapshot(Struct, frozen=True, tag="snapshot"):
     diameter_edges: tuple[float, ...] = ()
     diameter_counts: tuple[int, ...] = ()
     diameter_unit: str = "nm"
+    population: Statistics | None = None
     particles_total: int = 0
     tracks_total: int = 0
     health: tuple[Health, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 import numpy as np
@@ -13,10 +13,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nanostream.errors import SessionError, reason_of
-from nanostream.records import PARTICLE_DTYPE, UNCLASSIFIED, SectionId
+from nanostream.records import PARTICLE_DTYPE, UNCLASSIFIED, SectionId, Statistics
 from nanostream.results.columns import COLUMNS
 from nanostream.results.folders import DATABASE, SESSION_VERSION, connect
 from nanostream.results.mask_files import read_mask
+from nanostream.results.populations import BOX, By, Measure, population_table, timed
 from nanostream.results.schema import ALARM_COLUMNS
 
 __all__ = ["Session"]
@@ -174,6 +175,81 @@ class Session:
     def quarantine(self) -> pd.DataFrame:
         """Sections that were given up, with the reason."""
         return self._read("SELECT * FROM quarantine ORDER BY section")
+
+    def populations(
+        self,
+        by: By = "session",
+        *,
+        measure: Measure = "diameter",
+        window_s: float | None = None,
+        weighted: bool = False,
+        calibration_percent: float = 0.0,
+        relative_width: float = 0.05,
+    ) -> pd.DataFrame:
+        """Size distributions: count, mean, quantiles and the interval of the median of each group.
+
+        A particle of a movie counts once, with the median of its sizes over the frames in which
+        it does not touch the edge; particles that touch it have no size and are counted in
+        ``edge``. Definitions are in docs/reference/populations.md.
+
+        Parameters
+        ----------
+        by : {"session", "stream", "section"}
+            One row for the session, per file (a movie, or any other), or per section.
+        measure : {"diameter", "feret_min", "feret_max"}
+            The size that is meant.
+        window_s : float, optional
+            One row more often: for each so many seconds after the first section of the session or
+            file. A particle counts once in each. Times are those of the acquisition if every
+            section has one, else those at which the files were written, else stored.
+        weighted : bool
+            Weights of Miles and Lantuéjoul for what the edge takes from the large particles.
+        calibration_percent : float
+            Standard uncertainty of the pixel size; the interval is never narrower.
+        relative_width : float
+            Width of the interval of the median, over the median, for ``needed``.
+
+        Returns
+        -------
+        DataFrame
+            ``file, section, frame`` as far as they are asked for, ``start_s, end_s`` of a window,
+            then the fields of `nanostream.records.Statistics`. Sizes are in nm as soon as one of
+            the group is; those without a pixel size are left out then.
+
+        Raises
+        ------
+        SessionError
+            If weights are asked for and particles are from before bounding boxes were stored.
+        ValueError
+            If an argument is out of its range.
+        """
+        if measure not in get_args(Measure):
+            msg = f"measure = {measure!r}: expected one of {', '.join(get_args(Measure))}"
+            raise ValueError(msg)
+        size = [f"{measure}_{unit}" for unit in ("px", "nm")]
+        columns = ", ".join(
+            f"p.{name}" if name in self._columns else f"{_ABSENT[PARTICLE_DTYPE[name].kind]} {name}"
+            for name in ("section", "touches_edge", *size, *BOX)
+        )
+        particles = self._read(
+            f"SELECT {columns}, CAST(t.particle AS REAL) AS track FROM particles p"
+            " LEFT JOIN tracks t ON t.section = p.section AND t.label = p.label"
+        ).rename(columns=dict(zip(size, ("px", "nm"), strict=True)))
+        return population_table(
+            timed(self.sections),
+            particles.astype({"px": np.float64, "nm": np.float64, "track": np.float64}),
+            by=by,
+            window_s=window_s,
+            weighted=weighted,
+            calibration_percent=calibration_percent,
+            relative_width=relative_width,
+        )
+
+    @property
+    def population(self) -> Statistics:
+        """Numbers of all particles of the session by their diameter, as `populations` has them."""
+        (row,) = self.populations().to_dict("records")
+        return Statistics(**{str(name): value for name, value in row.items()})
 
     def labels(self, section: str | SectionId) -> NDArray[np.int32]:
         """(H, W) mask of a section: 0 is background, each particle has its own number."""

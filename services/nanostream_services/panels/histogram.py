@@ -8,14 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from rich.align import Align
+from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.text import Text
 
-from nanostream.records import Snapshot
+from nanostream.records import Snapshot, Statistics
 from nanostream_services.panels.boxes import panel
 from nanostream_services.panels.values import clean, counted, grouped
 
-__all__ = ["diameter_histogram", "diameters"]
+__all__ = ["diameter_histogram", "diameters", "population_text"]
 
 _BAR_STYLE = "#5fafaf"
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
@@ -35,10 +36,44 @@ def diameters(snapshot: Snapshot, width: int, height: int) -> RenderableType:
     footer = f"N {grouped(sum(snapshot.diameter_counts))}"
     if snapshot.tracks_total:
         footer += f" · {counted(snapshot.tracks_total, 'track')}"
+    if told := population_text(snapshot.population, width - 6):
+        footer = told
     body: RenderableType = bars
     if not bars:
         body = Align.center(Text("no particles yet", "dim"), vertical="middle")
     return panel(body, "diameters", width, height, footer=footer)
+
+
+def population_text(population: Statistics | None, columns: int) -> str:
+    """Number, median, its interval and how many are missing, as far as there is room.
+
+    Examples
+    --------
+    >>> known = Statistics(count=208, d50=2.347, d50_low=2.31, d50_high=2.4, needed=412)
+    >>> population_text(known, 60)
+    'N 208 · median 2.35 nm [2.31, 2.40] · 412 more for 5 %'
+    >>> population_text(known, 30)
+    'N 208 · median 2.35 nm'
+    """
+    if population is None or not math.isfinite(population.d50):
+        return ""
+    decimals = 2 if population.d50 < 9.995 else 1 if population.d50 < 99.95 else 0
+    median, low, high = (
+        f"{value:.{decimals}f}"
+        for value in (population.d50, population.d50_low, population.d50_high)
+    )
+    parts = [f"N {grouped(population.count)}", f" · median {median} {clean(population.unit)}"]
+    if math.isfinite(population.d50_low) and math.isfinite(population.d50_high):
+        parts.append(f" [{low}, {high}]")
+    if math.isfinite(population.needed) and population.needed > 0:
+        wanted = f"{100 * population.relative_width:g} %"
+        parts.append(f" · {grouped(int(population.needed))} more for {wanted}")
+    text = ""
+    for part in parts:
+        if cell_len(text + part) > columns:
+            break
+        text += part
+    return text
 
 
 def diameter_histogram(

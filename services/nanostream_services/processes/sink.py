@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from nanostream import failpoints
 from nanostream.config import Config
 from nanostream.errors import ConfigError, MessageError, SessionError
-from nanostream.records import Alarm, Result, Snapshot
+from nanostream.records import Alarm, Result, Snapshot, Statistics
 from nanostream.results.store import Store, diameters
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Publisher, Server, refusals, wait
@@ -37,6 +37,8 @@ __all__ = ["Sink", "run_sink"]
 logger = logging.getLogger(__name__)
 
 _SNAPSHOT_S = 0.25
+#: Between two looks at what the population has become.
+_CENSUS_S = 1.0
 #: Of an alarm that comes or goes: see `Alarms`.
 _PATIENCE_S = 2.0
 #: A database that could not be written blocks for a moment: not with every snapshot.
@@ -123,7 +125,12 @@ class Sink:
     def snapshot(self) -> Snapshot:
         """The session now, with the alarms that were computed last."""
         now = self._overview.snapshot(time_s=time.time(), now_s=time.monotonic())
-        return replace(now, alarms=self._alarms.now, messages=tuple(self._messages))
+        return replace(
+            now,
+            population=self._rest.population,
+            alarms=self._alarms.now,
+            messages=tuple(self._messages),
+        )
 
     def _raise_alarms(self, now: Snapshot) -> None:
         """Compute the alarms; show, keep and send out what has changed."""
@@ -295,11 +302,18 @@ class Sink:
 
 
 class _Rest:
-    """Work that a start does not wait for, done beside the loop.
+    """Work that neither a start nor a commit waits for, done beside the loop.
 
     The histogram of a million particles that were stored before takes a second, the libraries that
-    link tracks half of one.
+    link tracks half of one. Then the census is kept up to date.
+
+    Attributes
+    ----------
+    population : Statistics or None
+        Of the census; None until there was one.
     """
+
+    population: Statistics | None = None
 
     def __init__(self, store: Store, *, tracks: bool) -> None:
         self._folder, self._last, self._tracks = store.folder, store.last_particle(), tracks
@@ -329,3 +343,22 @@ class _Rest:
                     return
         except sqlite3.Error as error:
             logger.warning("sizes of earlier sections are not in the histogram: %s", error)
+        self._take_census()
+
+    def _take_census(self) -> None:
+        # SciPy: half a second.
+        from nanostream.results.census import Census
+
+        census, failing = Census(self._folder), False
+        while not self._over.wait(_CENSUS_S):
+            try:
+                for _ in census.update():
+                    if self._over.is_set():
+                        return
+            except sqlite3.Error as error:
+                if not failing:
+                    logger.warning("the population is not up to date: %s; tried again", error)
+                failing = True
+            else:
+                failing = False
+                self.population = census.statistics

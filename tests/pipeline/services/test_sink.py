@@ -325,6 +325,16 @@ def test_the_snapshot_is_published_and_counts_what_was_stored_before(desk):
     desk.until(lambda: sum(desk.snapshot().diameter_counts) == 2, "the sizes")
 
 
+def test_the_snapshot_has_the_population_of_what_was_stored_before_and_since(desk):
+    desk.asked(desk.client(), a_result(0))
+    desk.stop()
+    desk.start()
+    desk.until(lambda: desk.snapshot().population is not None, "a population")
+    assert desk.snapshot().population.count == 2
+    desk.asked(desk.client(), a_result(1))
+    desk.until(lambda: desk.snapshot().population.count == 4, "the new particles in it")
+
+
 def test_a_size_is_in_the_histogram_once_although_it_is_stored_while_earlier_ones_are_read(desk):
     desk.asked(desk.client(), a_result(0))
     last = desk.store.last_particle()

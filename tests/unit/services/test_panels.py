@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from nanostream.records import Alarm, Health, Severity, Snapshot, State, Summary
+from nanostream.records import Alarm, Health, Severity, Snapshot, State, Statistics, Summary
 from nanostream_services.panels.histogram import _fitted, diameter_histogram
 from nanostream_services.panels.layout import screen, waiting_screen
 from nanostream_services.panels.log_lines import Log, plain_line
@@ -120,8 +120,13 @@ class Case:
     snapshot: Snapshot
 
 
+POPULATION = Statistics(
+    count=208, unit="nm\x1b[2J", d50=2.347, d50_low=2.31, d50_high=2.4, needed=412
+)
+
 CASES = [
     Case("in full swing", session()),
+    Case("a population", session(population=POPULATION)),
     Case("empty", Snapshot("", 0.0)),
     Case("no pixel size", NO_PIXEL_SIZE),
     Case("crowded", CROWDED),
@@ -185,6 +190,20 @@ def test_everything_important_is_on_the_screen(size: tuple[int, int]) -> None:
         "live",
     ):
         assert words in text, words
+
+
+def test_the_median_has_its_interval_and_the_particles_that_are_missing_where_there_is_room() -> (
+    None
+):
+    told = "N 208 · median 2.35 nm?[2J [2.31, 2.40] · 412 more for 5 %"
+    assert told in look(session(population=POPULATION), 200, 60)
+    assert "N 208 · median 2.35 nm" in look(session(population=POPULATION), 80, 24)
+    enough = look(session(population=msgspec.structs.replace(POPULATION, needed=0)), 200, 60)
+    assert "[2.31, 2.40]" in enough
+    assert "more for" not in enough
+    few = Statistics(count=3, unit="px", d50=104.2)
+    assert "N 3 · median 104 px ─" in look(session(population=few), 200, 60)
+    assert "N 785" in look(session(population=Statistics()), 200, 60)
 
 
 @pytest.mark.parametrize("size", [(60, 20), (80, 24), (200, 50)], ids=str)

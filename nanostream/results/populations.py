@@ -1,0 +1,154 @@
+"""Populations of a session: which particles count, each once, and the numbers of each group."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+from nanostream.errors import SessionError
+from nanostream.particles.populations import describe, edge_weights
+from nanostream.records import Statistics
+
+__all__ = ["BOX", "By", "Measure", "population_table", "timed"]
+
+#: What makes a group of particles.
+By = Literal["section", "stream", "session"]
+
+#: Lengths of a particle that are always above 0.
+Measure = Literal["diameter", "feret_min", "feret_max"]
+
+#: Columns of the bounding box, which edge weights need.
+BOX = ("left_px", "right_px", "top_px", "bottom_px")
+
+_KEYS: dict[By, list[str]] = {
+    "section": ["file", "section", "frame"],
+    "stream": ["file"],
+    "session": [],
+}
+
+
+def population_table(
+    sections: pd.DataFrame,
+    particles: pd.DataFrame,
+    *,
+    by: By,
+    window_s: float | None,
+    weighted: bool,
+    **wanted: float,
+) -> pd.DataFrame:
+    """One row per group of particles; parameters as in `nanostream.results.session.Session`.
+
+    Parameters
+    ----------
+    sections : DataFrame
+        All of the session: ``file, section, frame, stream, time_s, pixel_size_nm, height_px,
+        width_px``; ``stream`` is None where the file is no movie.
+    particles : DataFrame
+        All of the session: ``section, track, touches_edge, px, nm`` and `BOX`; ``track`` is NaN
+        where a particle has no identity.
+    **wanted
+        For `nanostream.particles.populations.describe`.
+    """
+    if by not in _KEYS:
+        msg = f'by = {by!r}: expected "section", "stream" or "session"'
+        raise ValueError(msg)
+    if window_s is not None and (by == "section" or not 0 < window_s < math.inf):
+        msg = f"window_s = {window_s}: expected seconds above 0, and by stream or session"
+        raise ValueError(msg)
+    keys = _KEYS[by]
+    placed = sections.assign(start_s=_starts(sections, keys, window_s))
+    if window_s is not None:
+        keys = [*keys, "start_s"]
+    placed["group"] = placed.groupby(keys, sort=False).ngroup() if keys else 0
+    once = dict(iter(_each_once(placed, particles, by=by, weighted=weighted).groupby("group")))
+    nobody = pd.DataFrame({"edge": [], "px": [], "nm": [], "weight": []})
+    rows: list[dict[str, Any]] = []
+    for group, its in placed.groupby("group", sort=False):
+        known = bool(its["pixel_size_nm"].notna().any())
+        numbers = _statistics(once.get(group, nobody), "nm" if known else "px", wanted)
+        rows.append({key: its[key].iloc[0] for key in keys} | msgspec.structs.asdict(numbers))
+    if not (rows or keys):  # nothing is stored
+        rows = [msgspec.structs.asdict(Statistics())]
+    table = pd.DataFrame(rows, columns=[*keys, *Statistics.__struct_fields__])
+    if window_s is not None:
+        table.insert(len(keys), "end_s", table["start_s"] + window_s)
+    return table
+
+
+def timed(sections: pd.DataFrame) -> pd.DataFrame:
+    """The table of a session's sections with ``file``, ``frame`` and ``time_s`` (POSIX).
+
+    Times are of one clock: of the acquisition, of writing, or of storing, whichever is the first
+    that every section has.
+    """
+    acquired = sections["acquired"] if "acquired" in sections else pd.Series(None, sections.index)
+    # ISO 8601 without a zone: differences alone matter.
+    when = pd.to_datetime(acquired, format="ISO8601", errors="coerce")
+    seconds = (when - pd.Timestamp(0)) / pd.Timedelta(1, "s")
+    clocks = (seconds, sections["written_s"], sections["stored_s"])
+    time_s = next((clock for clock in clocks if clock.notna().all()), sections["stored_s"])
+    return sections.assign(
+        file=sections["section"].str.rsplit("#", n=1).str[0],
+        frame=sections["z"],
+        time_s=time_s.astype(np.float64),
+    )
+
+
+def _starts(sections: pd.DataFrame, keys: list[str], window_s: float | None) -> pd.Series[float]:
+    """Begin of each section's window, in seconds after the first section of its group."""
+    time_s = sections["time_s"]
+    if window_s is None or sections.empty:
+        return time_s * 0.0
+    first = time_s.groupby(sections["file"]).transform("min") if keys else time_s.min()
+    return (time_s - first) // window_s * window_s
+
+
+def _each_once(
+    placed: pd.DataFrame, particles: pd.DataFrame, *, by: By, weighted: bool
+) -> pd.DataFrame:
+    """One row per particle, of a movie per track and group: ``group, edge, px, nm, weight``."""
+    names = ["section", "file", "stream", "group", "height_px", "width_px"]
+    rows = particles.merge(placed[names], on="section")
+    rows["edge"] = rows["touches_edge"].astype(bool)
+    rows["weight"] = 1.0
+    if weighted:
+        rows.loc[~rows["edge"], "weight"] = _weights(rows[~rows["edge"]])
+    wanted = ["group", "edge", "px", "nm", "weight"]
+    movies = rows["stream"].notna()
+    if by == "section" or not movies.any():
+        return rows[wanted]
+    tracks = rows[movies & rows["track"].notna()]
+    whole = tracks.where(~tracks["edge"])[["px", "nm", "weight"]]
+    by_track = [tracks["group"], tracks["file"], tracks["track"]]
+    # A median leaves out what is not there: a track that was never whole has none.
+    medians = whole.groupby(by_track).median()
+    medians["edge"] = tracks["edge"].groupby(by_track).all()
+    return pd.concat([rows.loc[~movies, wanted], medians.reset_index()[wanted]])
+
+
+def _weights(whole: pd.DataFrame) -> Any:
+    box = {name: whole[name].to_numpy() for name in BOX}
+    if (box["right_px"] == 0).any():
+        msg = "weights need bounding boxes, which sections from before do not have: reprocess them"
+        raise SessionError(msg)
+    return edge_weights(
+        box["right_px"] - box["left_px"],
+        box["bottom_px"] - box["top_px"],
+        shape=(whole["height_px"].to_numpy(), whole["width_px"].to_numpy()),
+    )
+
+
+def _statistics(once: pd.DataFrame, unit: str, wanted: dict[str, float]) -> Statistics:
+    edge = once["edge"].to_numpy(bool)
+    whole = once[~edge]
+    return describe(
+        whole[unit].to_numpy(np.float64),
+        unit,
+        edge=int(edge.sum()),
+        weights=whole["weight"].to_numpy(np.float64),
+        **wanted,
+    )
