@@ -15,7 +15,7 @@
 
 Every message says what, which file or key, which value, and what to do; it is written for the
 operator, who sees it without a traceback; what the system or a library says goes through
-`reason_of`.
+`reason_of`, and what is in a file through `printable`.
 """
 
 import errno
@@ -34,6 +34,7 @@ __all__ = [
     "SessionError",
     "UnlistedError",
     "advice_on",
+    "printable",
     "reason_of",
 ]
 
@@ -107,7 +108,13 @@ class ConfigError(NanostreamError):
 
 
 class MicrographError(NanostreamError):
-    """A file cannot be read as a micrograph."""
+    """A file cannot be read as a micrograph.
+
+    Names of files, and of what is in them, are others' text: the message is `printable`.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class NotReadyError(MicrographError):
@@ -136,3 +143,17 @@ class MessageError(NanostreamError):
 
 class SessionError(NanostreamError):
     """A session folder is foreign, damaged or cannot be written."""
+
+
+def printable(text: str) -> str:
+    r"""Text for a screen or log: what could steer it or turn the line around becomes an escape.
+
+    Names of files and folders, what is in them, and what comes from the network, can have such
+    characters.
+
+    Examples
+    --------
+    >>> print(printable("gold\x1b[2J\n.mrc"))
+    gold\x1b[2J\n.mrc
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from nanostream.errors import printable
+
 __all__ = ["logged_stderr"]
 
 logger = logging.getLogger(__name__)
@@ -39,4 +41,4 @@ def logged_stderr() -> Iterator[None]:
             os.close(stderr)
             noise.seek(0)
             for line in noise.read().decode(errors="replace").splitlines():
-                logger.info("%s", line)
+                logger.info("%s", printable(line))

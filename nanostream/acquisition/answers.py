@@ -22,6 +22,7 @@ from nanostream.errors import (
     NotReadyError,
     OverwrittenError,
     UnlistedError,
+    printable,
 )
 from nanostream.records import Frame, SectionId
 
@@ -53,7 +54,7 @@ def inspect(
         contents, status = frames.inspect(path, at_rest=True) if at_rest else read(path)
         finished = contents.frames and frames.frames_finished(path)
     except OSError as error:
-        logger.debug("%s cannot be read now: %s", order.path, error)
+        logger.debug("%s cannot be read now: %s", printable(order.path), printable(str(error)))
         return o.HeaderUnreadable(order.path, error.strerror or str(error))
     except NotReadyError as error:
         # A TIFF that SerialEM did not write is listed nowhere and will never be.
@@ -79,7 +80,7 @@ def compare(root: Path, order: o.Compare, fingerprints: Mapping[int, int]) -> o.
     try:
         changed = frames.changed_sections(root / order.path, order.contents, fingerprints)
     except OSError as error:
-        logger.debug("%s cannot be compared now: %s", order.path, error)
+        logger.debug("%s cannot be compared now: %s", printable(order.path), printable(str(error)))
         return None
     return o.Compared(order.path, tuple(changed))
 

@@ -25,6 +25,7 @@ from typing import Protocol
 from nanostream.acquisition.mrc import MRC_SUFFIXES
 from nanostream.acquisition.readiness import SETTLE_S, FileStat
 from nanostream.config import Watch, matches
+from nanostream.errors import printable
 from nanostream.records import SectionId
 
 __all__ = ["NEWEST_FILES", "Disk", "WatchedFolder", "lists", "shown"]
@@ -131,7 +132,7 @@ class WatchedFolder:
             # Not entry.stat(): on Windows it has the size of before SerialEM's writing.
             status = self._disk.stat(f"{self.root}/{relative}")
         except OSError as error:  # gone meanwhile, or a link to nowhere
-            logger.debug("%s has no state: %s", relative, error)
+            logger.debug("%s has no state: %s", printable(relative), printable(str(error)))
             return None
         # To open a pipe would hold us up for good.
         return FileStat.of(status) if stat.S_ISREG(status.st_mode) else None
@@ -233,7 +234,7 @@ class WatchedFolder:
                 try:
                     is_folder = entry.is_dir(follow_symlinks=False)
                 except OSError as error:
-                    logger.debug("%s has no state: %s", relative, error)
+                    logger.debug("%s has no state: %s", printable(relative), printable(str(error)))
                     continue
                 if is_folder:
                     if self._watch.recursive and f"{relative}/" not in self._folders:

@@ -31,7 +31,7 @@ The piece of a montage
     is that of the sidecar, else of the extended header.
 
 The first row
-    is at the bottom of the display for an MRC, at the top for every other format.
+    is at the bottom of the display for an MRC but FEI's own, at the top for every other format.
 
 Pixels
     that mdoc or header of SerialEM contradict are not all there, and refused.

@@ -11,6 +11,7 @@ from pathlib import Path
 from nanostream.acquisition.frames import remark_on
 from nanostream.acquisition.mdoc import read_entries
 from nanostream.acquisition.sidecars import find_sidecar, passed_over
+from nanostream.errors import printable
 from nanostream.records import Frame, Metadata
 
 __all__ = ["remarks_on"]
@@ -28,7 +29,8 @@ def remarks_on(path: Path, frame: Frame) -> list[str]:
     if frame.section.z == 0 and (others := remark_on(path)):
         remarks.append(f"{frame.section.path}: {others}")
     of_sidecar = (_silent_sidecar(path, frame.metadata), _odd_entry(path, frame))
-    return remarks + [f"{frame.section}: {remark}" for remark in of_sidecar if remark]
+    remarks += [f"{frame.section}: {remark}" for remark in of_sidecar if remark]
+    return [printable(remark) for remark in remarks]
 
 
 def _odd_entry(path: Path, frame: Frame) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanostream.acquisition.greys import are_equal
-from nanostream.errors import MicrographError
+from nanostream.errors import MicrographError, printable
 
 __all__ = [
     "MASK",
@@ -97,7 +97,8 @@ def refusals(path: Path) -> Iterator[None]:
     except (MicrographError, OSError):
         raise
     except Exception as error:  # noqa: BLE001 - ncempy's parsers raise whatever comes up
-        logger.info("%s: %s: %s", path.name, type(error).__name__, error)
+        said = f"{path.name}: {type(error).__name__}: {error}"
+        logger.info("%s", printable(said))
         problem = f"not a readable {path.suffix} file: cut off, damaged, or of another kind"
     if problem is not None:  # not from the error, see `nanostream.acquisition.formats.open_file`
         msg = f"{path.name}: {problem}"
@@ -178,7 +179,7 @@ def _single_precision(pixels: NDArray[Any], name: str) -> NDArray[np.float32]:
             msg = f"{name}: numbers up to {np.nanmax(np.abs(pixels)):g}, beyond float32; scale them"
             raise MicrographError(msg)
     elif pixels.dtype.kind in "iu" and (most := max(int(pixels.max()), -int(pixels.min()))) > 2**24:
-        logger.info("%s: counts up to %d are rounded to 24 bits (float32)", name, most)
+        logger.info("%s: counts up to %d are rounded to 24 bits (float32)", printable(name), most)
     return single
 
 

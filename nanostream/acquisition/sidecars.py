@@ -26,6 +26,7 @@ from pathlib import Path
 
 from nanostream.acquisition.autodoc import parse_mdoc
 from nanostream.acquisition.scans import pause_s
+from nanostream.errors import printable
 
 __all__ = ["MOST_BYTES", "find_sidecar", "passed_over", "read_file"]
 
@@ -183,6 +184,5 @@ def read_file(path: Path) -> bytes | None:
 
 @functools.cache
 def _warn_too_long(path: Path) -> None:
-    logger.warning(
-        "%s is not read: it has more than %d MiB; is it an mdoc?", path, MOST_BYTES // 2**20
-    )
+    why = f"it has more than {MOST_BYTES // 2**20} MiB; is it an mdoc?"
+    logger.warning("%s is not read: %s", printable(str(path)), why)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from nanostream.acquisition.tiff_directories import Source
 from nanostream.acquisition.tiff_layout import COMPRESSIONS, LZW, Layout
-from nanostream.errors import MicrographError, NotReadyError
+from nanostream.errors import MicrographError, NotReadyError, printable
 
 __all__ = ["CODEC_ERRORS", "chunks", "codecs", "damage", "small_tiff", "unpacked"]
 
@@ -74,7 +74,7 @@ def _by_libtiff(parts: Sequence[memoryview], layout: Layout) -> NDArray[np.uint8
     try:
         values = np.asarray(decode(small_tiff(tags, b"".join(parts), "<")))
     except (*CODEC_ERRORS, ImportError) as error:
-        logger.debug("%s: %r", layout.name, error)
+        logger.debug("%s: %r", printable(layout.name), error)
         return None
     return values.reshape(-1) if values.shape == (rows, layout.row_bytes) else None
 
@@ -160,7 +160,7 @@ def damage(layout: Layout, k: int, chunk: memoryview, why: str) -> MicrographErr
     """That a strip or tile cannot be unpacked; it may not have arrived if it ends with zeros."""
     part = f"{layout.chunk_word} {k} of {len(layout.starts)}"
     kind = COMPRESSIONS[layout.compression]
-    logger.debug("%s: %s: %s", layout.name, part, why)
+    logger.debug("%s: %s: %s", printable(layout.name), part, why)
     if not any(chunk[-_HOLE_BYTES:]):
         return NotReadyError(f"{layout.name}: {part} ({kind}) has not arrived, or is damaged")
     return MicrographError(f"{layout.name}: {part} ({kind}) is damaged; its pixels are lost")

@@ -28,7 +28,7 @@ from nanostream.acquisition.tiff_layout import (
     UNSIGNED,
     Layout,
 )
-from nanostream.errors import MicrographError
+from nanostream.errors import MicrographError, printable
 
 __all__ = ["has_arrived", "read_samples"]
 
@@ -92,7 +92,7 @@ def _of_numbers(source: Source, layout: Layout) -> NDArray[Any]:
     try:
         return _unpredicted(_values(data, layout, source.order).reshape(shape), layout)
     except CODEC_ERRORS as error:
-        logger.debug("%s: %r", layout.name, error)
+        logger.debug("%s: %r", printable(layout.name), error)
         msg = f"{layout.name}: damaged: its values of {layout.bits} bits cannot be unpacked"
         raise MicrographError(msg) from error
 
@@ -222,7 +222,7 @@ def _page(source: Source, directory: Directory, layout: Layout) -> Any:
     try:
         return codecs().TiffFile(io.BytesIO(small_tiff(tags, head, source.order))).pages[0]
     except CODEC_ERRORS as error:
-        logger.debug("%s: %r", layout.name, error)
+        logger.debug("%s: %r", printable(layout.name), error)
         msg = f"{layout.name}: damaged: its tags are none of a JPEG"
         raise MicrographError(msg) from error
 

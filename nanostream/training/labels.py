@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from nanostream.acquisition.frames import SUFFIXES, count_sections, read_section
 from nanostream.acquisition.greys import are_equal
 from nanostream.acquisition.pngs import read_png
-from nanostream.errors import DataSetError, MicrographError
+from nanostream.errors import DataSetError, MicrographError, printable
 from nanostream.records import Frame, SectionId
 
 __all__ = ["Pair", "Pairing", "pair_files", "pair_labels", "read_label", "read_pair"]
@@ -131,7 +131,7 @@ def _paired(folders: Iterable[list[Path]], *, wanted: frozenset[Path] | None = N
             try:
                 found, missing = _section_labels(image, labels)
             except MicrographError as error:
-                failed.append((str(image), str(error).removeprefix(f"{image.name}: ")))
+                failed.append((str(image), str(error).removeprefix(f"{printable(image.name)}: ")))
                 continue
             pairs += found
             unlabelled += missing if whole else []

@@ -5,8 +5,8 @@ An order for one process of the pipeline goes to `processes.roles`; all else is 
 
 import sys
 
-from nanostream.errors import NanostreamError, advice_on
-from nanostream_services.processes.logs import libraries_silent, printable
+from nanostream.errors import NanostreamError, advice_on, printable
+from nanostream_services.processes.logs import libraries_silent
 from nanostream_services.processes.roles import Order, serve
 
 __all__ = ["main"]

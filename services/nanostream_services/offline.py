@@ -19,7 +19,7 @@ from nanostream.acquisition.frames import count_sections, read_section, section_
 from nanostream.acquisition.remarks import remarks_on
 from nanostream.analysis import Analyzer, used_threshold
 from nanostream.config import Config, tracker_of
-from nanostream.errors import ConfigError, MicrographError, ModelError, SessionError
+from nanostream.errors import ConfigError, MicrographError, ModelError, SessionError, printable
 from nanostream.records import Frame, Result, SectionId
 from nanostream.results.session import Session
 from nanostream.results.store import Store
@@ -157,7 +157,7 @@ class _Run:
         except _AnotherError as error:
             self.failed.append(f"{section}: {error}")
         except Exception as error:  # noqa: BLE001 - one bad section must not stop the rest
-            reason = str(error).removeprefix(f"{file.name}: ")
+            reason = str(error).removeprefix(f"{printable(file.name)}: ")
             self.failed.append(f"{section}: {reason}")
             movie = tracker_of(section.path, self._config.streams)
             self._store.quarantine(section, reason, attempts=1, stream=movie)
@@ -212,7 +212,9 @@ def _sections_of(
             count, cut_off = count_sections(file)
             sections += [(file, section_of(relative, z)) for z in range(count)]
         except MicrographError as error:
-            reason = str(error).removeprefix(f"{relative}: ").removeprefix(f"{file.name}: ")
+            reason = str(error)
+            for name in (relative, file.name):
+                reason = reason.removeprefix(f"{printable(name)}: ")
             failed.append(f"{relative}: {reason}")
             continue
         if count == 0:

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nanostream.errors import printable
 from nanostream_services.panels.values import counted
-from nanostream_services.processes.logs import printable
 
 if TYPE_CHECKING:
     from nanostream.acquisition.selection import Selection

@@ -1,4 +1,4 @@
-"""Logs: where they go, and text that cannot steer a terminal."""
+"""Logs: where they go, in text that cannot steer a terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from typing import IO, TextIO
 
 from platformdirs import user_log_path
 
-__all__ = ["libraries_silent", "printable", "start_log", "user_log"]
+from nanostream.errors import printable
+
+__all__ = ["libraries_silent", "start_log", "user_log"]
 
 #: Of the log of commands without a session; a longer one begins anew.
 _LONGEST_BYTES = 1_000_000
@@ -104,14 +106,6 @@ def _log_to(handler: logging.Handler) -> None:
             before.close()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-
-
-def printable(text: str) -> str:
-    """Text for a terminal: what could steer it or turn the line around becomes an escape.
-
-    Names of files and folders, and what comes from the network, can have such characters.
-    """
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class _Formatter(logging.Formatter):

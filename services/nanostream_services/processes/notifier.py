@@ -12,8 +12,8 @@ import msgspec
 from msgspec.structs import replace
 
 from nanostream.config import Notify
+from nanostream.errors import printable
 from nanostream.records import Alarm, Severity
-from nanostream_services.processes.logs import printable
 
 __all__ = ["Notifier"]
 

@@ -6,8 +6,8 @@ import itertools
 import time
 from collections import deque
 
+from nanostream.errors import printable
 from nanostream.transport import messages as m
-from nanostream_services.processes.logs import printable
 
 __all__ = ["Outbox"]
 

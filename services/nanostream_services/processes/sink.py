@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 
 from nanostream import failpoints
 from nanostream.config import Config
-from nanostream.errors import ConfigError, MessageError, SessionError
+from nanostream.errors import ConfigError, MessageError, SessionError, printable
 from nanostream.records import Alarm, Result, Snapshot, Statistics
 from nanostream.results.store import Store, diameters
 from nanostream.transport import messages as m
 from nanostream.transport.sockets import Publisher, Server, refusals, wait
 from nanostream_services.alarms import Alarms, conditions
 from nanostream_services.processes.lifecycle import LONGEST_WAIT_S, Stop
-from nanostream_services.processes.logs import printable
 from nanostream_services.processes.notifier import Notifier
 from nanostream_services.processes.observer import Observer
 from nanostream_services.processes.overview import Overview, Peers

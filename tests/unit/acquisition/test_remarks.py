@@ -7,6 +7,7 @@ import pytest
 
 import nanostream as ns
 from nanostream.acquisition.simulator import StackWriter
+from nanostream.errors import MicrographError
 from tests.micrograph_files import velox_card, write_velox_sets
 
 IMAGE = np.zeros((8, 8, 1), np.uint16)
@@ -86,3 +87,26 @@ def test_an_unknown_and_a_possible_pixel_size_need_no_remark(tmp_path, value, ca
     (tmp_path / "gold.mrc.mdoc").write_text(f"[ZValue = 0]\nPixelSpacing = {value}\n")
     ns.read_section(tmp_path / "gold.mrc")
     assert not any("pixel size" in message for message in caplog.messages)
+
+
+#: What would clear a terminal, turn a line around and begin a line of its own.
+STEERING = "DF4\x1b[2J\u202e\nforged"
+
+
+def test_what_a_file_says_cannot_steer_the_screen_of_a_notebook(tmp_path, caplog):
+    sets = [(IMAGE, velox_card(STEERING)), (IMAGE, velox_card("HAADF"))]
+    path = tmp_path / "a.emd"
+    write_velox_sets(path, sets)
+    ns.read_section(path)
+    stack(tmp_path / "gold.mrc")
+    (tmp_path / "gold.mdoc").write_text("ImageFile = a\x1b[2J.st\n")
+    ns.read_section(tmp_path / "gold.mrc")
+    assert len(caplog.messages) == 2
+    assert all(map(str.isprintable, caplog.messages))
+    assert "DF4\\x1b[2J\\u202e" in caplog.messages[0]
+    write_velox_sets(path, [(IMAGE, velox_card(STEERING, unit="1/m"))])
+    (tmp_path / "b\x1b[2J.mrc").write_bytes(b"1\n2")
+    for bad in (path, tmp_path / "b\x1b[2J.mrc"):
+        with pytest.raises(MicrographError) as refused:
+            ns.read_section(bad)
+        assert str(refused.value).isprintable()

@@ -5,8 +5,9 @@ import logging
 
 import pytest
 
+from nanostream.errors import printable
 from nanostream_services.processes.lifecycle import importing
-from nanostream_services.processes.logs import printable, start_log
+from nanostream_services.processes.logs import start_log
 from nanostream_services.processes.outbox import Outbox
 
 HOSTILE = "a\x1b[2Jb\x9b2Jc\u202egpj.exe\n12:00:00 forged\x7f\udc80"
