@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -19,6 +19,9 @@ from nanostream.results.folders import DATABASE, SESSION_VERSION, connect
 from nanostream.results.mask_files import read_mask
 from nanostream.results.populations import BOX, By, Measure, population_table, timed
 from nanostream.results.schema import ALARM_COLUMNS
+
+if TYPE_CHECKING:
+    from nanostream.results.napari_layers import LayerData
 
 __all__ = ["Session"]
 
@@ -258,6 +261,23 @@ class Session:
     def probability(self, section: str | SectionId) -> NDArray[np.float32]:
         """(H, W) probability of the particle class, 0 to 1 in steps of 1/255."""
         return self._mask(section, "probability").astype(np.float32) / np.float32(255)
+
+    def napari_layers(self, file: str | None = None) -> list[LayerData]:
+        """The masks of each file and the tracks of each movie, as layers for napari.
+
+        As `nanostream.results.napari_layers.napari_layers`.
+
+        Examples
+        --------
+        ::
+
+            viewer = napari.Viewer()
+            for layer in session.napari_layers("gold.mrc"):
+                viewer.add_layer(napari.layers.Layer.create(*layer))
+        """
+        from nanostream.results.napari_layers import napari_layers
+
+        return napari_layers(self, file)
 
     def _mask(
         self, section: str | SectionId, name: Literal["labels", "probability"]

@@ -6,20 +6,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from nanostream.results.navigator import Chart
+from nanostream.results.exports.tables import tables
+from nanostream.results.exports.targets import Target
 from nanostream.results.session import Session
 
 __all__ = ["write_tables"]
 
-_TABLES = ("sections", "particles", "tracks", "drift", "events", "quarantine")
 
-
-def write_tables(session: Session, folder: Path, _: Chart) -> list[Path]:
+def write_tables(session: Session, target: Target) -> list[Path]:
     """Files that were written, one per table: UTF-8, full precision."""
     written = []
-    for name in _TABLES:
-        path = folder / f"{name}.csv"
-        _harmless(getattr(session, name)).to_csv(path, index=False, encoding="utf-8")
+    for name, table in tables(session):
+        path = target.path(f"{name}.csv")
+        _harmless(table).to_csv(path, index=False, encoding="utf-8")
         written.append(path)
     return written
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from nanostream.results.navigator import Chart
+from nanostream.results.exports.targets import Target
 from nanostream.results.session import Session
 
 __all__ = ["write_masks"]
 
 
-def write_masks(session: Session, folder: Path, _: Chart) -> list[Path]:
+def write_masks(session: Session, target: Target) -> list[Path]:
     """Files that were written, one per section, below the folders that the micrographs are in.
 
     ``day1/gold.mrc.z3_mask.png`` is of ``day1/gold.mrc#3``: 255 where a particle is, else 0, in
@@ -21,10 +21,11 @@ def write_masks(session: Session, folder: Path, _: Chart) -> list[Path]:
     bottom.
     """
     written = []
-    for section in session.section_ids():
+    sections = session.section_ids()
+    for number, section in enumerate(sections):
+        target.progress(number, len(sections), section)
         file, z = section.rsplit("#", 1)
-        path = folder / f"{file}.z{z}_mask.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = target.path(f"{file}.z{z}_mask.png")
         mask = np.where(session.labels(section) > 0, np.uint8(255), np.uint8(0))
         # Not imwrite, which opens no names outside the ANSI code page on Windows.
         path.write_bytes(cv2.imencode(".png", mask)[1].tobytes())

@@ -481,6 +481,8 @@ def test_csv_tables_are_the_sessions_tables(folder, tmp_path):
     export(session, "csv", tmp_path / "tables")
     for name in ("sections", "particles", "tracks"):
         table = pd.read_csv(tmp_path / "tables" / f"{name}.csv")
+        if name != "sections":
+            assert table.pop("track").tolist() == [1, 2]
         pd.testing.assert_frame_equal(table, getattr(session, name), check_dtype=False)
     with pytest.raises(SessionError, match="csv"):
         export(session, "xls", tmp_path)
