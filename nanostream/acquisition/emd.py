@@ -253,7 +253,9 @@ def _at(file: h5py.File, path: object) -> object:
 
 def _record(item: object) -> dict[str, Any]:
     """A JSON text that is alone in a data set; empty if it cannot be read."""
-    if not isinstance(item, h5py.Dataset) or item.size != 1 or item.dtype.kind not in "OS":
+    if not isinstance(item, h5py.Dataset) or item.size != 1:
+        return {}
+    if h5py.check_string_dtype(item.dtype) is None:
         return {}
     text = np.ravel(item[()])[0]
     return _parsed(text) if isinstance(text, bytes) else {}
@@ -282,6 +284,8 @@ def _card(group: h5py.Group) -> dict[str, Any]:
     """Metadata of the first frame; empty if it cannot be read."""
     written = group.get("Metadata")
     if not isinstance(written, h5py.Dataset) or written.ndim != 2 or 0 in written.shape:
+        return {}
+    if written.dtype.kind not in "iu":
         return {}
     return _parsed(bytes(np.asarray(written[:, 0], np.uint8)).partition(b"\0")[0])
 
@@ -322,7 +326,7 @@ def _berkeley(file: h5py.File) -> Iterator[_Image]:
 
 def _kind(group: h5py.Group) -> object:
     """The kind of a group: a number, or a word since version 1.0."""
-    kind = group.attrs.get("emd_group_type")
+    kind = _attribute(group, "emd_group_type")
     return kind.decode("utf-8", "replace") if isinstance(kind, bytes) else kind
 
 
@@ -389,9 +393,27 @@ def _step(dim: object) -> float | None:
 
 def _text(item: object, key: str) -> str:
     """An attribute as text; empty if there is none."""
-    value = item.attrs.get(key, "") if isinstance(item, h5py.Dataset) else ""
-    value = value.flat[0] if isinstance(value, np.ndarray) and value.size else value
+    value = _attribute(item, key) if isinstance(item, h5py.Dataset) else None
+    if value is None:
+        return ""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _attribute(item: h5py.Group | h5py.Dataset, key: str) -> object:
+    """An attribute that is a text or a number, the first if they are several; else None.
+
+    Damaged ones of other types are not read: HDF5 1.14.6 crashes on sequences.
+    """
+    if key not in item.attrs:
+        return None
+    stored = item.attrs.get_id(key)
+    plain = (h5py.h5t.TypeStringID, h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID)
+    if not isinstance(stored.get_type(), plain) or stored.shape is None:
+        return None
+    value = item.attrs[key]
+    if not isinstance(value, np.ndarray):
+        return value
+    return value.flat[0] if value.size else None
 
 
 def _number(value: object) -> int | None:

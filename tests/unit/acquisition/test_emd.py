@@ -1,6 +1,9 @@
 """EMD files: which data set is taken, in which order its axes are, and what is refused."""
 
+import contextlib
+import itertools
 import json
+import re
 
 import h5py
 import numpy as np
@@ -282,3 +285,21 @@ def test_texts_without_a_length_are_refused_and_searched_no_more(tmp_path, monke
         monkeypatch.setattr(hdf5_heaps, "_BLOCK_BYTES", block_bytes)
         hdf5_heaps._searched.cache_clear()
         assert hdf5_heaps.has_endless_heap(path)
+
+
+@pytest.mark.parametrize("velox", [False, True])
+def test_a_text_damaged_into_a_sequence_is_not_read(tmp_path, velox):
+    # HDF5 1.14.6 takes the process with it when it reads one.
+    path = tmp_path / "a.emd"
+    if velox:
+        write_velox_sets(path, [HAADF], labels=("HAADF",))
+    else:
+        write_berkeley(path, STACK, step=0.05, unit="[n_m]")
+    whole = path.read_bytes()
+    text = re.compile(rb"\x19\x01[\x00\x01]\x00\x10\x00\x00\x00")  # type of texts of any length
+    places = [found.start() + 1 for found in text.finditer(whole)]
+    assert places
+    for place, kind in itertools.product(places, (0x00, 0x1A)):
+        path.write_bytes(whole[:place] + bytes([kind]) + whole[place + 1 :])
+        with contextlib.suppress(MicrographError):
+            assert read_section(path).pixels.ndim == 2
