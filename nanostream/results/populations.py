@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from nanostream.errors import SessionError
 from nanostream.particles.populations import describe, edge_weights
@@ -64,16 +65,27 @@ def population_table(
     if window_s is not None:
         keys = [*keys, "start_s"]
     placed["group"] = placed.groupby(keys, sort=False).ngroup() if keys else 0
-    once = dict(iter(_each_once(placed, particles, by=by, weighted=weighted).groupby("group")))
-    nobody = pd.DataFrame({"edge": [], "px": [], "nm": [], "weight": []})
-    rows: list[dict[str, Any]] = []
-    for group, its in placed.groupby("group", sort=False):
-        known = bool(its["pixel_size_nm"].notna().any())
-        numbers = _statistics(once.get(group, nobody), "nm" if known else "px", wanted)
-        rows.append({key: its[key].iloc[0] for key in keys} | msgspec.structs.asdict(numbers))
-    if not (rows or keys):  # nothing is stored
-        rows = [msgspec.structs.asdict(Statistics())]
-    table = pd.DataFrame(rows, columns=[*keys, *Statistics.__struct_fields__])
+    once = _each_once(placed, particles, by=by, weighted=weighted).sort_values("group")
+    groups = placed.drop_duplicates("group")[["group", *keys]]
+    known = placed["pixel_size_nm"].notna().groupby(placed["group"], sort=False).any()
+    # Slices of arrays: tables in their place take four times as long for thousands of sections.
+    columns = {name: once[name].to_numpy() for name in ("edge", "px", "nm", "weight")}
+    ends = np.searchsorted(once["group"], groups["group"], side="right")
+    starts = np.searchsorted(once["group"], groups["group"], side="left")
+    numbers = [
+        _statistics(
+            {name: column[start:end] for name, column in columns.items()},
+            "nm" if in_nm else "px",
+            wanted,
+        )
+        for start, end, in_nm in zip(starts, ends, known, strict=True)
+    ]
+    if not (numbers or keys):  # nothing is stored
+        numbers = [Statistics()]
+    described = pd.DataFrame(
+        [msgspec.structs.asdict(one) for one in numbers], columns=[*Statistics.__struct_fields__]
+    )
+    table = pd.concat([groups[keys].reset_index(drop=True), described], axis="columns")
     if window_s is not None:
         table.insert(len(keys), "end_s", table["start_s"] + window_s)
     return table
@@ -142,13 +154,12 @@ def _weights(whole: pd.DataFrame) -> Any:
     )
 
 
-def _statistics(once: pd.DataFrame, unit: str, wanted: dict[str, float]) -> Statistics:
-    edge = once["edge"].to_numpy(bool)
-    whole = once[~edge]
+def _statistics(once: dict[str, NDArray[Any]], unit: str, wanted: dict[str, float]) -> Statistics:
+    edge = once["edge"].astype(bool)
     return describe(
-        whole[unit].to_numpy(np.float64),
+        once[unit][~edge],
         unit,
         edge=int(edge.sum()),
-        weights=whole["weight"].to_numpy(np.float64),
+        weights=once["weight"][~edge],
         **wanted,
     )
