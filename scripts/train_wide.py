@@ -2,7 +2,8 @@
 
     python scripts/train_wide.py generate --work WORK --seed 5 --scenes SCENES
     python scripts/train_wide.py fit --work WORK --seed 5 --steps 2600
-    python scripts/train_wide.py card --work WORK --seed 5 --out FOLDER --scores scores.json
+    python scripts/train_wide.py card --work WORK --seed 5 --out FOLDER --scores scores.json \
+        --name survey --peak 0.9
 
 ``generate`` writes pictures ahead of the fit into WORK/pictures and stays 300 of them ahead.
 SCENES has sets of ``nanostream simulate-training`` in its subfolders. ``fit`` writes its state to
@@ -113,7 +114,7 @@ def fit(given: argparse.Namespace) -> None:
 _VALIDATION_PICTURES = 120
 
 
-def make_model(work: Path, seed: int, out: Path, name: str, scores: Path | None) -> None:
+def make_model(given: argparse.Namespace) -> None:
     """Weights and card of the newest averaged network."""
     from dataclasses import asdict
     from datetime import UTC, datetime
@@ -129,17 +130,19 @@ def make_model(work: Path, seed: int, out: Path, name: str, scores: Path | None)
     from nanostream.training.stream import IGNORED, PARTICLE, SHARES, as_example, draw_picture
     from nanostream.training.stream_fit import StreamRecipe
 
+    work, seed, out = given.work, given.seed, given.out
     newest = max((work / "averaged").glob("step_*.weights.h5"))
     steps = int(newest.name.removeprefix("step_").partition(".")[0])
     out.mkdir(parents=True, exist_ok=True)
     weights = out / "weights.weights.h5"
     weights.write_bytes(newest.read_bytes())
     card = ModelCard(
-        name=name,
+        name=given.name,
         features=DEPTH_FEATURES,
         architecture="unet-depth",
         normalization="standardize",
-        threshold=0.5,
+        threshold=given.threshold,
+        peak=given.peak,
         weights=weights.name,
         weights_sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
         pixel_size_nm=(0.012, 3.0),
@@ -171,7 +174,7 @@ def make_model(work: Path, seed: int, out: Path, name: str, scores: Path | None)
         # what nothing in them is like deserves a word.
         domain=fit_reference(np.array(looks), np.array(unsure), least_score=1e-4),
         training=training,
-        scores=json.loads(scores.read_text(encoding="utf-8")) if scores else {},
+        scores=json.loads(given.scores.read_text(encoding="utf-8")) if given.scores else {},
         licence="BSD-3-Clause",
         date=datetime.now(UTC).date().isoformat(),
         command="python scripts/train_wide.py " + " ".join(sys.argv[1:]),
@@ -195,13 +198,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of the model, for card")
     parser.add_argument("--name", default="default", help="of the model, for card")
     parser.add_argument("--scores", type=Path, help="for card, see above")
+    parser.add_argument("--threshold", type=float, default=0.5, help="for card")
+    parser.add_argument("--peak", type=float, default=0.9, help="for card")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if given.what == "generate":
         generate(given.work, given.seed, given.size_px, given.scenes)
     elif given.what == "card":
-        make_model(given.work, given.seed, given.out, given.name, given.scores)
+        make_model(given)
     else:
         fit(given)
 

@@ -29,6 +29,7 @@ from nanostream_services.commands import (
 from nanostream_services.commands.evaluate import evaluate
 from nanostream_services.commands.mistakes import without_usage
 from nanostream_services.commands.preview import preview
+from nanostream_services.commands.report import report
 from nanostream_services.commands.simulate_training import simulate_training
 from nanostream_services.commands.status import status
 from nanostream_services.commands.verify import verify
@@ -43,6 +44,7 @@ _PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "segment": segment.segment,
         "status": status,
         "preview": preview,
+        "report": report,
         "verify": verify,
         "quarantine": quarantine.app,
         "export": export.export,

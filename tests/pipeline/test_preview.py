@@ -31,6 +31,12 @@ def test_sections_are_drawn_with_a_sheet_and_a_changed_file_is_not(tmp_path):
     assert picture.shape == (600, 800, 3)
     assert np.ptp(picture, axis=2).max() > 50  # outlines have colours, the micrograph has none
 
+    done = nanostream("report", session, "--watch", tmp_path / "data")
+    assert done.returncode == 0, done.stderr
+    page = (session / "report.html").read_text(encoding="utf-8")
+    assert page.count('src="data:image/jpeg;base64,') == 3  # each of them is typical
+    assert done.stdout.strip() == str(session / "report.html")
+
     play(images[::-1], tmp_path / "other", name="gold", **options)
     shutil.copy(tmp_path / "other" / "gold.mrc", tmp_path / "data" / "gold.mrc")
     done = nanostream("preview", session, "gold.mrc#0", "--watch", tmp_path / "data")

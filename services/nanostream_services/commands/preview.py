@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nanostream.errors import ConfigError, NanostreamError
+from nanostream.errors import ConfigError
 from nanostream_services.commands.options import SessionFolder
+from nanostream_services.commands.pictures import draw_sections, micrograph_folder
 from nanostream_services.commands.printing import FAILED, print_error, print_line
 
 if TYPE_CHECKING:
@@ -52,10 +52,10 @@ def preview(
 
     opened = Session(session)
     names = _chosen(opened, sections, most)
-    root = _root(opened, watch)
+    root = micrograph_folder(opened, watch)
     folder = out or session / "previews"
     drawn: list[tuple[str, Picture]] = []
-    for name, picture in _drawn(opened, names, root, numbers=numbers):
+    for name, picture in draw_sections(opened, names, root, numbers=numbers):
         if isinstance(picture, str):
             print_error(picture)
             continue
@@ -73,7 +73,9 @@ def preview(
 def draw_one(session: Session) -> Path | None:
     """The picture of a session's last section, drawn; None if there is none to draw."""
     last = session.section_ids()[-1:]
-    for name, picture in _drawn(session, last, _root(session, None), numbers=True):
+    for name, picture in draw_sections(
+        session, last, micrograph_folder(session, None), numbers=True
+    ):
         if not isinstance(picture, str):
             return _write(session.folder / "previews", _file_name(name), picture)
     return None
@@ -93,56 +95,6 @@ def _chosen(session: Session, sections: list[str] | None, most: int) -> list[str
         return list(sections)
     count = min(most, len(stored))
     return [stored[k * len(stored) // count] for k in range(count)]
-
-
-def _root(session: Session, watch: Path | None) -> Path:
-    """Folder of the micrographs: the given one, else that of the session."""
-    from nanostream.config import load_config
-
-    written = session.folder / "config.json"
-    settled = load_config(written).watch.directory if written.is_file() else ""
-    root = watch or (Path(settled) if settled else None)
-    if root is None or not root.is_dir():
-        said = f"{root} is no folder" if root else "the session does not say where they are"
-        msg = f"micrographs: {said}; give the folder that was watched by --watch"
-        raise ConfigError(msg)
-    return root
-
-
-def _drawn(
-    session: Session, names: list[str], root: Path, *, numbers: bool
-) -> Iterator[tuple[str, Picture | str]]:
-    """Each section's picture, or the reason why there is none."""
-    from nanostream.acquisition.frames import read_section
-    from nanostream.records import SectionId
-    from nanostream.results.previews import draw_overlay
-
-    particles = session.particles
-    stored = session.sections.set_index("section")
-    for name in names:
-        section = SectionId.parse(name)
-        of_section = particles[particles["section"] == name]
-        try:
-            frame = read_section(root / section.path, section.z)
-            if frame.pixels_crc32() != stored.pixels_crc32[name]:
-                yield name, f"{name}: no picture: the file has changed since it was segmented"
-                continue
-            picture = draw_overlay(
-                frame.pixels,
-                session.labels(name),
-                pixel_size_nm=_known(stored.pixel_size_nm[name]),
-                first_row=frame.metadata.first_row,
-                classes=dict(zip(of_section["label"], of_section["shape_class"], strict=True)),
-                numbers=numbers,
-            )
-        except (NanostreamError, OSError, ValueError) as error:
-            yield name, f"{name}: no picture: {error}"
-            continue
-        yield name, picture
-
-
-def _known(pixel_size_nm: float | None) -> float | None:
-    return pixel_size_nm if pixel_size_nm and pixel_size_nm > 0 else None  # NaN is not above 0
 
 
 def _file_name(section: str) -> str:
