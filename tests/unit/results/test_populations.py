@@ -25,17 +25,18 @@ def a_result(path, z, *discs, pixel_size_nm=0.5, stream=None, **known):
     return factories.a_result(labels, SectionId(path, z), known=known)
 
 
-@pytest.fixture
-def session(tmp_path):
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
     """A movie of two particles, one of which is cut in all frames but one, and a micrograph."""
-    with Store(tmp_path / "session", Config()) as store:
+    folder = tmp_path_factory.mktemp("populations") / "session"
+    with Store(folder, Config()) as store:
         for z, radius in enumerate((6, 7, 8, 7, 6)):
             left = 7 if z == 2 else 5
             discs = (20, 50, radius), (60, left, 6), (40, 0, 4)
             store.commit(a_result("movie.mrc", z, *discs, stream=MOVIE))
         store.commit(a_result("still.mrc", 0, (20, 20, 9), (20, 60, 9), (60, 20, 10), (0, 90, 6)))
         store.commit(a_result("still.mrc", 1))
-    return ns.open_session(tmp_path / "session")
+    return ns.open_session(folder)
 
 
 def diameter_nm(radius):
