@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from msgspec.structs import replace
@@ -30,6 +31,9 @@ from nanostream_services.processes.notifier import Notifier
 from nanostream_services.processes.observer import Observer
 from nanostream_services.processes.overview import Overview, Peers
 from nanostream_services.processes.serialem import SerialEM
+
+if TYPE_CHECKING:
+    from nanostream.results.census import Census
 
 __all__ = ["Sink", "run_sink"]
 
@@ -244,6 +248,7 @@ class Sink:
         if result.normalization_maximum is not None:
             self._maximum = max(result.normalization_maximum, self._maximum or 0.0)
         self._observer.add(result)
+        self._rest.news.set()
         self._compare_models(result)
         self._try_to_report(self._overview.add(result, time.time()))
 
@@ -262,6 +267,7 @@ class Sink:
             message.section, message.reason, attempts=message.attempts, stream=message.stream
         )
         self._overview.failed = self._store.counts()["quarantine"]
+        self._rest.news.set()  # sections after it may have been linked
         self._server.send(peer, m.Ack(message.section))
         self._serialem.ended(message.section)
 
@@ -310,6 +316,8 @@ class _Rest:
     ----------
     population : Statistics or None
         Of the census; None until there was one.
+    news : Event
+        Set when something was stored: an idle session is not read again.
     """
 
     population: Statistics | None = None
@@ -318,7 +326,9 @@ class _Rest:
         self._folder, self._last, self._tracks = store.folder, store.last_particle(), tracks
         self._ready: queue.SimpleQueue[tuple[NDArray[np.float64], NDArray[np.float64]]]
         self._ready = queue.SimpleQueue()
-        self._over = threading.Event()
+        self._over, self.news = threading.Event(), threading.Event()
+        if self._last:
+            self.news.set()
         self._thread = threading.Thread(target=self._read, name="rest", daemon=True)
         self._thread.start()
 
@@ -345,11 +355,16 @@ class _Rest:
         self._take_census()
 
     def _take_census(self) -> None:
-        # SciPy: half a second.
-        from nanostream.results.census import Census
-
-        census, failing = Census(self._folder), False
+        census: Census | None = None
+        failing = False
         while not self._over.wait(_CENSUS_S):
+            if not self.news.is_set():
+                continue
+            self.news.clear()
+            # SciPy takes half a second, which a start does not have.
+            from nanostream.results.census import Census
+
+            census = census or Census(self._folder)
             try:
                 for _ in census.update():
                     if self._over.is_set():
@@ -358,6 +373,7 @@ class _Rest:
                 if not failing:
                     logger.warning("the population is not up to date: %s; tried again", error)
                 failing = True
+                self.news.set()
             else:
                 failing = False
                 self.population = census.statistics
