@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nanostream import __version__
 from nanostream.particles.runs import runs_of
 from nanostream.records import SectionId
-from nanostream.results.exports.tables import tables
+from nanostream.results.exports.tables import with_tracks
 from nanostream.results.exports.targets import Target
 from nanostream.results.session import Session
 
@@ -35,7 +35,7 @@ def write_annotations(session: Session, target: Target) -> list[Path]:
     """
     sections = session.sections
     names = sections["section"].tolist()
-    particles = dict(tables(session))["particles"].groupby("section")
+    particles = with_tracks(session, session.particles).groupby("section")
     rows = particles.indices
     images = _images(sections)
     with target.whole(_FILE) as path, path.open("wb") as file:

@@ -88,6 +88,8 @@ def test_parquet_tables_are_the_sessions_tables_with_a_number_for_each_track(ses
     assert particles["track"].tolist() == [1, 2, 1, 2, 3, 4, 0, 0, 0, 0, 0]
     assert pd.read_parquet(files["tracks.parquet"])["track"].tolist() == [1, 2, 1, 2, 3, 4]
     pd.testing.assert_frame_equal(pd.read_parquet(files["sections.parquet"]), session.sections)
+    populations = pd.read_parquet(files["populations.parquet"])
+    pd.testing.assert_frame_equal(populations, session.populations("stream"), check_dtype=False)
 
 
 def test_label_stack_is_a_hyperstack_of_imagej_in_nm(session, written, notes):
@@ -327,7 +329,7 @@ def test_an_export_that_breaks_off_leaves_the_file_that_was_there(session, tmp_p
 
 def test_an_empty_session_gives_empty_files_or_says_what_it_lacks(tmp_path):
     session = a_session(tmp_path / "session")
-    for format, count in {"parquet": 6, "png": 0, "tiff": 0, "roi": 0, "coco": 1}.items():
+    for format, count in {"parquet": 7, "png": 0, "tiff": 0, "roi": 0, "coco": 1}.items():
         assert len(export(session, format, tmp_path / "out")) == count
     with pytest.raises(SessionError, match="has no tracks"):
         export(session, "napari", tmp_path / "out")
