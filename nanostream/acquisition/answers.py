@@ -49,7 +49,6 @@ def inspect(
     """
     path = root / order.path
     try:
-        # Foreign TIFFs lie still as well: it is their sidecar that is waited for.
         at_rest = order.at_rest and not frames.is_tiff(path)
         contents, status = frames.inspect(path, at_rest=True) if at_rest else read(path)
         finished = contents.frames and frames.frames_finished(path)
@@ -57,12 +56,28 @@ def inspect(
         logger.debug("%s cannot be read now: %s", printable(order.path), printable(str(error)))
         return o.HeaderUnreadable(order.path, error.strerror or str(error))
     except NotReadyError as error:
+        # Foreign TIFFs lie still as well: it is their sidecar that is waited for.
+        if order.at_rest and frames.is_tiff(path) and frames.is_listed(path):
+            return _listed_at_rest(path, order)
         # A TIFF that SerialEM did not write is listed nowhere and will never be.
         unlisted = isinstance(error, UnlistedError)
         return o.HeaderNotReady(order.path, order.listed, unlisted=unlisted)
     except MicrographError as error:
         return o.HeaderRefused(order.path, order.listed, str(error))
     return o.HeaderRead(order.path, FileStat.of(status), contents, finished)
+
+
+def _listed_at_rest(path: Path, order: o.Inspect) -> o.HeaderRead | o.HeaderRefused:
+    """A TIFF of which nothing will come any more: its sections, or why it is refused.
+
+    A copy that resumes changes the file, and it is inspected again.
+    """
+    try:
+        contents, status = frames.inspect(path, at_rest=True)
+        frames.check_whole(path)
+    except (MicrographError, OSError) as error:
+        return o.HeaderRefused(order.path, order.listed, str(error))
+    return o.HeaderRead(order.path, FileStat.of(status), contents)
 
 
 def compare(root: Path, order: o.Compare, fingerprints: Mapping[int, int]) -> o.Compared | None:
@@ -147,8 +162,9 @@ def read_frame(
         sidecar = read_metadata(path, section.z, title=file.title)
     if file.generation_of(section.z) == section.generation:
         # A file without a title may have been found by its length alone, once it lay still.
+        at_rest = file.title in ("", frames.UNDATED)
         frame = frames.read_frame(
-            path, section, sidecar, pixel_size_nm=pixel_size_nm, at_rest=not file.title
+            path, section, sidecar, pixel_size_nm=pixel_size_nm, at_rest=at_rest
         )
         # The title has SerialEM's time of "Open New": pixels of a newer file of the same name must
         # not pass for this section's.

@@ -60,13 +60,16 @@ from nanostream.records import FirstRow, Frame, Metadata, SectionId
 
 __all__ = [
     "SUFFIXES",
+    "UNDATED",
     "SectionCount",
     "SidecarEntry",
     "changed_sections",
+    "check_whole",
     "count_sections",
     "first_row_of",
     "frames_finished",
     "inspect",
+    "is_listed",
     "is_tiff",
     "read_frame",
     "read_section",
@@ -83,6 +86,9 @@ SidecarEntry = tuple[float | None, Metadata]
 #: What reads a format beside NumPy and OpenCV, which are named with every result.
 _LIBRARIES: dict[str, tuple[str, ...]] = dict.fromkeys(tiffs.SUFFIXES, ("tifffile", "imagecodecs"))
 _LIBRARIES |= {".dm3": ("ncempy",), ".dm4": ("ncempy",), ".emd": ("h5py",)}
+
+#: Title of a TIFF whose sidecar has neither a title nor a time.
+UNDATED = "TIFF"
 
 #: MinMaxMean is written with %g, six digits.
 _SIX_DIGITS = 1e-5
@@ -138,6 +144,12 @@ def is_tiff(path: Path) -> bool:
     return path.suffix.lower() in tiffs.SUFFIXES
 
 
+def is_listed(path: Path) -> bool:
+    """Whether an mdoc or idoc lists a TIFF, in an entry that may lack its end."""
+    listing = read_listing(path, at_rest=True)
+    return listing is not None and listing[0].section(0, path.name) is not None
+
+
 def first_row_of(path: str | Path) -> FirstRow:
     """Where SerialEM's display, or a program of the format, shows row 0 of a file's sections.
 
@@ -175,6 +187,13 @@ def inspect(path: Path, *, at_rest: bool = False) -> tuple[Contents, os.stat_res
             there = file.has_arrived(contents.complete - 1)
             contents = dataclasses.replace(contents, frames=not there)
         return contents, status
+
+
+def check_whole(path: Path) -> None:
+    """Raise a MicrographError if a TIFF at rest ends before the pixels of its last page do."""
+    with _opened(path, at_rest=True) as (contents, file):
+        if isinstance(file, tiffs.Pages):
+            file.has_arrived(contents.pages - 1)
 
 
 def count_sections(path: Path) -> SectionCount:
@@ -242,7 +261,7 @@ def read_frame(
     pixel_size_nm : float or None
         From the configuration, for files that say none.
     at_rest : bool
-        An MRC file was found lying still: see `inspect`.
+        The file was found lying still: see `inspect`.
 
     Returns
     -------
@@ -257,7 +276,7 @@ def read_frame(
     MicrographError, OSError
         As `inspect`; MicrographError also for pixels that are not a micrograph.
     """
-    stored = _read(path, section.z, at_rest=at_rest and _kind(path) == "mrc")
+    stored = _read(path, section.z, at_rest=at_rest)
     return _frame(path, section, stored, sidecar, (pixel_size_nm, "configuration"))
 
 
@@ -351,7 +370,7 @@ def _opened(path: Path, *, at_rest: bool) -> Iterator[tuple[_Pages, formats.Sect
     """A file that is no MRC: its contents, and its reader."""
     if is_tiff(path):
         title, listed = _listing(path, at_rest=at_rest)
-        with tiffs.open_tiff(path) as file:
+        with tiffs.open_tiff(path, at_rest=at_rest) as file:
             listed = file.count if listed is None else listed
             listed = max(listed, file.count) if at_rest else listed
             yield _Pages(title, listed, file.count), file
@@ -382,7 +401,7 @@ def _listing(path: Path, *, at_rest: bool) -> tuple[str, int | None]:
         raise NotReadyError(msg)
     # Each image of an idoc has its own time; its titles are those of the series.
     title = "" if mdoc.images else next(iter(mdoc.titles), "")
-    title = title.strip() or first.get("DateTime", "TIFF")
+    title = title.strip() or first.get("DateTime", UNDATED)
     return title, None if mdoc.frame_sets else max(1, count)
 
 

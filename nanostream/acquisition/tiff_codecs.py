@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanostream.acquisition.tiff_directories import Source
-from nanostream.acquisition.tiff_layout import COMPRESSIONS, LZW, Layout
+from nanostream.acquisition.tiff_layout import COMPRESSIONS, LZW, ZSTD, Layout
 from nanostream.errors import MicrographError, NotReadyError, printable
 
 __all__ = ["CODEC_ERRORS", "chunks", "codecs", "damage", "small_tiff", "unpacked"]
@@ -33,6 +33,8 @@ CODEC_ERRORS = (
 
 #: A strip whose bytes end with so many zeros has not arrived: files are copied in larger blocks.
 _HOLE_BYTES = 512
+#: An LZW strip ends with a code of 9 to 12 bits that is not zero, and at most some padding.
+_LZW_END_BYTES = 4
 #: Threads help where each has this much to unpack, in strips of this size: of smaller ones most
 #: of the time would be spent in waiting for Python's lock.
 _GROUP_BYTES, _LARGE_BYTES = 2**20, 2**16
@@ -50,11 +52,25 @@ def unpacked(source: Source, layout: Layout) -> NDArray[np.uint8]:
         A strip is damaged, or its codec is not installed.
     """
     parts = chunks(source, layout)
+    _check_ends(source, layout, parts)
     if layout.compression == LZW:
         data = _by_libtiff(parts, layout)
         if data is not None:
             return data
-    return _one_by_one(parts, layout)
+    return _one_by_one(source, parts, layout)
+
+
+def _check_ends(source: Source, layout: Layout, parts: Sequence[memoryview]) -> None:
+    """Refuse strips that end with zeros where a decoder without checksums takes those for pixels.
+
+    LZW has a mark at its end. Zstandard stores what it cannot pack as it is, zeros too: only while
+    the file may be arriving are they taken for what is to come.
+    """
+    hole_bytes = {LZW: _LZW_END_BYTES} | dict.fromkeys(ZSTD, 0 if source.at_rest else _HOLE_BYTES)
+    if size := hole_bytes.get(layout.compression):
+        for k, part in enumerate(parts):
+            if not any(part[-size:]):
+                raise damage(source, layout, k, part, "it has no end")
 
 
 def _by_libtiff(parts: Sequence[memoryview], layout: Layout) -> NDArray[np.uint8] | None:
@@ -79,7 +95,7 @@ def _by_libtiff(parts: Sequence[memoryview], layout: Layout) -> NDArray[np.uint8
     return values.reshape(-1) if values.shape == (rows, layout.row_bytes) else None
 
 
-def _one_by_one(parts: Sequence[memoryview], layout: Layout) -> NDArray[np.uint8]:
+def _one_by_one(source: Source, parts: Sequence[memoryview], layout: Layout) -> NDArray[np.uint8]:
     needed = layout.needed
     data = np.empty(int(needed.sum()), np.uint8)
     view = data.data
@@ -94,10 +110,10 @@ def _one_by_one(parts: Sequence[memoryview], layout: Layout) -> NDArray[np.uint8
                 # A part of a row more would be damage, whole rows are padding.
                 found = decompress(parts[k], expected + row_bytes + 1)
             except CODEC_ERRORS as error:
-                raise damage(layout, k, parts[k], repr(error)) from error
+                raise damage(source, layout, k, parts[k], repr(error)) from error
             excess = len(found) - expected
             if excess < 0 or excess % row_bytes:
-                raise damage(layout, k, parts[k], f"{len(found)} bytes for {expected}")
+                raise damage(source, layout, k, parts[k], f"{len(found)} bytes for {expected}")
             view[places[k] : places[k + 1]] = found[:expected] if excess else found
 
     count = len(parts)
@@ -156,14 +172,15 @@ def small_tiff(tags: Mapping[int, Sequence[int]], data: bytes, order: str) -> by
     return b"".join((head, data, values, count, entries, bytes(4)))
 
 
-def damage(layout: Layout, k: int, chunk: memoryview, why: str) -> MicrographError:
+def damage(source: Source, layout: Layout, k: int, chunk: memoryview, why: str) -> MicrographError:
     """That a strip or tile cannot be unpacked; it may not have arrived if it ends with zeros."""
-    part = f"{layout.chunk_word} {k} of {len(layout.starts)}"
     kind = COMPRESSIONS[layout.compression]
+    part = f"{layout.chunk_word} {k} of {len(layout.starts)} ({kind})"
     logger.debug("%s: %s: %s", printable(layout.name), part, why)
-    if not any(chunk[-_HOLE_BYTES:]):
-        return NotReadyError(f"{layout.name}: {part} ({kind}) has not arrived, or is damaged")
-    return MicrographError(f"{layout.name}: {part} ({kind}) is damaged; its pixels are lost")
+    least = _LZW_END_BYTES if layout.compression == LZW else _HOLE_BYTES
+    if not any(chunk[-least:]):
+        return NotReadyError(f"{layout.name}: {part} has not arrived, or is damaged")
+    return source.wrong(part)
 
 
 @functools.cache

@@ -64,6 +64,9 @@ class Source:
         ``<`` or ``>``.
     big : bool
         BigTIFF.
+    at_rest : bool
+        Nobody writes the file any more: what is wrong in it is damage. Else it may have to come
+        yet, also where the file has its full length: Explorer and robocopy set that first.
     """
 
     file: FileIO
@@ -71,9 +74,10 @@ class Source:
     size: int
     order: str
     big: bool
+    at_rest: bool = False
 
     @classmethod
-    def of(cls, file: FileIO, name: str) -> Source:
+    def of(cls, file: FileIO, name: str, *, at_rest: bool = False) -> Source:
         """An open file by its first bytes.
 
         Raises
@@ -94,7 +98,19 @@ class Source:
         if order is None or version not in (42, 43):
             msg = f"{name}: not a TIFF, whatever its ending says; it begins with {head!r}"
             raise MicrographError(msg)
-        return cls(file, name, size, order, version == 43)
+        return cls(file, name, size, order, version == 43, at_rest)
+
+    def wrong(self, what: str) -> MicrographError:
+        """The error of something that is not as it should be: damage, or it has not arrived.
+
+        Parameters
+        ----------
+        what : str
+            As "strip 3 of 4".
+        """
+        if self.at_rest:
+            return MicrographError(f"{self.name}: {what} is damaged")
+        return NotReadyError(f"{self.name}: {what} has not arrived, or is damaged")
 
     @property
     def word(self) -> str:
@@ -195,7 +211,7 @@ class Directory:
         Raises
         ------
         NotReadyError
-            They have not arrived.
+            They have not arrived: they are beyond the end, or all zero in a file not at rest.
         MicrographError
             The tag has values of another type, or below zero.
         """
@@ -208,6 +224,8 @@ class Directory:
         if values.dtype.kind == "i" and values.min(initial=0) < 0:
             msg = f"{self.source.name}: damaged: tag {tag} is {values.min()}"
             raise MicrographError(msg)
+        if values.size > 1 and not self.source.at_rest and not values.any():
+            raise self.source.wrong(f"the list of {values.size} values of tag {tag}")
         return values.astype(np.uint64)
 
     def whole_number(self, tag: int, default: int) -> int:

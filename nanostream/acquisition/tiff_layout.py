@@ -23,11 +23,13 @@ __all__ = [
     "SIGNED",
     "UNCOMPRESSED",
     "UNSIGNED",
+    "ZSTD",
     "Layout",
     "layout_of",
 ]
 
 UNCOMPRESSED, LZW, JPEG = 1, 5, 7
+ZSTD = (34926, 50000)
 #: What can be unpacked, by number, and its name.
 COMPRESSIONS = {
     1: "none",
@@ -38,7 +40,7 @@ COMPRESSIONS = {
     32773: "PackBits",
     34925: "LZMA",
 }
-COMPRESSIONS |= {34926: "ZSTD", 50000: "ZSTD"}
+COMPRESSIONS |= dict.fromkeys(ZSTD, "ZSTD")
 #: Names of others, for messages. Of fax what is damaged or lacking is filled up in silence.
 _OTHERS = {
     2: "fax",
@@ -236,6 +238,8 @@ def _sizes(directory: Directory) -> tuple[int, int, int, int]:
     if number(_DEPTH, 1) != 1:
         _refuse(name, "a page with depth; save its slices as pages")
     every = set(directory.whole_numbers(_BITS_PER_SAMPLE, samples).tolist()) or {1}
+    if 0 in every:
+        raise directory.source.wrong("the list of bits of a value")
     if len(every) != 1:
         _refuse(name, f"values of {sorted(every)} bits in one pixel; save it as grey values")
     (bits,) = every

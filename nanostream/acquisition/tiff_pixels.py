@@ -161,36 +161,36 @@ def _of_pictures(source: Source, directory: Directory, layout: Layout) -> NDArra
     parts = []
     rows = layout.needed // layout.row_bytes
     for k, chunk in enumerate(chunks(source, layout)):
-        _check_picture(layout, k, chunk)
+        _check_picture(source, layout, k, chunk)
         try:
             values, _, shape = page.decode(bytes(chunk), k, jpegtables=tables)
         except CODEC_ERRORS as error:
-            raise damage(layout, k, chunk, repr(error)) from error
+            raise damage(source, layout, k, chunk, repr(error)) from error
         if values is None or values.shape[3] != layout.samples // layout.planes:
-            raise damage(layout, k, chunk, f"another size than {shape}")
+            raise damage(source, layout, k, chunk, f"another size than {shape}")
         found, lacking = values[0], np.subtract((rows[k], layout.chunk_shape[1]), values.shape[1:3])
         if layout.tiled and lacking.min() >= 0:  # a tile may end with the image
             found = np.pad(found, ((0, lacking[0]), (0, lacking[1]), (0, 0)))
         elif lacking.any():
-            raise damage(layout, k, chunk, f"another size than {shape}")
+            raise damage(source, layout, k, chunk, f"another size than {shape}")
         parts.append(found)
     return np.concatenate(parts)
 
 
-def _check_picture(layout: Layout, k: int, chunk: memoryview) -> None:
+def _check_picture(source: Source, layout: Layout, k: int, chunk: memoryview) -> None:
     """Refuse a JPEG that decoders fill up in silence, or that is larger than its strip."""
     data = bytes(chunk)
     if b"\xff\xd9" not in data[-4:] or bytes(_JPEG_HOLE_BYTES) in data:
-        raise damage(layout, k, chunk, "an end or a part of it is missing")
+        raise damage(source, layout, k, chunk, "an end or a part of it is missing")
     from tifffile.tifffile import jpeg_shape
 
     try:
         _, height, width, samples = jpeg_shape(data)
     except CODEC_ERRORS as error:
-        raise damage(layout, k, chunk, repr(error)) from error
+        raise damage(source, layout, k, chunk, repr(error)) from error
     most = layout.chunk_shape
     if height > most[0] or width > most[1] or samples > layout.samples:
-        raise damage(layout, k, chunk, f"a picture of {width} x {height}")
+        raise damage(source, layout, k, chunk, f"a picture of {width} x {height}")
 
 
 def _page(source: Source, directory: Directory, layout: Layout) -> Any:
@@ -223,8 +223,7 @@ def _page(source: Source, directory: Directory, layout: Layout) -> Any:
         return codecs().TiffFile(io.BytesIO(small_tiff(tags, head, source.order))).pages[0]
     except CODEC_ERRORS as error:
         logger.debug("%s: %r", printable(layout.name), error)
-        msg = f"{layout.name}: damaged: its tags are none of a JPEG"
-        raise MicrographError(msg) from error
+        raise source.wrong("the head of its JPEG") from error
 
 
 # --- both

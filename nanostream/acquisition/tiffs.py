@@ -64,8 +64,13 @@ class Pages(Sections):
 
 
 @contextlib.contextmanager
-def open_tiff(path: Path) -> Iterator[Pages]:
+def open_tiff(path: Path, *, at_rest: bool = False) -> Iterator[Pages]:
     """The sections of a file.
+
+    Parameters
+    ----------
+    at_rest : bool
+        Nobody writes it any more: what cannot be unpacked is damaged.
 
     Raises
     ------
@@ -77,7 +82,7 @@ def open_tiff(path: Path) -> Iterator[Pages]:
         The file cannot be opened or read.
     """
     with path.open("rb", buffering=0) as file:
-        source = Source.of(file, path.name)
+        source = Source.of(file, path.name, at_rest=at_rest)
         offsets = page_offsets(source)
         first = Directory(source, offsets[0])
         stack = _stack(first) if len(offsets) == 1 else 1

@@ -14,7 +14,7 @@ from nanostream.acquisition.overdue import PATIENCE_S
 from nanostream.acquisition.readiness import FRAMES_S, RECHECK_S, FileStat, KnownFile
 from nanostream.acquisition.simulator import StackWriter, script
 from nanostream.config import Watch
-from nanostream.errors import OverwrittenError
+from nanostream.errors import NotReadyError, OverwrittenError
 from nanostream.records import SectionId
 from tests.unit.acquisition.intake_driver import DiskFolder, Driver
 
@@ -148,6 +148,63 @@ def test_a_tiff_whose_size_is_set_first_is_found_when_its_bytes_are_there(
     path.write_bytes(whole)
     assert watched.turns(5.0) == ["gold0000.tif#0"]
     assert watched.reports == []
+
+
+IDOC = "[T = SerialEM: here]\n\n[Image = gold0000.tif]\nPixelSpacing = 0.5\n"
+DATED = f"{IDOC}DateTime = 01-Jan-2026  10:00:00\n"
+
+
+def lzw_tiff(path):
+    pixels = np.random.default_rng(6).poisson(3, (192, 160)).astype(np.uint8)
+    tifffile.imwrite(path, pixels, compression="lzw", rowsperstrip=16, metadata=None)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("kept", [200, 6000, -300])
+def test_a_compressed_tiff_whose_copy_stalls_is_not_ready_and_comes_when_it_goes_on(tmp_path, kept):
+    path = tmp_path / "watched" / "gold0000.tif"
+    watched = driver(path.parent)
+    path.with_name("gold.idoc").write_text(DATED)
+    whole = lzw_tiff(tmp_path / "whole.tif")
+    path.write_bytes(whole[:kept].ljust(len(whole), b"\0"))
+    found = watched.turns(FRAMES_S + 5)  # taken, as its end may be zero
+    known = KnownFile(published=1, title="SerialEM: here")
+    for section in found:
+        release = o.Release(SectionId.parse(section))
+        with pytest.raises(NotReadyError, match="has not arrived, or is damaged"):
+            answers.read_frame(path.parent, release, known)
+    path.write_bytes(whole)
+    found += watched.turns(5.0)
+    assert found == ["gold0000.tif#0"]
+
+
+def test_a_listed_tiff_that_has_lain_still_unfinished_is_refused_with_the_reason(tmp_path):
+    path = tmp_path / "watched" / "gold0000.tif"
+    watched = driver(path.parent)
+    path.with_name("gold.idoc").write_text(DATED)
+    whole = lzw_tiff(tmp_path / "whole.tif")
+    path.write_bytes(whole[: len(whole) // 2])
+    assert watched.turns(RECHECK_S - 5) == []
+    assert watched.reports == []
+    assert watched.turns(3 * RECHECK_S) == []
+    (report,) = watched.reports
+    assert report.startswith("not a micrograph: gold0000.tif: strip ")
+    assert "not all is written, or it was cut" in report
+    path.write_bytes(whole)
+    assert watched.turns(5.0) == ["gold0000.tif#0"]
+
+
+def test_the_last_image_of_an_idoc_without_its_date_is_taken_once_all_lies_still(tmp_path):
+    path = tmp_path / "watched" / "gold0000.tif"
+    watched = driver(path.parent)
+    lzw_tiff(tmp_path / "whole.tif")
+    path.with_name("gold.idoc").write_text(IDOC)
+    shutil.copy(tmp_path / "whole.tif", path)
+    assert watched.turns(RECHECK_S - 5) == []
+    assert watched.turns(3 * RECHECK_S) == ["gold0000.tif#0"]
+    (release,) = watched.released.values()
+    frame = answers.read_frame(path.parent, release, watched.intake.known_file(path.name))
+    assert frame.pixel_size_nm == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize("head", ["[ZValue = 0]", "[FrameSet = 0]"])

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 import struct
 import tracemalloc
 
@@ -89,6 +90,71 @@ def test_a_strip_of_zeros_where_a_copy_goes_on_is_not_ready(tmp_path, compressio
     path.write_bytes(whole)
     with tiffs.open_tiff(path) as file:
         assert file.has_arrived(0)
+
+
+@pytest.mark.parametrize("compression", ["lzw", "zlib", "zstd", "lzma", "jpeg", "packbits"])
+def test_a_copy_that_stalls_anywhere_is_not_ready_while_it_may_go_on(tmp_path, compression):
+    """The size is set first, and the rest is zero; of a file at rest that is damage."""
+    path = tmp_path / "a.tif"
+    pixels = np.random.default_rng(3).integers(1, 60, (64, 64), dtype=np.uint8)
+    options = {"compression": compression, "rowsperstrip": 16, "metadata": None}
+    tifffile.imwrite(path, pixels, **options)
+    whole = path.read_bytes()
+    with tiffs.open_tiff(path) as file:
+        right = file.read(0)[0]
+    # An unpacked run of PackBits has up to 128 bytes, whatever they are.
+    for cut in range(8, len(whole) - 130, 311):
+        path.write_bytes(whole[:cut].ljust(len(whole), b"\0"))
+        with pytest.raises(NotReadyError), tiffs.open_tiff(path) as file:
+            np.testing.assert_array_equal(file.read(0)[0], right)
+        with pytest.raises(MicrographError), tiffs.open_tiff(path, at_rest=True) as file:
+            np.testing.assert_array_equal(file.read(0)[0], right)
+
+
+def test_zeros_that_zstandard_would_store_as_they_are_are_waited_for(tmp_path):
+    path = tmp_path / "a.tif"
+    pixels = np.random.default_rng(3).integers(0, 256, (128, 512), dtype=np.uint8)
+    pixels.reshape(-1)[-700:] = 0
+    tifffile.imwrite(path, pixels, compression="zstd", rowsperstrip=128, metadata=None)
+    with tiffs.open_tiff(path) as file, pytest.raises(NotReadyError, match="strip 0 of 1"):
+        file.read(0)
+    np.testing.assert_array_equal(read_section(path).pixels, pixels)
+
+
+def test_a_strip_that_is_damaged_is_refused_once_the_file_is_at_rest(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, COUNTS, compression="lzw", rowsperstrip=8, metadata=None)
+    with tifffile.TiffFile(path) as file:
+        start = file.pages[0].dataoffsets[1]
+    data = bytearray(path.read_bytes())
+    data[start : start + 20] = b"\xff" * 20
+    path.write_bytes(data)
+    words = "strip 1 of 6 (LZW)"
+    with (
+        pytest.raises(NotReadyError, match=re.escape(f"{words} has not arrived, or is damaged")),
+        tiffs.open_tiff(path) as file,
+    ):
+        file.read(0)
+    with pytest.raises(MicrographError, match=re.escape(f"{words} is damaged")) as caught:
+        read_section(path)
+    assert not isinstance(caught.value, NotReadyError)
+
+
+@pytest.mark.parametrize("tag", [258, 273, 279])
+def test_a_list_of_zeros_outside_its_directory_has_not_arrived(tmp_path, tag):
+    path = tmp_path / "a.tif"
+    pixels = np.repeat(COUNTS.astype(np.uint16)[..., None], 3, axis=-1)
+    tifffile.imwrite(path, pixels, photometric="rgb", rowsperstrip=4, metadata=None)
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        of = file.pages[0].tags[tag]
+    size = of.count * {3: 2, 4: 4}[of.dtype]
+    data[of.valueoffset : of.valueoffset + size] = bytes(size)
+    path.write_bytes(data)
+    with pytest.raises(NotReadyError), tiffs.open_tiff(path) as file:
+        file.has_arrived(0)
+    with pytest.raises(MicrographError):
+        read_section(path)
 
 
 @pytest.mark.parametrize("head", [b"", b"II", bytes(8), b"II*\0", b"II*\0\0\0\0\0"])
