@@ -39,6 +39,9 @@ logger = logging.getLogger(__name__)
 #: says nothing else.
 _MIN_AREA_PX = 100
 
+#: The shipped model for small particles has a minimum of its own.
+_FOR_SMALL = 'try model = "survey", set [worker] min_area_px or use a higher magnification'
+
 #: So many regions that are too small are noise, more of them than particles may be particles.
 _FEW_DROPPED = 20
 
@@ -163,7 +166,7 @@ class Analyzer:
         if dropped > max(_FEW_DROPPED, summary.count):
             remark = (
                 f"{dropped} regions below {self.min_area_px} px were left out: if they are "
-                "particles, set [worker] min_area_px or use a higher magnification"
+                f"particles, {_FOR_SMALL}"
             )
             verdict = verdict._replace(warning="; ".join(filter(None, [verdict.warning, remark])))
         if no_numbers == frame.pixels.size:

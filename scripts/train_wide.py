@@ -20,7 +20,6 @@ import hashlib
 import json
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -177,7 +176,10 @@ def make_model(given: argparse.Namespace) -> None:
         scores=json.loads(given.scores.read_text(encoding="utf-8")) if given.scores else {},
         licence="BSD-3-Clause",
         date=datetime.now(UTC).date().isoformat(),
-        command="python scripts/train_wide.py " + " ".join(sys.argv[1:]),
+        command=(
+            f"python scripts/train_wide.py card --work WORK --seed {seed} --out FOLDER"
+            f" --name {given.name} --threshold {given.threshold} --peak {given.peak}"
+        ),
     )
     text = msgspec.json.format(msgspec.json.encode(card), indent=2)
     (out / "card.json").write_bytes(text + b"\n")

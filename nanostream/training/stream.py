@@ -47,12 +47,12 @@ __all__ = [
 
 #: Kind of picture and its share.
 SHARES: dict[str, float] = {
-    "lattice usual": 0.2,
+    "lattice usual": 0.18,
     "lattice faint": 0.12,
-    "lattice bare": 0.06,
-    "survey": 0.35,
-    "survey bare": 0.05,
-    "multislice": 0.22,
+    "lattice bare": 0.08,
+    "survey": 0.26,
+    "survey bare": 0.08,
+    "multislice": 0.28,
 }
 
 #: Pictures of which more particle area than this is invisible are drawn again, up to four times.

@@ -20,7 +20,7 @@ from nanostream.segmentation.models import (
     read_card,
 )
 from nanostream.segmentation.unet import build_unet
-from nanostream.segmentation.weights import PAPER_FEATURES, QUARTER_FEATURES
+from nanostream.segmentation.weights import DEPTH_FEATURES, PAPER_FEATURES, QUARTER_FEATURES
 
 
 @pytest.fixture(autouse=True)
@@ -42,17 +42,19 @@ def bring(weights, name="mine", **options):
     return import_model(weights, name=name, **(how | options))
 
 
-@pytest.mark.parametrize("name", ["default", "groschner2020"])
+@pytest.mark.parametrize("name", ["default", "survey", "groschner2020"])
 def test_the_package_ships_models_that_are_what_their_cards_say(name):
     card, weights = find_model(name)
     assert hashlib.sha256(weights.read_bytes()).hexdigest() == card.weights_sha256
     expected = {
         "default": ("unet-quarter-residual", QUARTER_FEATURES),
+        "survey": ("unet-depth", DEPTH_FEATURES),
         "groschner2020": ("unet", PAPER_FEATURES),
     }
     assert (card.architecture, card.features) == expected[name]
     network = load_network(card, weights, device="cpu", mixed=False)
-    assert network(np.zeros((1, 64, 96, 1), np.float32)).shape == (1, 64, 96)
+    outputs = (2,) if name == "survey" else ()
+    assert network(np.zeros((1, 64, 128, 1), np.float32)).shape == (1, 64, 128, *outputs)
     assert card.calibration
     assert card.materials
     assert card.training
