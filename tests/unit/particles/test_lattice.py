@@ -1,0 +1,218 @@
+"""Fringes of known spacing and direction in noise, and what they are taken for."""
+
+import numpy as np
+import pytest
+
+from nanostream.errors import ConfigError
+from nanostream.particles.indexing import match_phases
+from nanostream.particles.lattice import CRYSTAL_COLUMNS, PEAK_COLUMNS, measure_lattice
+from nanostream.particles.phases import PHASES, named_phases, read_phases, reflections
+
+PIXEL_NM = 0.03
+SIDE = 160
+Y, X = np.indices((SIDE, SIDE))
+DISC = (np.hypot(Y - 80, X - 80) < 50).astype(np.int32)
+
+
+def noise(seed=0):
+    return np.random.default_rng(seed).normal(size=(SIDE, SIDE))
+
+
+def fringes(d_nm, angle_deg, amplitude=1.0):
+    along = X * np.cos(np.radians(angle_deg)) + Y * np.sin(np.radians(angle_deg))
+    return amplitude * np.cos(2 * np.pi * along * PIXEL_NM / d_nm + 0.7)
+
+
+def carbon(seed, *, astigmatic=0.0):
+    """Amorphous matter seen with Thon rings, elliptical if astigmatic."""
+    ky, kx = np.meshgrid(*[np.fft.fftfreq(SIDE, PIXEL_NM)] * 2, indexing="ij")
+    k2 = kx**2 * (1 + astigmatic) + ky**2 * (1 - astigmatic)
+    transfer = np.sin(0.9 * k2) * np.exp(-k2 / 40)
+    image = np.fft.ifft2(np.fft.fft2(noise(seed)) * transfer).real
+    return 1000 + 40 * image / image.std() + 4 * noise(seed + 1)
+
+
+def measured(image, labels=DISC, **settings):
+    return measure_lattice(labels, image, **{"pixel_size_nm": PIXEL_NM} | settings)
+
+
+@pytest.mark.parametrize("angle_deg", [0.0, 33.0, 90.0, 151.0])
+@pytest.mark.parametrize("d_nm", [0.2355, 0.144])
+def test_fringes_have_their_spacing_and_the_direction_of_their_normal(d_nm, angle_deg):
+    image = 200 + 3 * fringes(d_nm, angle_deg) + 3 * noise() + 0.1 * X  # and thickness beneath
+    peak = measured(image).peaks.iloc[0]
+    assert peak.d_nm == pytest.approx(d_nm, rel=0.005)
+    assert abs(peak.d_nm - d_nm) < 3 * peak.d_sd_nm
+    assert abs((peak.angle_deg - angle_deg + 90) % 180 - 90) < 0.5
+    assert peak.strength > 50
+
+
+def test_a_friedel_pair_is_one_peak():
+    assert len(measured(noise() + fringes(0.2355, 40)).peaks) == 1
+
+
+def test_a_multiple_of_other_fringes_is_of_higher_order():
+    image = noise() + fringes(0.3, 20) + fringes(0.15, 20) + fringes(0.2, 95)
+    peaks = measured(image).peaks.sort_values("d_nm")
+    assert peaks.order.tolist() == [2, 1, 1]
+
+
+def test_white_noise_and_thon_rings_have_no_fringes():
+    images = [noise(seed) for seed in range(5)]
+    images += [carbon(seed, astigmatic=a) for seed in range(5) for a in (0.0, 0.15)]
+    found = [measured(image).particles.iloc[0] for image in images]
+    assert {crystal.evidence for crystal in found} == {"no fringes"}
+    assert all(crystal.crystallinity == 0 and crystal.phases == "" for crystal in found)
+
+
+def test_fringes_are_found_among_thon_rings():
+    image = carbon(3) + fringes(0.2355, 70, 30)
+    assert measured(image).peaks.d_nm.iloc[0] == pytest.approx(0.2355, rel=0.01)
+
+
+def test_stripes_of_a_camera_are_no_fringes():
+    striped = noise() + 2 * np.random.default_rng(5).normal(size=SIDE)
+    assert measured(striped).peaks.empty
+    assert measured(striped.T).peaks.empty
+    assert measured(striped + fringes(0.2355, 50)).particles.phases[0] == "Au, Ag"
+
+
+def test_hot_pixels_are_no_fringes():
+    image = noise()
+    image[80, 70], image[80, 78] = 5000, 5000
+    assert measured(image).peaks.empty
+
+
+def test_crystallinity_grows_with_the_fringes_and_stays_below_one():
+    values = [
+        measured(noise() + fringes(0.2355, 40, a)).particles.crystallinity[0]
+        for a in (0, 0.5, 1, 9)
+    ]
+    assert values[0] == 0
+    assert values == sorted(values)
+    assert 0.85 < values[-1] <= 1
+
+
+def test_each_particle_has_its_own_fringes():
+    labels = np.where(X < 80, 3, 7).astype(np.int32)
+    image = noise() + np.where(X < 80, fringes(0.2355, 40), fringes(0.3124, 130))
+    found = measured(image, labels)
+    assert found.particles.label.tolist() == [3, 7]
+    assert [names.split(", ")[0] for names in found.particles.phases] == ["Au", "CeO2"]
+    assert found.peaks.groupby("label").d_nm.first().tolist() == pytest.approx(
+        [0.2355, 0.3124], rel=0.02
+    )
+
+
+def test_gold_along_110_is_named_by_spacings_and_angles():
+    a = 0.407825
+    image = noise() + fringes(a / 3**0.5, 10) + fringes(a / 3**0.5, 80.53) + fringes(a / 2, 135.26)
+    crystal = measured(image).particles.iloc[0]
+    assert (crystal.phases, crystal.evidence) == ("Au, Ag", "spacings and angles")
+    assert crystal.misfit < 0.005
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"pixel_size_nm": None}, "pixel size is not known"),
+        ({"pixel_size_nm": 0.2}, "too large for spacings"),
+        ({"labels": DISC * (np.hypot(Y - 80, X - 80) < 12)}, "too small"),
+    ],
+)
+def test_what_cannot_show_fringes_says_why(settings, reason):
+    found = measured(noise() + fringes(0.2355, 40), **settings)
+    crystal = found.particles.iloc[0]
+    assert not crystal.resolved
+    assert crystal.evidence.startswith("not resolved: ")
+    assert reason in crystal.evidence
+    assert np.isnan(crystal.crystallinity)
+    assert found.peaks.empty
+
+
+def test_an_empty_mask_has_empty_tables_of_the_same_columns():
+    found = measured(noise(), np.zeros_like(DISC))
+    full = measured(noise() + fringes(0.2355, 40))
+    assert list(found.peaks.columns) == list(PEAK_COLUMNS)
+    assert list(found.particles.columns) == list(CRYSTAL_COLUMNS)
+    assert found.peaks.dtypes.equals(full.peaks.dtypes)
+    assert found.particles.dtypes.equals(full.particles.dtypes)
+
+
+@pytest.mark.parametrize("pixel_size_nm", [0.0, -1.0, float("nan")])
+def test_an_impossible_pixel_size_is_refused(pixel_size_nm):
+    with pytest.raises(ValueError, match="not a positive number"):
+        measured(noise(), pixel_size_nm=pixel_size_nm)
+
+
+@pytest.mark.parametrize(
+    ("phase", "first", "absent"),
+    [
+        ("Au", [0.23546, 0.20391, 0.14419, 0.12296], (1, 1, 0)),
+        ("CdSe zinc blende", [0.34930, 0.3025, 0.21390], (2, 1, 0)),
+        ("CdSe wurtzite", [0.37230, 0.3505, 0.32881], (0, 0, 1)),
+        ("CeO2", [0.31240, 0.27055, 0.19131], (1, 0, 0)),
+    ],
+)
+def test_reflections_follow_from_cell_and_atoms(phase, first, absent):
+    found = reflections(PHASES[phase], 0.12)
+    spacings = sorted({round(float(d), 5) for d in found.spacing_nm}, reverse=True)
+    assert spacings[: len(first)] == pytest.approx(first, abs=2e-5)
+    assert absent not in set(map(tuple, found.hkl.tolist()))
+
+
+def test_wrong_angles_leave_a_phase_with_spacings_only():
+    def at(*peaks):
+        return np.array([(np.cos(np.radians(a)) / d, np.sin(np.radians(a)) / d) for d, a in peaks])
+
+    gold = [PHASES["Au"]]
+    assert match_phases(at((0.2355, 0), (0.2355, 70.5)), gold)[0].angles
+    assert not match_phases(at((0.2355, 0), (0.2355, 50)), gold)[0].angles
+    assert match_phases(at((0.28, 0)), gold) == []
+    assert match_phases(np.empty((0, 2)), gold) == []
+
+
+def test_phases_of_ones_own_are_read(tmp_path):
+    table = tmp_path / "own.toml"
+    table.write_text(
+        '[Cu]\nstructure = "fcc"\nnumbers = [29]\na_nm = 0.36149\n'
+        "[film]\nspacings_nm = [0.334, 0.21]\n"
+        "[oxide]\ncell = [0.4, 0.5, 0.6, 90, 95, 90]\natoms = [[8, 0, 0, 0]]\n"
+    )
+    copper, film, oxide = read_phases(table)
+    assert reflections(copper, 0.2).spacing_nm[0] == pytest.approx(0.36149 / 3**0.5)
+    assert reflections(film, 0.2).spacing_nm.tolist() == [0.334, 0.21]
+    # (100) of a monoclinic cell is a sin(beta).
+    lines = reflections(oxide, 0.3)
+    at = lines.hkl.tolist().index([1, 0, 0])
+    assert lines.spacing_nm[at] == pytest.approx(0.4 * np.sin(np.radians(95)))
+    listed = tmp_path / "own.csv"
+    listed.write_text("name,d_nm\nfilm,0.334\nfilm,0.21\n")
+    assert read_phases(listed)[0].spacings_nm == (0.334, 0.21)
+    found = measured(noise() + fringes(0.334, 40), phases=named_phases(["Pd", str(listed)]))
+    assert found.particles.phases[0] == "film"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.toml", '[Cu]\nstructure = "fcc"\nnumbers = [29]\n', "a_nm"),
+        ("a.toml", "[Cu]\nspacings_nm = [-0.2]\n", "-0.2"),
+        ("a.toml", "[Cu]\ncell = [1, 1, 1, 90, 90, 200]\natoms = [[8, 0, 0, 0]]\n", "volume"),
+        ("a.toml", "[Cu\n", "a.toml"),
+        ("a.csv", "Cu,0.2\nCu,wide\n", "line 2"),
+        ("a.cif", "data_Cu\n", "give a .toml"),
+    ],
+)
+def test_a_wrong_file_of_phases_says_what_is_wrong(tmp_path, name, text, said):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=said) as raised:
+        named_phases([str(path)])
+    assert name in str(raised.value) or said == "volume"
+
+
+def test_a_name_that_no_phase_has_is_refused_with_those_there_are():
+    assert [phase.name for phase in named_phases(["CdSe"])] == ["CdSe wurtzite", "CdSe zinc blende"]
+    with pytest.raises(ConfigError, match="'Unobtainium' is not known: there are Au, Ag"):
+        named_phases(["Unobtainium"])
