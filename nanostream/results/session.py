@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING, Literal, get_args
 import msgspec
 import numpy as np
 import pandas as pd
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from nanostream.errors import SessionError, reason_of
-from nanostream.records import PARTICLE_DTYPE, UNCLASSIFIED, SectionId, Statistics
+from nanostream.particles.indexing import TOLERANCE
+from nanostream.records import PARTICLE_DTYPE, UNCLASSIFIED, Frame, SectionId, Statistics
 from nanostream.results.columns import COLUMNS
 from nanostream.results.folders import DATABASE, SESSION_VERSION, connect
 from nanostream.results.mask_files import read_mask
@@ -21,6 +24,7 @@ from nanostream.results.populations import BOX, By, Measure, population_table, t
 from nanostream.results.schema import ALARM_COLUMNS
 
 if TYPE_CHECKING:
+    from nanostream.particles.lattice import Lattice
     from nanostream.results.napari_layers import LayerData
 
 __all__ = ["Session"]
@@ -278,6 +282,84 @@ class Session:
         from nanostream.results.napari_layers import napari_layers
 
         return napari_layers(self, file)
+
+    def lattice(
+        self,
+        section: str,
+        *,
+        micrographs: Path | str | None = None,
+        phases: Sequence[str] = (),
+        tolerance: float = TOLERANCE,
+    ) -> Lattice:
+        """Lattice fringes of a section's particles, and the phases they fit.
+
+        Parameters
+        ----------
+        section : str
+            Its name.
+        micrographs : path, optional
+            Folder of the micrographs, if they are not where they were.
+        phases : sequence of str
+            Names, or files as `nanostream.particles.phases.read_phases` takes; all by default.
+        tolerance : float
+            Relative difference of spacings up to which a phase fits.
+
+        Returns
+        -------
+        Lattice
+            ``peaks`` and ``particles``, see `nanostream.particles.lattice.measure_lattice`.
+
+        Raises
+        ------
+        SessionError
+            If there is no such section, or its micrograph has changed.
+        ConfigError
+            If the folder or a phase is not known.
+        MicrographError, OSError
+            If the micrograph cannot be read.
+        """
+        from nanostream.particles.lattice import measure_lattice
+        from nanostream.particles.phases import named_phases
+
+        frame = self.micrograph(section, folder=micrographs)
+        return measure_lattice(
+            self.labels(section),
+            frame.pixels,
+            pixel_size_nm=frame.pixel_size_nm,
+            phases=named_phases(phases),
+            tolerance=tolerance,
+        )
+
+    def micrograph(self, section: str, *, folder: Path | str | None = None) -> Frame:
+        """The micrograph that a section's mask was made from, with the pixel size used then.
+
+        Parameters
+        ----------
+        section : str
+            Its name.
+        folder : path, optional
+            Folder of the micrographs, if they are not where they were.
+
+        Raises
+        ------
+        SessionError
+            If there is no such section, or its file has changed.
+        ConfigError
+            If there is no such folder.
+        MicrographError, OSError
+            If the file cannot be read.
+        """
+        from nanostream.results.micrographs import micrographs_folder, read_micrograph
+
+        table = self.sections.set_index("section")[["pixels_crc32", "pixel_size_nm"]]
+        if section not in table.index:
+            msg = f"section {section} is not in {self.folder}; .section_ids() has their names"
+            raise SessionError(msg)
+        root = micrographs_folder(self.folder, Path(folder) if folder else None)
+        stored = table.loc[section].to_dict()
+        frame = read_micrograph(root, section, pixels_crc32=int(stored["pixels_crc32"]))
+        known = float(stored["pixel_size_nm"])
+        return replace(frame, pixel_size_nm=known if known > 0 else None)  # NaN is not above 0
 
     def _mask(
         self, section: str | SectionId, name: Literal["labels", "probability"]

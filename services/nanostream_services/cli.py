@@ -27,6 +27,7 @@ from nanostream_services.commands import (
     training,
 )
 from nanostream_services.commands.evaluate import evaluate
+from nanostream_services.commands.lattice import lattice
 from nanostream_services.commands.mistakes import without_usage
 from nanostream_services.commands.preview import preview
 from nanostream_services.commands.report import report
@@ -44,6 +45,7 @@ _PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "segment": segment.segment,
         "status": status,
         "preview": preview,
+        "lattice": lattice,
         "report": report,
         "verify": verify,
         "quarantine": quarantine.app,

@@ -9,14 +9,14 @@ import typer
 
 from nanostream.errors import ConfigError
 from nanostream_services.commands.options import SessionFolder
-from nanostream_services.commands.pictures import draw_sections, micrograph_folder
+from nanostream_services.commands.pictures import draw_sections
 from nanostream_services.commands.printing import FAILED, print_error, print_line
 
 if TYPE_CHECKING:
     from nanostream.results.previews import Picture
     from nanostream.results.session import Session
 
-__all__ = ["draw_one", "preview"]
+__all__ = ["chosen_sections", "draw_one", "preview"]
 
 #: Pictures on a contact sheet; more would be too small to be seen.
 _ON_A_SHEET = 48
@@ -47,12 +47,13 @@ def preview(
 
     The outlines' colours are those of the shape classes.
     """
+    from nanostream.results.micrographs import micrographs_folder
     from nanostream.results.previews import contact_sheet
     from nanostream.results.session import Session
 
     opened = Session(session)
-    names = _chosen(opened, sections, most)
-    root = micrograph_folder(opened, watch)
+    names = chosen_sections(opened, sections, most)
+    root = micrographs_folder(session, watch)
     folder = out or session / "previews"
     drawn: list[tuple[str, Picture]] = []
     for name, picture in draw_sections(opened, names, root, numbers=numbers):
@@ -72,16 +73,24 @@ def preview(
 
 def draw_one(session: Session) -> Path | None:
     """The picture of a session's last section, drawn; None if there is none to draw."""
+    from nanostream.results.micrographs import micrographs_folder
+
     last = session.section_ids()[-1:]
-    for name, picture in draw_sections(
-        session, last, micrograph_folder(session, None), numbers=True
-    ):
+    root = micrographs_folder(session.folder)
+    for name, picture in draw_sections(session, last, root, numbers=True):
         if not isinstance(picture, str):
             return _write(session.folder / "previews", _file_name(name), picture)
     return None
 
 
-def _chosen(session: Session, sections: list[str] | None, most: int) -> list[str]:
+def chosen_sections(session: Session, sections: list[str] | None, most: int) -> list[str]:
+    """Names of the sections that were asked for, or so many evenly over the session.
+
+    Raises
+    ------
+    ConfigError
+        If one is not stored, or nothing is.
+    """
     stored = session.section_ids()
     if not stored:
         msg = f"nothing is stored in {session.folder} yet"

@@ -13,12 +13,13 @@ import typer
 
 from nanostream.errors import ConfigError
 from nanostream_services.commands.options import SessionFolder
-from nanostream_services.commands.pictures import draw_sections, micrograph_folder
+from nanostream_services.commands.pictures import draw_sections
 from nanostream_services.commands.printing import print_error, print_line
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from nanostream.results.micrographs import micrographs_folder
     from nanostream.results.report.page import Shown
     from nanostream.results.session import Session
 
@@ -83,13 +84,14 @@ def _gallery(session: Session, watch: Path | None) -> Iterator[Shown]:
     """Pictures of typical, extreme, doubtful and warned sections."""
     import cv2
 
+    from nanostream.results.micrographs import micrographs_folder
     from nanostream.results.report.page import Shown
 
     chosen = _chosen(session.sections, session.particles)
     if not chosen:
         return
     try:
-        root = micrograph_folder(session, watch)
+        root = micrographs_folder(session.folder, watch)
     except ConfigError as error:
         print_error(f"no gallery: {error}")
         return

@@ -1,0 +1,157 @@
+"""``nanostream lattice``: lattice fringes of a session's particles, and the phases they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nanostream.errors import NanostreamError
+from nanostream_services.commands.options import Json, SessionFolder
+from nanostream_services.commands.preview import chosen_sections
+from nanostream_services.commands.printing import (
+    FAILED,
+    add_row,
+    print_error,
+    print_line,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from nanostream.particles.lattice import Lattice
+    from nanostream.results.session import Session
+
+__all__ = ["lattice"]
+
+#: Fringes of a particle that the table has room for.
+_MOST_FRINGES = 4
+_COLUMNS = ("angle, °", "strength", "crystallinity", "phases")
+
+
+def lattice(
+    session: SessionFolder,
+    sections: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SECTION]...", help="Their names; without any, the last one."),
+    ] = None,
+    watch: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Where the micrographs are, if they are not where they were."
+        ),
+    ] = None,
+    phase: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|FILE", help="Au, CdSe ..., or a .toml or .csv of yours; may be repeated."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float,
+        typer.Option(metavar="0..0.2", min=0.001, max=0.2, help="Relative error of a spacing."),
+    ] = 0.03,
+    spectra: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write each section's power spectrum there as PNG."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the lattice fringes of particles: spacings, directions, and the phases they fit."""
+    from nanostream.particles.phases import named_phases
+    from nanostream.results.micrographs import micrographs_folder
+    from nanostream.results.session import Session
+
+    opened = Session(session)
+    named_phases(phase or ())  # a wrong name or folder is wrong for all sections
+    root = micrographs_folder(session, watch)
+    names = chosen_sections(opened, sections or opened.section_ids()[-1:] or None, 1)
+    results: dict[str, Any] = {}
+    for name in names:
+        try:
+            found = opened.lattice(name, micrographs=root, phases=phase or (), tolerance=tolerance)
+            path = _draw(opened, name, root, phase or (), spectra) if spectra else None
+        except (NanostreamError, OSError, ValueError) as error:
+            print_error(f"{name}: no lattice: {error}")
+            continue
+        results[name] = _as_json(found)
+        if not as_json:
+            _print(name, found)
+            if path:
+                print_line(str(path))
+    if as_json:
+        write_json(results)
+    if len(results) < len(names):
+        raise typer.Exit(FAILED)
+
+
+def _as_json(found: Lattice) -> dict[str, Any]:
+    return {
+        "particles": found.particles.to_dict("records"),
+        "peaks": found.peaks.to_dict("records"),
+    }
+
+
+def _print(name: str, found: Lattice) -> None:
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    resolved = found.particles[found.particles.resolved]
+    shown = resolved[resolved.peaks > 0]
+    print_line(
+        f"{name}: fringes in {len(shown)} of {len(resolved)} particles that could show them, "
+        f"{len(found.particles) - len(resolved)} could not"
+    )
+    if shown.empty:
+        for reason in found.particles[~found.particles.resolved].evidence.unique()[:3]:
+            print_line(f"  {reason}")
+        return
+    table = Table("label", Column("d, nm", no_wrap=True), *_COLUMNS)
+    for crystal in shown.to_dict("records"):
+        peaks = found.peaks[found.peaks.label == crystal["label"]].head(_MOST_FRINGES)
+        add_row(
+            table,
+            str(crystal["label"]),
+            *("\n".join(lines) for lines in _fringes(peaks)),
+            f"{crystal['crystallinity']:.2f}",
+            _named(crystal["phases"], crystal["evidence"]),
+        )
+    Console().print(table)
+
+
+def _named(phases: str, evidence: str) -> str:
+    """Phases and how surely they are named."""
+    if evidence == "consistent with":
+        return f"consistent with {phases}"
+    return f"{phases}, by {evidence}" if phases else evidence
+
+
+def _fringes(peaks: Any) -> tuple[list[str], list[str], list[str]]:
+    """Lines of spacings with their uncertainty, of angles and of strengths."""
+    return (
+        [f"{d:.4f} ± {sd:.4f}" for d, sd in zip(peaks.d_nm, peaks.d_sd_nm, strict=True)],
+        [f"{angle:.1f}" for angle in peaks.angle_deg],
+        [f"{strength:.0f}" for strength in peaks.strength],
+    )
+
+
+def _draw(session: Session, name: str, root: Path, phase: Sequence[str], folder: Path) -> Path:
+    """Power spectrum of a section as a picture."""
+    import cv2
+
+    from nanostream.particles.diffractograms import power_spectrum
+    from nanostream.particles.phases import named_phases
+    from nanostream.results.spectrum_pictures import draw_spectrum
+
+    frame = session.micrograph(name, folder=root)
+    picture = draw_spectrum(
+        power_spectrum(frame.pixels, frame.pixel_size_nm),
+        named_phases(phase) if phase and frame.pixel_size_nm else (),
+        first_row=frame.metadata.first_row,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name.replace('/', '_').replace('#', '.z')}.spectrum.png"
+    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+    path.write_bytes(encoded.tobytes())
+    return path
