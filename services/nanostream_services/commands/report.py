@@ -19,7 +19,6 @@ from nanostream_services.commands.printing import print_error, print_line
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nanostream.results.micrographs import micrographs_folder
     from nanostream.results.report.page import Shown
     from nanostream.results.session import Session
 
