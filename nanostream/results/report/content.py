@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nanostream.records import SHAPE_CLASSES, Statistics
+from nanostream.records import SHAPE_CLASSES, UNCLASSIFIED, Statistics
 from nanostream.results.populations import timed
 from nanostream.results.session import Session
 
@@ -95,7 +95,10 @@ def collect(session: Session) -> Content:
         statistics=pd.concat(tables, ignore_index=True),
         sizes=once["size"].dropna().to_numpy(np.float64),
         unit=unit,
-        classes={name: int((once["shape_class"] == name).sum()) for name in SHAPE_CLASSES},
+        classes={
+            name: int((once["shape_class"] == name).sum())
+            for name in (*SHAPE_CLASSES, UNCLASSIFIED)
+        },
         series=_series(sections, unit),
         settings=_settings(sections),
         versions=_versions(sections),

@@ -90,8 +90,9 @@ def _for_script(series: pd.DataFrame) -> Markup:
     return Markup(json.dumps(rows).replace("<", "\\u003c"))
 
 
-def _number(value: object) -> str:
+def _number(value: Any) -> str:
     """A number in four digits, a dash for none; texts as they are."""
+    value = value.item() if hasattr(value, "item") else value
     if isinstance(value, bool | str):
         return str(value)
     if isinstance(value, int | float):
@@ -107,11 +108,5 @@ def _table(table: pd.DataFrame) -> dict[str, Any]:
     """Head and rows of a table for the template."""
     return {
         "head": [str(name).replace("_", " ") for name in table.columns],
-        "rows": [
-            [_number(_plain(value)) for value in row] for row in table.itertuples(index=False)
-        ],
+        "rows": [[_number(value) for value in row] for row in table.itertuples(index=False)],
     }
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
