@@ -77,6 +77,9 @@ _APART = 1.5
 #: crystals fill the window less smoothly than it falls.
 _LEAK = 6.0
 
+#: Two peaks within 5 degrees of a direction and so many widths apart are one that was split.
+_ONE_DIRECTION, _SPLIT = math.cos(math.radians(5)), 2.2
+
 #: More peaks than these say nothing more.
 _MOST_PEAKS = 24
 
@@ -311,6 +314,7 @@ def find_peaks(spectrum: Spectrum, band: Band, *, stripes: Stripes | None = None
     plain, squared = (np.einsum("ni,ij,nj->n", along, m, along) for m in spectrum.spread_nm2)
     noise = np.sqrt(squared / (2 * strength)) / (2 * np.pi * np.maximum(plain, 1e-12))
     sd = np.hypot(noise, _SHAPE * spectrum.width_per_nm)
+    position, sd, strength = _rejoined(position, sd, strength, spectrum.width_per_nm)
     return Peaks(position, sd, strength, _power_share(spectrum, band, y, x, level))
 
 
@@ -433,6 +437,34 @@ def _refined(
     middle = len(spectrum.power) // 2
     position = np.stack([x + dx - middle, y + dy - middle], axis=1) * spectrum.step_per_nm
     return position, np.exp(values[:, 1, 1] + 0.5 * (bx * dx + by * dy))
+
+
+def _rejoined(
+    position: Floats, sd: Floats, strength: Floats, width_per_nm: float
+) -> tuple[Floats, Floats, Floats]:
+    """Peaks of which those that a zero of the lens's transfer split are one again.
+
+    Far from focus the transfer oscillates within a peak's width: two summits in one direction, and
+    the planes' frequency between them. It is their mean, weighted with their strengths.
+    """
+    position, sd = position.copy(), sd.copy()
+    left = list(range(len(position)))
+    kept: list[int] = []
+    while left:
+        i = left.pop(0)
+        length = np.linalg.norm(position, axis=1)
+        for j in left:
+            cosine = float(position[i] @ position[j] / (length[i] * length[j]))
+            apart = abs(float(length[i] - length[j]))
+            if abs(cosine) > _ONE_DIRECTION and apart < _SPLIT * width_per_nm:
+                left.remove(j)
+                part = strength[j] / (strength[i] + strength[j])
+                other = position[j] * math.copysign(1.0, cosine)
+                position[i] = (1 - part) * position[i] + part * other
+                sd[i] = max(sd[i], apart / 4)
+                break
+        kept.append(i)
+    return position[kept], sd[kept], strength[kept]
 
 
 def _power_share(

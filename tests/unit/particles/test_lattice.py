@@ -51,6 +51,17 @@ def test_a_friedel_pair_is_one_peak():
     assert len(measured(noise() + fringes(0.2355, 40)).peaks) == 1
 
 
+def test_a_peak_that_the_lens_splits_is_one_again():
+    # Seen on simulated gold 390 nm out of focus: (200) is at 0.2039 nm.
+    labels = np.asarray(np.hypot(Y - 80, X - 80) < 63, np.int32)
+    image = noise() + fringes(0.1923, 62) + fringes(0.2182, 62)
+    found = measured(image, labels)
+    assert len(found.peaks) == 1
+    peak = found.peaks.iloc[0]
+    assert peak.d_nm == pytest.approx(0.2044, rel=0.01)
+    assert peak.d_sd_nm > 0.005  # no more sure than the two are apart
+
+
 def test_a_multiple_of_other_fringes_is_of_higher_order():
     image = noise() + fringes(0.3, 20) + fringes(0.15, 20) + fringes(0.2, 95)
     peaks = measured(image).peaks.sort_values("d_nm")
