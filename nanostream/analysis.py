@@ -22,7 +22,7 @@ from nanostream.acquisition.sections import installed_versions
 from nanostream.config import Worker
 from nanostream.particles.measures import measure_particles, summarize
 from nanostream.records import Acquired, Frame, Segmentation, shared
-from nanostream.segmentation.domain import Verdict, judge
+from nanostream.segmentation.domain import Verdict, doubt, judge
 from nanostream.segmentation.inference import Engine
 from nanostream.segmentation.masks import label_regions
 from nanostream.segmentation.models import ModelCard, find_model, load_network
@@ -162,7 +162,7 @@ class Analyzer:
                 split=split,
             )
             summary = summarize(particles, shape=shape)
-            verdict = self._judge(frame, image, seen)
+            verdict = self._judge(frame, image, doubt(probability, labels))
         if dropped > max(_FEW_DROPPED, summary.count):
             remark = (
                 f"{dropped} regions below {self.min_area_px} px were left out: if they are "
@@ -196,11 +196,9 @@ class Analyzer:
         needed = needed_zoom(frame.pixel_size_nm, self.card.pixel_size_nm)
         return zoom_within(needed, (frame.pixels.shape[0], frame.pixels.shape[1]))
 
-    def _judge(
-        self, frame: Frame, image: NDArray[np.float32], seen: NDArray[np.float32]
-    ) -> Verdict:
-        """Domain score and warning, from what the network saw and predicted."""
-        verdict = judge(self.card.domain, image, seen)
+    def _judge(self, frame: Frame, image: NDArray[np.float32], doubted: float) -> Verdict:
+        """Domain score and warning, from what the network saw and how sure it is of the mask."""
+        verdict = judge(self.card.domain, image, doubted)
         if value := _only_value(frame.pixels):
             # No other warning would be about a specimen.
             reason = f"all pixels are {value}: blanked, saturated, or not written"

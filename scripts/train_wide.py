@@ -122,7 +122,7 @@ def make_model(given: argparse.Namespace) -> None:
     import numpy as np
 
     from nanostream.analysis import versions
-    from nanostream.segmentation.domain import describe, fit_reference, unsure_fraction
+    from nanostream.segmentation.domain import describe, doubt, fit_reference
     from nanostream.segmentation.models import ModelCard, load_network
     from nanostream.segmentation.weights import DEPTH_FEATURES
     from nanostream.training.choosing import fit_calibration
@@ -149,7 +149,7 @@ def make_model(given: argparse.Namespace) -> None:
         materials=("Ag", "Au", "CdSe", "Pd", "Pt"),
     )
     network = load_network(card, weights, device="cpu", mixed=False)
-    probabilities, labels, looks, unsure = [], [], [], []
+    probabilities, labels, looks, doubts = [], [], [], []
     for number in range(_VALIDATION_PICTURES):
         example = as_example(draw_picture(seed + 1, number, size_px=512))
         probability = network(example.image[None, ..., None])[0, ..., 0]
@@ -157,7 +157,7 @@ def make_model(given: argparse.Namespace) -> None:
         probabilities.append(probability[counts])
         labels.append((example.code & PARTICLE)[counts] > 0)
         looks.append(describe(example.image))
-        unsure.append(unsure_fraction(probability))
+        doubts.append(doubt(probability, probability > card.threshold))
     recipe = asdict(StreamRecipe(cycles=(steps,), seed=seed))
     training = {
         "recipe": recipe | json.loads((work / "recipe.json").read_text(encoding="utf-8")),
@@ -171,7 +171,7 @@ def make_model(given: argparse.Namespace) -> None:
         calibration=fit_calibration(probabilities, labels),
         # What looks unlike the training pictures is no worse for it (measured 2026-11-30): only
         # what nothing in them is like deserves a word.
-        domain=fit_reference(np.array(looks), np.array(unsure), least_score=1e-4),
+        domain=fit_reference(np.array(looks), np.array(doubts), least_score=1e-4),
         training=training,
         scores=json.loads(given.scores.read_text(encoding="utf-8")) if given.scores else {},
         licence="BSD-3-Clause",

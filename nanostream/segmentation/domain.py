@@ -3,7 +3,7 @@
 A network gives probabilities for anything: for a photograph, for a camera that was not inserted,
 for a sample of another kind. `describe` puts the look of a micrograph into a few numbers that cost
 milliseconds; a `DomainReference`, fitted on the training images and kept on the model's card, says
-how usual they are. How much of what was found the network is unsure of is counted besides.
+how usual they are. `doubt` says how unsure the network is of what it has found.
 
 References
 ----------
@@ -25,12 +25,13 @@ from numpy.typing import NDArray
 __all__ = [
     "DESCRIPTOR",
     "FEATURES",
+    "MOST_DOUBT",
     "DomainReference",
     "Verdict",
     "describe",
+    "doubt",
     "fit_reference",
     "judge",
-    "unsure_fraction",
 ]
 
 #: Name of what `describe` measures; a reference made with another one gives no score.
@@ -52,12 +53,10 @@ FEATURES: tuple[str, ...] = (
     "spread of local contrast",
 )
 
-#: A pixel between these is unsure; above the first it may be particle.
-_UNSURE = (0.1, 0.9)
-#: A mask of which more than half is a guess deserves a warning, however usual that is.
-_MOST_UNSURE = 0.5
-#: Some uncertain specks in an empty image are no reason to warn: at least so much of it counts.
-_LEAST_AREA = 0.005
+#: Above this `doubt` there is a warning where the card does not say otherwise, see its notes; and
+#: between these where validation images decide: no mask is that sure, or not worth a look.
+MOST_DOUBT = 0.07
+_MOST_DOUBTS = (0.05, 0.12)
 
 #: Parts of the training images that are farther from their mean than the distances kept.
 _TAILS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)
@@ -79,12 +78,12 @@ class DomainReference(Struct, frozen=True):
         distances rise, tails fall.
     least_score : float
         Below this domain score there is a warning.
-    most_unsure : float
-        Above this `unsure_fraction` there is a warning.
     images : int
         From how many it was made.
     descriptor : str
         `DESCRIPTOR` of the software that made it.
+    most_doubt : float
+        Above this `doubt` there is a warning.
     """
 
     mean: tuple[float, ...]
@@ -92,9 +91,9 @@ class DomainReference(Struct, frozen=True):
     tails: tuple[float, ...]
     distances: tuple[float, ...]
     least_score: float
-    most_unsure: float
     images: int
     descriptor: str = DESCRIPTOR
+    most_doubt: float = MOST_DOUBT
 
     def __post_init__(self) -> None:
         size = len(self.mean)
@@ -152,33 +151,28 @@ class Verdict(NamedTuple):
     warning: str
 
 
-def judge(
-    reference: DomainReference | None, image: NDArray[np.float32], probability: NDArray[np.float32]
-) -> Verdict:
+def judge(reference: DomainReference | None, image: NDArray[np.float32], doubted: float) -> Verdict:
     """Domain score of a micrograph, and a warning where its mask may be wrong.
 
     Parameters
     ----------
     reference : DomainReference or None
-        Of the model's card; without one there is no score, and a warning where more than half of
-        the particle area is a guess.
+        Of the model's card; without one there is no score.
     image : (H, W) float32
         As the network saw it: filtered, resampled, scaled.
-    probability : (H, W) float32
-        As the network gave it.
+    doubted : float
+        `doubt` of the mask.
     """
-    score, most_unsure = math.nan, _MOST_UNSURE
+    score, most_doubt = math.nan, MOST_DOUBT
     reasons = []
     if reference is not None:
-        score, most_unsure = reference.score(describe(image)), reference.most_unsure
+        score, most_doubt = reference.score(describe(image)), reference.most_doubt
         if score < reference.least_score:  # False for NaN
             reasons.append(f"unlike the training data (domain score {score:.2g}): check the mask")
-    unsure = unsure_fraction(probability)
-    if unsure > most_unsure:
-        low, high = _UNSURE
+    if doubted > most_doubt:
         reasons.append(
-            f"uncertain outlines: in {100 * unsure:.0f} % of the particle area the probability of "
-            f"particle is between {low:g} and {high:g}: check the sizes"
+            f"uncertain: the mean probability inside the particles is {1 - doubted:.2f}, less than "
+            f"{1 - most_doubt:.2f}: check the mask"
         )
     return Verdict(score, "; ".join(reasons))
 
@@ -247,31 +241,43 @@ def describe(image: NDArray[np.float32]) -> NDArray[np.float64]:
     )
 
 
-def unsure_fraction(probability: NDArray[np.floating]) -> float:
-    """Part of the area that may be particle of which the network is unsure.
+def doubt(probability: NDArray[np.float32], mask: NDArray[Any]) -> float:
+    """How unsure the network is of what was found: 1 less its mean probability there.
 
     Parameters
     ----------
-    probability : (H, W) floating
+    probability : (H, W) float32
         As the network gave it, calibrated if it is.
+    mask : (H, W) bool or integer
+        Not 0 where there is a particle.
 
     Returns
     -------
     float
-        Pixels between 0.1 and 0.9 over pixels above 0.1, from every eighth row and fourth
-        column. At least
-        0.5 % of the image counts as the area, so that a few uncertain specks in an empty image are
-        nothing; 0 for an empty one.
+        Over the pixels whose eight neighbours are in the mask, too: at outlines every network is
+        unsure, and small particles are little else. Where there is no such pixel, over all of the
+        mask; 0 for an empty one.
+
+    Notes
+    -----
+    Of the masks of the development sets of 2026-12 with a Dice of less than 0.5 it finds 73 % (of
+    ``default``) and 85 % (of ``survey``) at the price of one in ten that are better than 0.85. The
+    part of the area between probabilities of 0.1 and 0.9, which was used before, found 71 % and
+    100 %, at the price of 42 % and 36 %.
     """
-    seen = np.ascontiguousarray(probability[::8, ::4])
-    low, high = _UNSURE
-    possible, sure = int(np.count_nonzero(seen > low)), int(np.count_nonzero(seen >= high))
-    return (possible - sure) / max(possible, _LEAST_AREA * seen.size, 1.0)
+    import cv2  # here: a card is read where nothing is computed yet
+
+    found = (mask > 0).astype(np.uint8)
+    if not found.any():
+        return 0.0
+    inside = np.asarray(cv2.erode(found, np.ones((3, 3), np.uint8)))
+    chosen = inside if inside.any() else found
+    return 1.0 - float(cv2.mean(np.ascontiguousarray(probability), mask=chosen)[0])
 
 
 def fit_reference(
     descriptors: NDArray[np.floating],
-    unsure: NDArray[np.floating],
+    doubts: NDArray[np.floating],
     *,
     least_score: float = 0.01,
     sure_part: float = 0.99,
@@ -283,14 +289,14 @@ def fit_reference(
     descriptors : (N, D) floating
         `describe` of training images, scaled as the network sees them; images of one scene next to
         one another. Rows that are not finite are left out.
-    unsure : (M,) floating
-        `unsure_fraction` of the network's probabilities for validation images.
+    doubts : (M,) floating
+        `doubt` of the masks of validation images.
     least_score : float
         Below this domain score there is a warning. 0.01 is the distance that 1 in 100 training
         images exceeds.
     sure_part : float
-        The part of the validation images that shall give no warning of being unsure; where half of
-        the particle area or more is unsure there is one all the same.
+        The part of the validation images that shall give no warning of being uncertain; the limit
+        is between 0.05 and 0.12 all the same.
 
     Returns
     -------
@@ -310,7 +316,7 @@ def fit_reference(
     """
     looks = np.asarray(descriptors, np.float64)
     looks = looks[np.isfinite(looks).all(axis=1)]
-    doubts = np.asarray(unsure, np.float64)
+    doubts = np.asarray(doubts, np.float64)
     if len(looks) < 20 or doubts.size == 0:
         msg = (
             f"{len(looks)} training and {doubts.size} validation images: a reference needs at "
@@ -330,8 +336,8 @@ def fit_reference(
         tails=_TAILS,
         distances=tuple(distances.tolist()),
         least_score=least_score,
-        most_unsure=min(float(np.quantile(doubts, sure_part)), _MOST_UNSURE),
         images=len(looks),
+        most_doubt=float(np.clip(np.quantile(doubts, sure_part), *_MOST_DOUBTS)),
     )
 
 

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from nanostream.analysis import Analyzer
 from nanostream.config import Worker
-from nanostream.segmentation.domain import DomainReference, describe, fit_reference, unsure_fraction
+from nanostream.segmentation.domain import DomainReference, describe, doubt, fit_reference
 from nanostream.segmentation.models import ModelCard
 from nanostream.training.choosing import (
     carried_probability,
@@ -35,8 +35,11 @@ __all__ = ["keep_settings", "settle"]
 # Micrographs that say what is usual: fewer say nothing about it.
 _ENOUGH = 20
 
-# Nine in ten held-out micrographs give no warning of being unsure; of simulated ones the tenth is
-# so faint that a warning is right.
+# Threshold of the mask whose doubt is taken before one is chosen.
+_HALF = 0.5
+
+# Nine in ten held-out micrographs give no warning of being uncertain; of simulated ones the tenth
+# is so faint that a warning is right.
 _SURE_PART = 0.9
 
 # At most about so many pixels decide about the threshold, a million of a micrograph; a simulated
@@ -67,7 +70,7 @@ def settle(model: Base, plan: Plan, *, by_paper: bool = False) -> ModelCard:
     base = plan.base.card if plan.base else None
     card = _calibrated(model, plan, base)
     analyzer = _analyzer(Base(card, model.weights))
-    found, truths, unsure = _predicted(analyzer, plan.held_out, plan.pixel_size_nm)
+    found, truths, doubts = _predicted(analyzer, plan.held_out, plan.pixel_size_nm)
     if by_paper:
         found, truths, _ = _predicted(analyzer, plan.training, plan.pixel_size_nm)
     threshold = choose_threshold(
@@ -81,12 +84,12 @@ def settle(model: Base, plan: Plan, *, by_paper: bool = False) -> ModelCard:
         threshold = mixed_threshold(threshold, carried, files=telling)
     card = msgspec.structs.replace(card, threshold=threshold, peak=0.0)
     if not by_paper:
-        if len(unsure) >= _ENOUGH:
+        if len(doubts) >= _ENOUGH:
             peak = _minimum_peak(Base(card, model.weights), plan)
         else:
             peak = _carried_peak(base, card) if base else 0.0
         card = msgspec.structs.replace(card, peak=peak)
-    return msgspec.structs.replace(card, domain=_domain(analyzer, plan, unsure))
+    return msgspec.structs.replace(card, domain=_domain(analyzer, plan, doubts))
 
 
 def keep_settings(model: Base, base: ModelCard, plan: Plan) -> ModelCard:
@@ -120,11 +123,11 @@ def _calibrated(model: Base, plan: Plan, base: ModelCard | None) -> ModelCard:
     return card
 
 
-def _domain(analyzer: Analyzer, plan: Plan, unsure: Sequence[float]) -> DomainReference | None:
+def _domain(analyzer: Analyzer, plan: Plan, doubts: Sequence[float]) -> DomainReference | None:
     """Domain of the training micrographs, or the base's widened by them where they are few."""
     looks = _looks(analyzer, plan)
     try:
-        return fit_reference(looks, np.array(unsure), sure_part=_SURE_PART)
+        return fit_reference(looks, np.array(doubts), sure_part=_SURE_PART)
     except ValueError:  # fewer than 20 micrographs say nothing about what is usual
         return _widened(plan.base.card.domain, looks) if plan.base else None
 
@@ -180,10 +183,10 @@ def _minimum_peak(model: Base, plan: Plan) -> float:
 def _predicted(
     analyzer: Analyzer, sources: Sequence[Source], pixel_size_nm: float | None
 ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.bool_]], list[float]]:
-    """Probabilities and truths of a part of the pixels, flat, and the unsure fractions."""
+    """Probabilities and truths of a part of the pixels, flat, and the doubts of the masks."""
     found: list[NDArray[np.float32]] = []
     truths: list[NDArray[np.bool_]] = []
-    unsure: list[float] = []
+    doubts: list[float] = []
     micrographs = sum(len(source.pairs) or _EXPOSURES for source in sources)
     most = min(_PIXELS_OF_ONE, _PIXELS_FOR_THRESHOLD // max(1, micrographs))
     for source in sources:
@@ -192,5 +195,5 @@ def _predicted(
             probability = analyzer(frame).probability
             found.append(probability.reshape(-1)[::every].copy())
             truths.append(truth.reshape(-1)[::every] > 0)
-            unsure.append(unsure_fraction(probability))
-    return found, truths, unsure
+            doubts.append(doubt(probability, probability > _HALF))
+    return found, truths, doubts

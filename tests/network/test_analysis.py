@@ -18,7 +18,7 @@ from nanostream.analysis import Analyzer
 from nanostream.config import Worker
 from nanostream.errors import ModelError
 from nanostream.records import PARTICLE_DTYPE, Result
-from nanostream.segmentation.domain import describe, fit_reference, unsure_fraction
+from nanostream.segmentation.domain import describe, doubt, fit_reference
 from nanostream.segmentation.models import ModelCard, find_model, import_folder, import_model
 from nanostream.segmentation.normalization import median_filter, normalize
 from nanostream.segmentation.unet import build_network, build_unet
@@ -283,9 +283,10 @@ def knowing(brought):
             pixels = rng.poisson(counts).astype(np.int16)
             looks.append(describe(normalize(median_filter(pixels), "standardize")))
             if number % 15 == 0:
-                doubts.append(unsure_fraction(ns.segment(pixels).probability))
+                found = ns.segment(pixels)
+                doubts.append(doubt(found.probability, found.labels))
     reference = fit_reference(np.array(looks), np.array(doubts))
-    reference = msgspec.structs.replace(reference, most_unsure=0.9)
+    reference = msgspec.structs.replace(reference, most_doubt=0.5)
     return brought("knowing", domain=msgspec.to_builtins(reference))
 
 

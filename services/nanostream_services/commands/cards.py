@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import RenderableType
 from rich.table import Column, Table
 
+from nanostream.segmentation.domain import MOST_DOUBT
 from nanostream_services.commands.printing import add_row
 
 if TYPE_CHECKING:
@@ -75,15 +76,13 @@ def _facts(card: ModelCard) -> Iterator[tuple[str, str]]:
 
 def _warns(card: ModelCard) -> str:
     """When a section of this model gets a warning."""
+    most_doubt = card.domain.most_doubt if card.domain else MOST_DOUBT
+    uncertain = f"if the mean probability inside particles is below {1 - most_doubt:.3g}"
     if card.domain is None:
-        return (
-            "if more than 50 % of the particle area has uncertain outlines; this model does not "
-            "know how unlike its training images a micrograph is"
-        )
+        return f"{uncertain}; this model does not know how unlike its training images one is"
     return (
         f"below domain score {card.domain.least_score:g} (of {card.domain.images} training "
-        f"images), or if more than {100 * card.domain.most_unsure:.0f} % of the particle area has "
-        "uncertain outlines"
+        f"images), or {uncertain}"
     )
 
 

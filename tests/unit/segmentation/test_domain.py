@@ -13,9 +13,9 @@ from nanostream.segmentation.domain import (
     FEATURES,
     DomainReference,
     describe,
+    doubt,
     fit_reference,
     judge,
-    unsure_fraction,
 )
 from nanostream.segmentation.normalization import median_filter, normalize
 
@@ -68,7 +68,7 @@ STRANGE = {
 @pytest.mark.parametrize("pixels", STRANGE.values(), ids=STRANGE.keys())
 def test_what_is_no_such_micrograph_scores_low_and_is_warned_of(reference, pixels):
     image = scaled(np.round(pixels).astype(np.int16))
-    verdict = judge(reference, image, np.zeros(image.shape, np.float32))
+    verdict = judge(reference, image, 0.0)
     assert 0 <= verdict.domain_score < 0.001
     assert verdict.warning.startswith("unlike the training data (domain score ")
 
@@ -117,50 +117,55 @@ def test_a_large_micrograph_looks_like_a_small_one_of_its_kind(reference):
     ids=["too small to tell", "not finite"],
 )
 def test_what_cannot_be_told_has_no_score_and_no_warning(reference, image):
-    verdict = judge(reference, image, np.zeros(image.shape, np.float32))
+    verdict = judge(reference, image, 0.0)
     assert math.isnan(verdict.domain_score)
     assert verdict.warning == ""
 
 
-def particle(sure):
-    """A square of 100 x 100 px, of which the lowest part is unsure."""
+def particle(inside, *, rim=0.5):
+    """A square of 100 x 100 px of one probability, except at its outline."""
     probability = np.full((512, 512), 0.01, np.float32)
-    probability[64:164, 64:164] = 0.99
-    probability[64 + round(100 * sure) : 164, 64:164] = 0.5
+    probability[64:164, 64:164] = rim
+    probability[65:163, 65:163] = inside
     return probability
 
 
-@pytest.mark.parametrize(("sure", "said"), [(0.6, ""), (0.3, "uncertain outlines: in 69 % of")])
-def test_without_a_reference_there_is_no_score_and_guesses_are_still_said(sure, said):
-    verdict = judge(None, np.zeros((512, 512), np.float32), particle(sure))
+@pytest.mark.parametrize(("doubted", "said"), [(0.06, ""), (0.2, "uncertain: the mean prob")])
+def test_without_a_reference_there_is_no_score_and_guesses_are_still_said(doubted, said):
+    verdict = judge(None, np.zeros((512, 512), np.float32), doubted)
     assert math.isnan(verdict.domain_score)
     assert verdict.warning.startswith(said)
     assert bool(verdict.warning) == bool(said)
 
 
-@pytest.mark.parametrize("sure", [1.0, 0.6, 0.0])
-def test_the_unsure_part_is_of_the_particle_area(sure):
-    assert unsure_fraction(particle(sure)) == pytest.approx(1 - sure, abs=0.06)
+@pytest.mark.parametrize("inside", [1.0, 0.75, 0.5])
+def test_the_doubt_is_of_the_inside_and_not_of_the_outline(inside):
+    probability = particle(inside)
+    assert doubt(probability, probability > 0.4) == pytest.approx(1 - inside, abs=1e-3)
 
 
-def test_an_empty_image_and_a_few_specks_are_not_unsure():
-    empty = np.zeros((512, 512), np.float32)
-    assert unsure_fraction(empty) == 0
-    specks = empty.copy()
-    specks[100:108, 100:108] = 0.5
-    assert unsure_fraction(specks) < 0.1
-    assert unsure_fraction(np.full((1, 1), 0.5, np.float32)) <= 1
+def test_an_empty_mask_is_no_doubt_and_a_thin_one_counts_as_it_is():
+    probability = np.full((64, 64), 0.6, np.float32)
+    mask = np.zeros((64, 64), np.int32)
+    assert doubt(probability, mask) == 0
+    mask[10:12, 10:40] = 3  # no pixel has eight neighbours
+    assert doubt(probability, mask) == pytest.approx(0.4, abs=1e-3)
 
 
 def test_a_network_that_is_not_sure_is_warned_of_with_its_number(reference):
     image = scaled(next(windows(1, seed=10)))
-    assert judge(reference, image, particle(0.9)).warning == ""
-    warning = judge(reference, image, particle(0.6)).warning
-    percent = round(100 * unsure_fraction(particle(0.6)))
-    assert warning == (
-        f"uncertain outlines: in {percent} % of the particle area the probability of particle is "
-        "between 0.1 and 0.9: check the sizes"
+    limit = 1 - reference.most_doubt
+    assert judge(reference, image, 1 - limit).warning == ""
+    assert judge(reference, image, 0.3).warning == (
+        "uncertain: the mean probability inside the particles is 0.70, less than "
+        f"{limit:.2f}: check the mask"
     )
+
+
+@pytest.mark.parametrize(("doubts", "limit"), [(0.0, 0.05), (0.08, 0.08), (0.4, 0.12)])
+def test_no_validation_set_makes_every_mask_suspect_or_none(doubts, limit):
+    looks = np.random.default_rng(0).normal(size=(40, len(FEATURES)))
+    assert fit_reference(looks, np.full(30, doubts)).most_doubt == pytest.approx(limit)
 
 
 def test_a_reference_survives_a_card(reference):
@@ -212,5 +217,4 @@ def test_looking_at_a_4k_micrograph_takes_few_tiles_of_it(monkeypatch):
     describe(image)
     start_s = time.thread_time()
     describe(image)
-    unsure_fraction(image)
     assert time.thread_time() - start_s < 0.1  # 7 ms; generous for a busy machine
