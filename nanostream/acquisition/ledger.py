@@ -4,7 +4,8 @@
 
     found ──▶ stored            the sink has committed its result
       ▲   └─▶ quarantined       given up, with the reason
-      └──────────┘              until the operator wants it tried again
+      └──────────┘              until the operator wants it tried again, or, of what was never read,
+                                its file changes
 
 What was there before the agent's first start may be passed over: such sections are counted with
 their file, and are never found.
@@ -22,6 +23,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -221,6 +223,18 @@ class Ledger:
             self._count("quarantined", -1)
             self._count("found", 1)
         return bool(changed)
+
+    def unread_end(self, path: str, file: KnownFile) -> list[SectionId]:
+        """Quarantined sections at the end of a file of which no pixels were ever read.
+
+        A copy may have stalled there for longer than it was waited for. What has a section behind
+        it that was read is damaged, however the file grows.
+        """
+        read, given_up = self.fingerprints(path, file), {s for s, _, _ in self.given_up()}
+        last = range(file.published - 1, -1, -1)
+        sections = (SectionId(path, z, file.generation_of(z)) for z in last)
+        unread = takewhile(lambda s: s in given_up and s.z not in read, sections)
+        return sorted(unread, key=lambda section: section.z)
 
     def given_up(self) -> list[tuple[SectionId, str, int]]:
         """Quarantined sections with reason and number of attempts."""

@@ -219,7 +219,10 @@ class Agent:
                 return o.FilesListed(self._folder.files_of(paths))
             case o.Inspect():
                 return answers.inspect(self._root, order, self._read_header)
-            case o.Compare(path, file):
+            case o.Compare(path, file):  # it has changed, and lies still again
+                for section in (unread := self._ledger.unread_end(path, file)):
+                    self._report(f"{section} is tried again: its file has changed")
+                self._retry(tuple(unread))
                 known = self._ledger.fingerprints(path, file)
                 return answers.compare(self._root, order, known)
             case o.ReadSidecar():

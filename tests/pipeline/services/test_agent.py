@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from nanostream.acquisition import orders as o
 from nanostream.acquisition.frames import inspect
@@ -220,6 +221,33 @@ def test_a_file_that_is_gone_while_its_folder_is_there_is_quarantined_with_the_r
     ((section, reason, attempts),) = desk.ledger.given_up()
     assert (str(section), attempts) == ("a.mrc#0", 3)
     assert "cannot be read" in reason
+
+
+def test_what_was_never_read_is_tried_again_by_itself_when_its_file_has_changed(desk, tmp_path):
+    """A copy that stalls for longer than it is waited for, and then goes on."""
+    desk = desk()
+    pixels = np.random.default_rng(6).poisson(3, (64, 64)).astype(np.uint8)
+    path = tmp_path / "whole.tif"
+    tifffile.imwrite(path, pixels, compression="lzw", rowsperstrip=16, metadata=None)
+    whole = (tmp_path / "whole.tif").read_bytes()
+    with tifffile.TiffFile(tmp_path / "whole.tif") as file:
+        end = file.pages[0].dataoffsets[1] + file.pages[0].databytecounts[1]
+    stalled = whole[: end - 20] + bytes(20) + whole[end:]
+    (desk.root / "gold0000.tif").write_bytes(stalled)
+    (desk.root / "gold.idoc").write_text(
+        "[Image = gold0000.tif]\nPixelSpacing = 0.5\nDateTime = 01-Jan-2026  10:00:00\n"
+    )
+    desk.until_found(1)
+    desk.ahead_s += 100.0
+    desk.worker.send(m.Beat(slots=3))
+    desk.until(lambda: desk.ledger.count("quarantined") == 1, "the quarantine")
+    ((_, reason, _),) = desk.ledger.given_up()
+    assert "has not arrived, or is damaged" in reason
+    (desk.root / "gold0000.tif").write_bytes(whole)
+    desk.work(1)
+    assert desk.was_reported("gold0000.tif#0 is tried again: its file has changed")
+    assert [str(section) for section, _ in desk.retried] == ["gold0000.tif#0"]
+    np.testing.assert_array_equal(desk.frames[-1].pixels, pixels)
 
 
 def test_an_overwritten_section_is_sent_once_more_and_a_new_title_brings_nothing(desk):

@@ -114,3 +114,21 @@ def test_what_was_passed_over_at_the_first_start_is_known_and_never_found(tmp_pa
         assert (ledger.known_files(), ledger.unfinished(), ledger.seen) == ({"a.mrc": known}, [], 0)
     assert passed_over(tmp_path / "absent.db") == {}
     assert not (tmp_path / "absent.db").exists()
+
+
+def test_the_unread_end_of_a_file_is_what_a_copy_that_goes_on_may_mend(tmp_path):
+    file = KnownFile(1, 5, overwritten=((4, 2),))
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        ledger.found("a.mrc", file, [*sections(0, 1, 2, 3), SectionId("a.mrc", 4, 2)])
+        ledger.found("b.mrc", KnownFile(1, 1), [SectionId("b.mrc", 0)])
+        assert ledger.unread_end("a.mrc", file) == []
+        for z in (0, 3):
+            ledger.quarantined(SectionId("a.mrc", z), "torn", 3)
+        ledger.quarantined(SectionId("a.mrc", 4, 2), "torn", 3)
+        ledger.quarantined(SectionId("b.mrc", 0), "torn", 3)
+        ledger.stored(SectionId("a.mrc", 1))
+        last = [SectionId("a.mrc", 3), SectionId("a.mrc", 4, 2)]
+        assert ledger.unread_end("a.mrc", file) == last
+        ledger.read(SectionId("a.mrc", 3), 7)  # its pixels are there, whatever came of them
+        assert ledger.unread_end("a.mrc", file) == last[1:]
+        assert ledger.unread_end("a.mrc", KnownFile(1, 6)) == []  # one behind it that is not
