@@ -1,16 +1,23 @@
 """What is said of a file whose section was read, in Python as by the command."""
 
+import math
 import os
 
 import numpy as np
 import pytest
 
 import nanostream as ns
+from nanostream.acquisition import sidecars
 from nanostream.acquisition.simulator import StackWriter
 from nanostream.errors import MicrographError
 from tests.micrograph_files import velox_card, write_velox_sets
 
 IMAGE = np.zeros((8, 8, 1), np.uint16)
+
+
+@pytest.fixture(autouse=True)
+def folders_are_listed_as_on_an_idle_machine(monkeypatch):
+    monkeypatch.setattr(sidecars, "_CHEAP_WALL_S", math.inf)
 
 
 def test_data_sets_that_are_left_out_are_named_once_for_a_file(tmp_path, caplog):

@@ -1,17 +1,25 @@
 """Which file beside a micrograph is its sidecar, whatever the case of its name."""
 
 import itertools
+import math
 import os
 
 import numpy as np
 import pytest
 
+from nanostream.acquisition import sidecars
 from nanostream.acquisition.frames import read_section
 from nanostream.acquisition.mdoc import read_metadata
 from nanostream.acquisition.sidecars import find_sidecar
 from nanostream.acquisition.simulator import StackWriter
 from nanostream.config import Watch
 from tests.unit.acquisition.intake_driver import DiskFolder, Driver
+
+
+@pytest.fixture(autouse=True)
+def folders_are_listed_as_on_an_idle_machine(monkeypatch):
+    monkeypatch.setattr(sidecars, "_CHEAP_WALL_S", math.inf)
+
 
 NAMES = [
     ("gold.mrc", "gold.mrc.mdoc"),
