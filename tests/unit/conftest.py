@@ -12,10 +12,14 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+import typer.main
+import typer.testing
 import zmq
 
 _NETWORKS = {"tensorflow", "keras", "onnx", "onnxruntime"}
@@ -57,6 +61,13 @@ def _watched(method: Any, what: str) -> Any:
 
     return watched
 
+
+# What takes a third of the time in tests of many small tables and command lines: texts as Arrow's
+# arrays (where it is installed; the tests with processes have them), and making the parser of all
+# commands, which a process does once, for each command line.
+pd.set_option("mode.string_storage", "python")
+typer.main.get_command = cache(typer.main.get_command)
+vars(typer.testing)["_get_command"] = typer.main.get_command
 
 platform.processor()  # asks uname by a process and remembers; h5py wants to know it
 sys.addaudithook(_audit)
