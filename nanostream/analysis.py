@@ -161,7 +161,8 @@ class Analyzer:
                 frame=frame.section.z,
                 split=split,
             )
-            summary = summarize(particles, shape=shape)
+            mean = float(frame.pixels.mean(dtype=np.float64))
+            summary = summarize(particles, shape=shape, mean_intensity=mean)
             verdict = self._judge(frame, image, doubt(probability, labels))
         if dropped > max(_FEW_DROPPED, summary.count):
             remark = (

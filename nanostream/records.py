@@ -352,7 +352,7 @@ class Summary(Struct, frozen=True):
     Diameters are equivalent circular diameters of the particles that do not touch the edge
     (ISO 21363 counts whole particles only); NaN where there is none. ``area_fraction`` counts
     every particle pixel. ``count_round`` and the others of `SHAPE_CLASSES` count whole particles
-    that are not small.
+    that are not small. ``mean_intensity`` is that of the micrograph as stored, in its counts.
     """
 
     count: int
@@ -367,6 +367,7 @@ class Summary(Struct, frozen=True):
     count_faceted: int = 0
     count_irregular: int = 0
     count_aggregate: int = 0
+    mean_intensity: float = math.nan
 
 
 class Statistics(Struct, frozen=True, kw_only=True):

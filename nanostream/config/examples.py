@@ -6,6 +6,7 @@ In the repository they are in ``configs/``; the wheel carries the same files.
 from __future__ import annotations
 
 import difflib
+import json
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -26,7 +27,7 @@ class Example(NamedTuple):
     file : Traversable
         The file.
     summary : str
-        Its first comment.
+        Its first comment, of a JSON file its description.
     """
 
     name: str
@@ -76,6 +77,8 @@ def _name(file: Traversable) -> str:
 
 def _summary(file: Traversable) -> str:
     """The first sentence of the first comment or docstring."""
+    if file.name.endswith(".json"):
+        return str(json.loads(file.read_text("utf-8")).get("description", ""))
     sentence = ""
     for line in file.read_text("utf-8").splitlines():
         text = line.strip(' #"')

@@ -258,6 +258,7 @@ class Limit(Section, frozen=True):
         "median_diameter_nm",
         "mean_diameter_px",
         "median_diameter_px",
+        "mean_intensity",
     ]
     above: float | None = None
     below: float | None = None

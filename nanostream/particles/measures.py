@@ -203,7 +203,9 @@ def _shapes(runs: Runs, found: Hulls) -> _Columns:
     }
 
 
-def summarize(table: pd.DataFrame, *, shape: tuple[int, int]) -> Summary:
+def summarize(
+    table: pd.DataFrame, *, shape: tuple[int, int], mean_intensity: float = math.nan
+) -> Summary:
     """Numbers of one section from its particle table.
 
     Parameters
@@ -212,6 +214,8 @@ def summarize(table: pd.DataFrame, *, shape: tuple[int, int]) -> Summary:
         What `measure_particles` returned for the section.
     shape : (H, W)
         Shape of the section in px.
+    mean_intensity : float
+        Of the micrograph, in counts.
 
     Returns
     -------
@@ -241,4 +245,5 @@ def summarize(table: pd.DataFrame, *, shape: tuple[int, int]) -> Summary:
         mean_diameter_nm=float(diameter_nm.mean()) if some else math.nan,
         median_diameter_nm=float(np.median(diameter_nm)) if some else math.nan,
         **{f"count_{name}": int((classes == name).sum()) for name in SHAPE_CLASSES},
+        mean_intensity=mean_intensity,
     )

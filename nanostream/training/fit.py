@@ -30,7 +30,10 @@ from nanostream.training.muon import Muon
 from nanostream.training.recipe import Recipe
 from nanostream.training.views import draw_batch
 
-__all__ = ["GAP_WEIGHT", "CosineCycles", "fit", "segmentation_loss"]
+__all__ = ["FEW_STEPS", "GAP_WEIGHT", "CosineCycles", "fit", "segmentation_loss"]
+
+FEW_STEPS = 6
+"""Runs of no more steps are not traced, which takes longer than they do."""
 
 GAP_WEIGHT = 3.0
 """Extra weight of background between particles that nearly touch."""
@@ -139,7 +142,7 @@ def fit(
     optimizer.build(model.trainable_variables)
     done = tf.Variable(0, trainable=False, dtype=tf.int64)
     save = _resume(checkpoints, model=model, optimizer=optimizer, done=done)
-    train = _training_step(model, optimizer)
+    train = _training_step(model, optimizer, traced=recipe.steps > FEW_STEPS)
     losses: list[float] = []
     with ThreadPoolExecutor(1) as pool:
         start = int(done.numpy())
@@ -185,10 +188,11 @@ def _resume(checkpoints: Path | None, **state: Any) -> Callable[[], object]:
     return manager.save  # type: ignore[no-any-return]
 
 
-def _training_step(model: keras.Model, optimizer: Muon) -> Callable[[Any, Any], Any]:
+def _training_step(
+    model: keras.Model, optimizer: Muon, *, traced: bool
+) -> Callable[[Any, Any], Any]:
     """Function that learns from one batch and returns its loss."""
 
-    @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[untyped-decorator]
     def train(images: Any, labels: Any) -> Any:
         with tf.GradientTape() as tape:
             loss = segmentation_loss(labels, model(images, training=True))
@@ -196,7 +200,7 @@ def _training_step(model: keras.Model, optimizer: Muon) -> Callable[[Any, Any], 
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return loss
 
-    return train  # type: ignore[no-any-return]
+    return tf.function(train, reduce_retracing=True, autograph=False) if traced else train
 
 
 def _settle_batch_norm(model: keras.Model, examples: Examples, recipe: Recipe) -> None:
@@ -206,7 +210,12 @@ def _settle_batch_norm(model: keras.Model, examples: Examples, recipe: Recipe) -
     momenta = [layer.momentum for layer in norms]
     for layer in norms:
         layer.momentum = 0.97
-    forward = tf.function(lambda images: model(images, training=True), autograph=False)
+
+    def forward(images: Any) -> Any:
+        return model(images, training=True)
+
+    if passes > FEW_STEPS:
+        forward = tf.function(forward, autograph=False)
     for step in range(passes):
         forward(draw_batch(examples, recipe, recipe.steps + step)[0])
     for layer, momentum in zip(norms, momenta, strict=True):

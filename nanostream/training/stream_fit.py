@@ -22,6 +22,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from nanostream.segmentation.unet import BatchNormalization
+from nanostream.training.fit import FEW_STEPS
 from nanostream.training.muon import Muon
 from nanostream.training.stream import crop_planes, picture_path, read_example
 
@@ -180,7 +181,7 @@ def fit_stream(
     state = tf.train.Checkpoint(model=model, averaged=averaged, optimizer=optimizer, done=done)
     manager = tf.train.CheckpointManager(state, str(checkpoints), max_to_keep=2)
     manager.restore_or_initialize()
-    step_of = _compiled(model, averaged, optimizer)
+    step_of = _step(model, averaged, optimizer, traced=recipe.steps > FEW_STEPS)
     start = int(done.numpy())
     with ThreadPoolExecutor(1) as pool:
         upcoming = pool.submit(draw, start)
@@ -210,11 +211,12 @@ def fit_stream(
     return True
 
 
-def _compiled(model: keras.Model, averaged: keras.Model, optimizer: Muon) -> Callable[..., Any]:
+def _step(
+    model: keras.Model, averaged: keras.Model, optimizer: Muon, *, traced: bool
+) -> Callable[..., Any]:
     """One step of the fit and of the running average."""
     pairs = list(zip(averaged.trainable_variables, model.trainable_variables, strict=True))
 
-    @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[untyped-decorator]
     def train(images: Any, targets: Any, rate: Any, part: Any) -> Any:
         with tf.GradientTape() as tape:
             loss = two_output_loss(targets, model(images, training=True))
@@ -225,7 +227,7 @@ def _compiled(model: keras.Model, averaged: keras.Model, optimizer: Muon) -> Cal
             mean.assign(part * mean + (1.0 - part) * value)
         return loss
 
-    return train  # type: ignore[no-any-return]
+    return tf.function(train, reduce_retracing=True, autograph=False) if traced else train
 
 
 def _settled(averaged: keras.Model, draw: Draw, step: int) -> keras.Model:

@@ -16,9 +16,9 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from nanostream.records import Alarm, Health, Role, Severity, State
-from nanostream_services.panels.values import counted, duration_text, grouped
+from nanostream_services.quantities import counted, duration_text, grouped
 
-__all__ = ["Alarms", "Changes", "Condition", "Facts", "Pace", "conditions", "worst"]
+__all__ = ["Alarms", "Change", "Changes", "Condition", "Facts", "Pace", "conditions", "worst"]
 
 _NOTICE, _WARNING, _PROBLEM = Severity.NOTICE, Severity.WARNING, Severity.PROBLEM
 _ORDER = {_PROBLEM: 0, _WARNING: 1, _NOTICE: 2}
@@ -39,6 +39,9 @@ _NEWS_S, _MANY_QUARANTINED = 600.0, 5
 _FULL_WITHIN_S, _ROOM_SECTIONS = 8 * 3600.0, 100
 #: Clocks that differ by more make nonsense of latencies and of an mdoc's times.
 _CLOCKS_S = 5.0
+#: The image has changed if the last sections have less than this part of what those before had;
+#: of fewer particles than this a count says nothing.
+_FALLEN, _SOME = 0.5, 6
 #: The model is out of its depth if so many of the last sections have a warning.
 _WARNED = 10
 
@@ -65,6 +68,19 @@ class Condition(NamedTuple):
     text: str
     advice: str = ""
     at_once: bool = False
+
+
+class Change(NamedTuple):
+    """A quantity of the sections: the greatest of the last three, and the median of those before.
+
+    NaN as long as there are too few.
+    """
+
+    lately: float = math.nan
+    before: float = math.nan
+
+
+_UNKNOWN = Change()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +112,8 @@ class Facts:
         How far the clock of a process is ahead of the sink's (s).
     warned, of_last : int
         Of the last sections, how many have a warning; ``warning`` is the last.
+    intensity, count : Change
+        Mean intensity of the micrographs and number of particles: lately, and before.
     beyond : tuple of Condition
         Limits of the user's own that are passed.
     """
@@ -118,6 +136,8 @@ class Facts:
     warned: int = 0
     of_last: int = 0
     warning: str = ""
+    intensity: Change = _UNKNOWN
+    count: Change = _UNKNOWN
     beyond: tuple[Condition, ...] = ()
 
 
@@ -132,6 +152,7 @@ def conditions(facts: Facts) -> list[Condition]:
         *_of_disk(facts),
         *_of_clocks(facts),
         *_of_model(facts),
+        *_of_images(facts),
         *facts.beyond,
     ]
     return sorted(found, key=lambda condition: _ORDER[condition.severity])
@@ -247,6 +268,19 @@ def _of_model(facts: Facts) -> Iterator[Condition]:
             f"{facts.warned} of the last {facts.of_last} sections have a warning: {facts.warning}"
         )
         yield Condition("check masks", _WARNING, text, "look at the masks; another model or scale?")
+
+
+def _of_images(facts: Facts) -> Iterator[Condition]:
+    lately, before = facts.intensity
+    if before >= 1 and lately < _FALLEN * before:  # not if either is NaN, nor around 0
+        text = f"mean intensity {lately:.4g}, it was {before:.4g}"
+        advice = "beam, valve, shutter, or a grid bar?"
+        yield Condition("intensity fallen", _WARNING, text, advice)
+    lately, before = facts.count
+    if before >= _SOME and lately < _FALLEN * before:
+        text = f"{lately:.0f} particles a section, there were {before:.0f}"
+        advice = "another place, defocus or drift? look at the last section"
+        yield Condition("count fallen", _NOTICE, text, advice)
 
 
 def _waiting(facts: Facts) -> str:

@@ -28,8 +28,10 @@ from nanostream_services.commands import (
 )
 from nanostream_services.commands.evaluate import evaluate
 from nanostream_services.commands.lattice import lattice
+from nanostream_services.commands.metrics import metrics
 from nanostream_services.commands.mistakes import without_usage
 from nanostream_services.commands.preview import preview
+from nanostream_services.commands.repair import repair
 from nanostream_services.commands.report import report
 from nanostream_services.commands.simulate_training import simulate_training
 from nanostream_services.commands.status import status
@@ -48,6 +50,7 @@ _PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "lattice": lattice,
         "report": report,
         "verify": verify,
+        "repair": repair,
         "quarantine": quarantine.app,
         "export": export.export,
     },
@@ -69,6 +72,7 @@ _PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "agent": processes.agent,
         "worker": processes.worker,
         "sink": processes.sink,
+        "metrics": metrics,
     },
 }
 

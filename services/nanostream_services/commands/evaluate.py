@@ -19,8 +19,8 @@ from nanostream_services.commands.labelled import find_labelled, print_names
 from nanostream_services.commands.options import ModelName, PixelSize, Threshold
 from nanostream_services.commands.printing import FAILED, INTERRUPTED, print_error, print_warnings
 from nanostream_services.commands.scores import print_scores
-from nanostream_services.panels.values import counted
 from nanostream_services.processes.lifecycle import stopping
+from nanostream_services.quantities import counted
 
 if TYPE_CHECKING:
     import numpy as np

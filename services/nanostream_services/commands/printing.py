@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nanostream.errors import printable
-from nanostream_services.panels.values import counted
+from nanostream_services.quantities import counted
 
 if TYPE_CHECKING:
     from nanostream.acquisition.selection import Selection

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,7 +34,16 @@ def sink(config: ConfigFile = None, with_parent: WithParent = False) -> None:
 
 
 def dashboard(
-    config: ConfigFile = None, plain: Plain = False, with_parent: WithParent = False
+    session: Annotated[
+        Path | None, typer.Argument(metavar="[SESSION]", help="Session folder, or --config.")
+    ] = None,
+    config: ConfigFile = None,
+    plain: Plain = False,
+    with_parent: WithParent = False,
 ) -> None:
-    """Show a running session."""
+    """Show a running session; it can be closed and opened again, here and elsewhere."""
+    if session is not None and config is None:
+        from nanostream_services.commands.listener import settings_file
+
+        config = settings_file(session)
     serve(Order("dashboard", config, with_parent, plain))

@@ -17,7 +17,7 @@ from nanostream.errors import ConfigError
 from nanostream.records import SectionId
 from nanostream_services.commands.options import Json, SessionFolder
 from nanostream_services.commands.printing import add_row, local_time, print_line, write_json
-from nanostream_services.panels.values import counted
+from nanostream_services.quantities import counted
 
 __all__ = ["app"]
 

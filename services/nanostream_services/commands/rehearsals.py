@@ -24,8 +24,8 @@ from nanostream_services.commands.printing import (
 from nanostream_services.commands.starting import check_worker, log_beside, new_folder
 from nanostream_services.commands.summaries import exit_with, print_summary
 from nanostream_services.commands.verify import verify
-from nanostream_services.panels.values import counted
 from nanostream_services.processes.lifecycle import stopping
+from nanostream_services.quantities import counted
 
 if TYPE_CHECKING:
     from nanostream_services.doctor import Finding

@@ -22,8 +22,8 @@ from nanostream_services.commands.options import (
 from nanostream_services.commands.printing import INTERRUPTED, print_line
 from nanostream_services.commands.starting import check_worker, log_beside, session_config
 from nanostream_services.commands.summaries import exit_with, print_summary
-from nanostream_services.panels.values import counted
 from nanostream_services.processes.lifecycle import stopping
+from nanostream_services.quantities import counted
 
 __all__ = ["idle_for", "run"]
 

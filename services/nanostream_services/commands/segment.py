@@ -30,8 +30,8 @@ from nanostream_services.commands.printing import (
 from nanostream_services.commands.progress import shown_progress
 from nanostream_services.commands.starting import log_beside, session_config
 from nanostream_services.commands.summaries import print_summary
-from nanostream_services.panels.values import counted
 from nanostream_services.processes.lifecycle import stopping
+from nanostream_services.quantities import counted
 
 __all__ = ["segment"]
 

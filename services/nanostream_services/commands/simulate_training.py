@@ -13,8 +13,8 @@ from nanostream.errors import ConfigError
 from nanostream_services.commands.options import split_names
 from nanostream_services.commands.printing import INTERRUPTED, print_error
 from nanostream_services.commands.progress import shown_progress
-from nanostream_services.panels.values import counted
 from nanostream_services.processes.lifecycle import stopping
+from nanostream_services.quantities import counted
 
 __all__ = ["simulate_training"]
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from nanostream.config import load_config
-from nanostream.errors import ConfigError, MessageError
 from nanostream.records import Severity, Snapshot
 from nanostream_services.commands.options import Json, SessionFolder
 from nanostream_services.commands.printing import print_line, write_json
@@ -64,26 +60,12 @@ def status(
 
 def _snapshot(session: Path) -> Snapshot | None:
     """The newest snapshot of the session's sink; None if no sink publishes one."""
-    from nanostream.transport.sockets import Subscriber, wait
+    from nanostream_services.commands.listener import Listener
 
-    written = session / "config.json"
-    if not written.is_file():  # of no `run`; the tables say what it is
+    if not (session / "config.json").is_file():  # of no `run`; the tables say what it is
         return None
-    network = load_config(written).network
-    with closing(Subscriber(network)) as subscriber:
-        end_s = time.monotonic() + _LONGEST_S
-        while (left_s := end_s - time.monotonic()) > 0:
-            wait([subscriber], left_s)
-            try:
-                news = subscriber.receive()
-            except MessageError as error:
-                raise ConfigError(
-                    f"the session at {session} cannot be understood: {error}"
-                ) from error
-            # Another session may use the ports of one that has ended.
-            if news is not None and Path(news.session).resolve() == session.resolve():
-                return news
-    return None
+    with Listener(session) as listener:
+        return listener.hear(_LONGEST_S)
 
 
 def _print_ended(session: Path, *, as_json: bool) -> None:

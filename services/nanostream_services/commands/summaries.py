@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nanostream_services.commands.printing import FAILED, add_row, print_line
-from nanostream_services.panels.values import counted
+from nanostream_services.quantities import counted
 
 if TYPE_CHECKING:
     import pandas as pd

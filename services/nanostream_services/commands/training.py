@@ -19,7 +19,7 @@ from nanostream_services.commands.options import PixelSize, model_names, split_n
 from nanostream_services.commands.printing import add_row, print_line
 from nanostream_services.commands.progress import TrainingProgress, long_progress
 from nanostream_services.commands.scores import score
-from nanostream_services.panels.values import counted
+from nanostream_services.quantities import counted
 
 if TYPE_CHECKING:
     from nanostream.segmentation.models import ModelCard

@@ -20,7 +20,7 @@ from nanostream_services.commands.printing import (
     print_line,
     write_json,
 )
-from nanostream_services.panels.values import counted
+from nanostream_services.quantities import counted
 
 if TYPE_CHECKING:
     from nanostream.results.session import Session
@@ -140,6 +140,10 @@ def _remarks(found: Verification, watch: Path | None, *, known: str, live: bool)
         counts = {name.replace("_", " "): len(getattr(found, name)) for name in kinds}
         wrong = [f"{count} {name}" for name, count in counts.items() if count]
         remarks.append(f"not complete: {', '.join(wrong) or 'another folder'}")
+        if found.damaged:
+            remarks.append("damaged: nanostream repair makes the masks again, from the micrographs")
+        if found.missing:
+            remarks.append("missing: start the session again, and it takes them up")
     elif unread := [k for k in ("unreadable", "not_ready") if getattr(found, k)]:
         see = " and ".join(unread).replace("_", " ")
         remarks.append(f"complete, as far as it could be read: see {see}")

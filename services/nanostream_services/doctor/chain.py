@@ -16,8 +16,8 @@ from nanostream.results.session import Session
 from nanostream.segmentation.engines import has_any_engine
 from nanostream.transport.sockets import free_network
 from nanostream_services.doctor.findings import Finding, Role
-from nanostream_services.panels.values import counted
 from nanostream_services.processes.lifecycle import Stop
+from nanostream_services.quantities import counted
 from nanostream_services.supervisor import Crash, run_session
 
 __all__ = ["check_chain"]

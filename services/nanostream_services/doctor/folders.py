@@ -13,8 +13,8 @@ from nanostream.errors import NanostreamError, SessionError
 from nanostream.results.folders import check_folder
 from nanostream.results.navigator import read_navigator
 from nanostream_services.doctor.findings import Finding, Role
-from nanostream_services.panels.values import counted
 from nanostream_services.processes.shares import share_type
+from nanostream_services.quantities import counted
 
 __all__ = ["check_feedback", "check_session", "disk_finding", "session_finding"]
 

@@ -12,8 +12,8 @@ from nanostream.acquisition.readiness import FileStat
 from nanostream.config import Config
 from nanostream.errors import MicrographError
 from nanostream_services.doctor.findings import Finding, Role, State
-from nanostream_services.panels.values import counted
 from nanostream_services.processes.shares import share_type
+from nanostream_services.quantities import counted
 
 __all__ = ["check_watched", "look_into", "newest", "share_finding"]
 

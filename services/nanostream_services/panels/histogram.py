@@ -14,7 +14,8 @@ from rich.text import Text
 
 from nanostream.records import Snapshot, Statistics
 from nanostream_services.panels.boxes import panel
-from nanostream_services.panels.values import clean, counted, grouped
+from nanostream_services.panels.values import clean
+from nanostream_services.quantities import counted, grouped
 
 __all__ = ["diameter_histogram", "diameters", "population_text"]
 

@@ -10,16 +10,8 @@ from rich.text import Text
 from nanostream.records import Snapshot
 from nanostream_services.panels.boxes import panel
 from nanostream_services.panels.mask_picture import mask_picture
-from nanostream_services.panels.values import (
-    clean,
-    counted,
-    diameter_text,
-    grouped,
-    keep_end,
-    keep_start,
-    percent_text,
-    stage_text,
-)
+from nanostream_services.panels.values import clean, keep_end, keep_start, stage_text
+from nanostream_services.quantities import counted, diameter_text, grouped, percent_text
 
 __all__ = ["last_section"]
 

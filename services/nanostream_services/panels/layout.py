@@ -21,18 +21,14 @@ from nanostream_services.panels.boxes import faded, one_line, panel
 from nanostream_services.panels.histogram import diameters
 from nanostream_services.panels.last_section import last_section
 from nanostream_services.panels.processes import GOOD, SIGNS, STALE_S, colour_of, process_list
-from nanostream_services.panels.values import (
-    clean,
+from nanostream_services.panels.values import clean, keep_end, keep_start, waiting_text, wrap
+from nanostream_services.quantities import (
     counted,
     diameter_text,
     duration_text,
     grouped,
-    keep_end,
-    keep_start,
     rate_text,
     seconds_text,
-    waiting_text,
-    wrap,
 )
 
 __all__ = ["screen", "waiting_screen"]

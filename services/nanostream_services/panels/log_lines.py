@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from nanostream.records import Alarm, Health, Snapshot, State
 from nanostream_services.panels.alarms import alarm_text
 from nanostream_services.panels.processes import GOOD
-from nanostream_services.panels.values import (
-    clean,
+from nanostream_services.panels.values import clean, waiting_text
+from nanostream_services.quantities import (
     counted,
     diameter_text,
     duration_text,
     rate_text,
     seconds_text,
-    waiting_text,
 )
 
 __all__ = ["Log", "plain_line"]

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from nanostream.records import Health, State
 from nanostream_services.panels.boxes import one_line, panel
-from nanostream_services.panels.values import clean, duration_text, keep_start
+from nanostream_services.panels.values import clean, keep_start
+from nanostream_services.quantities import duration_text
 
 __all__ = ["GOOD", "SIGNS", "STALE_S", "colour_of", "process_list"]
 

@@ -9,12 +9,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from nanostream.config import Config, Limit
 from nanostream.records import Result, Snapshot, Summary
 from nanostream.results.folders import DATABASE
 from nanostream.results.mask_files import mask_path
 from nanostream.transport.messages import Beat, Report
-from nanostream_services.alarms import Condition, Facts, Pace
+from nanostream_services.alarms import Change, Condition, Facts, Pace
 
 __all__ = ["Observer"]
 
@@ -22,6 +24,8 @@ __all__ = ["Observer"]
 _DISK_S = 3.0
 #: Of so many of the last sections warnings are counted and sizes on the disk averaged.
 _LAST = 20
+#: So many sections are "lately", and at most so many before them are compared with.
+_LATELY, _BEFORE = 3, 20
 #: Of so many heartbeats the one that came quickest says how far a clock is ahead, if the last is
 #: not older than this: messages wait while a disk or a machine is busy.
 _HEARTBEATS, _RECENT_S = 10, 30.0
@@ -61,7 +65,7 @@ class Observer:
         self._sizes: deque[int] = deque(maxlen=_LAST)
         self._warnings: deque[str] = deque(maxlen=_LAST)
         self._summaries: deque[Summary] = deque(
-            maxlen=max([1, *(x.sections for x in self._limits)])
+            maxlen=max([_LATELY + _BEFORE, *(x.sections for x in self._limits)])
         )
         self._database = (folder / DATABASE).stat().st_ino
         #: Nobody removes it: where it is absent, masks were, whatever was stored since.
@@ -120,6 +124,8 @@ class Observer:
             warned=len(warned),
             of_last=len(self._warnings),
             warning=warned[-1] if warned else "",
+            intensity=self._change("mean_intensity"),
+            count=self._change("count"),
             beyond=tuple(filter(None, (self._beyond(limit) for limit in self._limits))),
         )
 
@@ -136,6 +142,14 @@ class Observer:
             self._damaged = f"{error.filename} is not there any more"
         except OSError as error:
             self._damaged = f"{self._folder} cannot be read: {error.strerror}"
+
+    def _change(self, quantity: str) -> Change:
+        """A quantity of the last sections and of those before."""
+        values = [float(getattr(one, quantity)) for one in self._summaries]
+        if len(values) < 2 * _LATELY:
+            return Change()
+        before = values[-_LATELY - _BEFORE : -_LATELY]
+        return Change(max(values[-_LATELY:]), float(np.median(before)))
 
     def _beyond(self, limit: Limit) -> Condition | None:
         """The condition of a user's limit, if all of its last sections are beyond it."""

@@ -40,7 +40,7 @@ __all__ = ["Sink", "run_sink"]
 logger = logging.getLogger(__name__)
 
 _SNAPSHOT_S = 0.25
-#: Between two looks at what the population has become.
+#: Time between two updates of the census.
 _CENSUS_S = 1.0
 #: Of an alarm that comes or goes: see `Alarms`.
 _PATIENCE_S = 2.0

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from nanostream.records import Alarm, Health, Severity, State
-from nanostream_services.alarms import Alarms, Condition, Facts, Pace, conditions, worst
+from nanostream_services.alarms import Alarms, Change, Condition, Facts, Pace, conditions, worst
 
 GB = 1e9
 WELL = (
@@ -108,6 +108,18 @@ def test_a_session_that_is_well_has_no_alarm():
             "warning",
             "12 of the last 20 sections have a warning: the network is unsure",
         ),
+        (
+            {"intensity": Change(20.0, 118.0)},
+            "intensity fallen",
+            "warning",
+            "mean intensity 20, it was 118",
+        ),
+        (
+            {"count": Change(2.0, 15.0)},
+            "count fallen",
+            "notice",
+            "2 particles a section, there were 15",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -121,6 +133,10 @@ def test_each_cause_raises_its_alarm_with_what_to_do(known, name, severity, text
 @pytest.mark.parametrize(
     "known",
     [
+        {"intensity": Change(70.0, 118.0), "count": Change(8.0, 15.0)},
+        {"intensity": Change(-0.4, 0.001)},  # pixels around 0 say nothing
+        {"count": Change(0.0, 2.0)},
+        {"intensity": Change(), "count": Change()},
         # A section a minute that waits a moment is no backlog.
         {"waiting": 1, "acquired_per_s": 1 / 60, "analysed_per_s": 0.0},
         {"waiting": 2, "acquired_per_s": 0.5, "analysed_per_s": 0.5},

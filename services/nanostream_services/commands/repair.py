@@ -1,0 +1,51 @@
+"""``nanostream repair``: damaged and removed masks of a session made again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nanostream_services.commands.options import SessionFolder
+from nanostream_services.commands.printing import FAILED, INTERRUPTED, print_error, print_line
+from nanostream_services.commands.progress import shown_progress
+from nanostream_services.processes.lifecycle import stopping
+from nanostream_services.quantities import counted
+
+__all__ = ["repair"]
+
+
+def repair(
+    session: SessionFolder,
+    watch: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Where the micrographs are, if they are not where they were."
+        ),
+    ] = None,
+) -> None:
+    """Make masks that are damaged or were removed again, from the micrographs.
+
+    Exit code 1 if one could not be; the reason is printed. What verify calls missing is not made:
+    start the session again, or segment it.
+    """
+    from nanostream.config import Config, load_config
+    from nanostream.results.micrographs import micrographs_folder
+    from nanostream.results.session import Session
+    from nanostream_services.repair import repair as make_again
+
+    opened = Session(session)
+    written = session / "config.json"
+    settings = load_config(written) if written.is_file() else Config()
+    root = micrographs_folder(session, watch)
+    with stopping() as stop, shown_progress() as progress:
+        done = make_again(opened, settings.worker, root, stop, progress=progress)
+        interrupted = stop.is_set()
+    for name, reason in done.failed.items():
+        print_error(f"{name}: not repaired: {reason}")
+    print_line(f"{counted(len(done.made), 'mask was', 'masks were')} made again in {session}")
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if done.failed:
+        raise typer.Exit(FAILED)

@@ -1,0 +1,64 @@
+"""Masks that were removed or damaged are made again, bit for bit, from the micrographs."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nanostream as ns
+from nanostream.acquisition.simulator import DemoMicrograph, demo_movie, play
+from nanostream.records import SectionId
+from nanostream.results.folders import lock
+from nanostream.results.mask_files import mask_path
+from tests.pipeline.running import nanostream
+
+OPTIONS: dict[str, Any] = {
+    "interval_s": 0.0,
+    "pixel_size_nm": DemoMicrograph.load().pixel_size_nm,
+}
+
+
+@pytest.fixture
+def session(tmp_path):
+    images = [pixels for pixels, _ in demo_movie(3, shape=(300, 400), seed=5)]
+    play(images, tmp_path / "data", name="gold", **OPTIONS)
+    play(images[:1], tmp_path / "data", name="other", **OPTIONS)
+    done = nanostream("segment", tmp_path / "data", "--out", tmp_path / "session")
+    assert done.returncode == 0, done.stderr
+    return ns.open_session(tmp_path / "session")
+
+
+def test_what_can_be_made_again_is_and_the_rest_is_named(session, tmp_path):
+    names = ["gold.mrc#0", "gold.mrc#1", "other.mrc#0"]
+    masks = [session.folder / mask_path(SectionId.parse(name)) for name in names]
+    before = [(session.labels(name), session.probability(name)) for name in names]
+    masks[0].unlink()
+    masks[1].write_bytes(masks[1].read_bytes()[:2000])
+    masks[2].unlink()
+    image = demo_movie(1, shape=(300, 400), seed=6)
+    play([pixels for pixels, _ in image], tmp_path / "changed", name="other", **OPTIONS)
+    (tmp_path / "changed" / "other.mrc").replace(tmp_path / "data" / "other.mrc")
+
+    told = nanostream("verify", session.folder)
+    assert told.returncode == 1
+    assert "nanostream repair" in told.stdout
+
+    done = nanostream("repair", session.folder, "--watch", tmp_path / "data")
+    assert done.returncode == 1
+    assert "2 masks were made again" in done.stdout
+    assert "other.mrc#0: not repaired: the file has changed" in done.stderr
+    for name, (labels, probability) in zip(names[:2], before, strict=False):
+        np.testing.assert_array_equal(session.labels(name), labels)
+        np.testing.assert_array_equal(session.probability(name), probability)
+    assert not masks[2].exists()
+
+    again = nanostream("repair", session.folder, "--watch", tmp_path / "data")
+    assert "0 masks were made again" in again.stdout
+
+
+def test_a_session_that_is_written_to_is_left_alone(session, tmp_path):
+    held = lock(session.folder / "writer.lock")
+    done = nanostream("repair", session.folder, "--watch", tmp_path / "data")
+    held.close()
+    assert done.returncode == 2
+    assert "in use by another nanostream" in done.stderr
