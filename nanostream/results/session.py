@@ -125,7 +125,9 @@ class Session:
 
         In a stream ``particle`` is the identity that lasts, and -1 as long as an earlier section
         has no end yet; elsewhere it is the label in the mask. Frames and identities begin anew in
-        each file: select or group by ``file`` first. Sessions from before a column was
+        each file: select or group by ``file`` first. ``time_s`` is since the first section of the
+        file, by acquisition where every section of the session has a time of it, else by writing or
+        storing. Sessions from before a column was
         made have NaN, False or "unclassified" in it.
         """
         names = [name for name in PARTICLE_DTYPE.names or () if name not in ("frame", "particle")]
@@ -143,6 +145,7 @@ class Session:
             " LEFT JOIN tracks t ON t.section = p.section AND t.label = p.label"
             " ORDER BY s.path, s.generation, s.z, p.label"
         )
+        table["time_s"] = self._time_s(table["section"])
         return table.astype(
             {name: PARTICLE_DTYPE[name] for name in names if PARTICLE_DTYPE[name].kind != "U"}
         )
@@ -151,14 +154,17 @@ class Session:
     def tracks(self) -> pd.DataFrame:
         """Particles of streams that have an identity: ``frame, particle, x, y, x_corr, y_corr``.
 
-        Positions in px; ``x_corr, y_corr`` have the drift of the specimen taken off.
+        Positions in px; ``x_corr, y_corr`` have the drift of the specimen taken off. ``time_s`` is
+        as in `particles`.
         """
-        return self._read(
+        table = self._read(
             "SELECT t.frame, t.particle, p.x, p.y, t.x_corr, t.y_corr, p.diameter_px,"
             " p.diameter_nm, t.stream AS file, t.section, t.label FROM tracks t"
             " JOIN particles p ON p.section = t.section AND p.label = t.label"
             " ORDER BY t.stream, t.frame, t.particle"
         )
+        table["time_s"] = self._time_s(table["section"])
+        return table
 
     @property
     def drift(self) -> pd.DataFrame:
@@ -257,6 +263,13 @@ class Session:
         """Numbers of all particles of the session by their diameter, as `populations` has them."""
         (row,) = self.populations().to_dict("records")
         return Statistics(**{str(name): value for name, value in row.items()})
+
+    def _time_s(self, sections: pd.Series[str]) -> NDArray[np.float64]:
+        """Seconds since the first section of its file, for the section of each row."""
+        placed = timed(self.sections)
+        since_s = placed["time_s"] - placed.groupby("file")["time_s"].transform("min")
+        of_section = pd.Series(since_s.to_numpy(), placed["section"])
+        return np.asarray(of_section.reindex(sections), np.float64)
 
     def labels(self, section: str | SectionId) -> NDArray[np.int32]:
         """(H, W) mask of a section: 0 is background, each particle has its own number."""

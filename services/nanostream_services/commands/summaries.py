@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from nanostream_services.quantities import counted
 if TYPE_CHECKING:
     import pandas as pd
 
+    from nanostream.records import Statistics
+
 __all__ = ["exit_with", "print_summary"]
 
 
@@ -25,7 +28,7 @@ def print_summary(folder: Path) -> None:
     session = Session(folder)
     table = Table(title="Session", show_header=False)
     _add_sections(table, session.sections, quarantined=len(session.quarantine))
-    _add_particles(table, session.particles)
+    _add_particles(table, session.particles, session.population)
     _add_tracks(table, session.tracks)
     Console().print(table)
 
@@ -44,16 +47,20 @@ def _add_sections(table: Table, sections: pd.DataFrame, *, quarantined: int) -> 
         add_row(table, "pixel size", f"not known{which}: sizes in px")
 
 
-def _add_particles(table: Table, particles: pd.DataFrame) -> None:
-    whole = particles[~particles["touches_edge"]]
-    unit = "nm" if whole["diameter_nm"].notna().any() else "px"
-    size = whole[f"diameter_{unit}"]
-    add_row(table, "particles", f"{len(particles)} ({len(whole)} whole, not cut by the edge)")
-    if len(particles) and not len(whole):
+def _add_particles(table: Table, particles: pd.DataFrame, sizes: Statistics) -> None:
+    whole = int((~particles["touches_edge"]).sum())
+    add_row(table, "particles", f"{len(particles)} ({whole} whole, not cut by the edge)")
+    if len(particles) and not whole:
         add_row(table, "equivalent circular diameter", "of whole particles only: there is none")
-    if len(whole):
-        mean_median = f"mean {size.mean():.2f} {unit}, median {size.median():.2f} {unit}"
-        add_row(table, "equivalent circular diameter", mean_median)
+    if not sizes.count:
+        return
+    of = f"N {sizes.count}" + (", each of a movie once" if sizes.count < whole else "")
+    interval = ""
+    if math.isfinite(sizes.d50_low) and math.isfinite(sizes.d50_high):
+        interval = f", 95 % within {sizes.d50_low:.2f} to {sizes.d50_high:.2f}"
+    text = f"median {sizes.d50:.2f} {sizes.unit}{interval}"
+    spread = f", SD {sizes.sd:.2f}" if math.isfinite(sizes.sd) else ""
+    add_row(table, "equivalent circular diameter", f"{text}; mean {sizes.mean:.2f}{spread} ({of})")
 
 
 def _add_tracks(table: Table, tracks: pd.DataFrame) -> None:

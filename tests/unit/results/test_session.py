@@ -10,7 +10,7 @@ import pytest
 import nanostream as ns
 from nanostream.config import Config, Feedback
 from nanostream.errors import SessionError
-from nanostream.records import SectionId
+from nanostream.records import Metadata, SectionId, TrackerSettings
 from nanostream.results.feedback import FeedbackFiles
 from nanostream.results.folders import check_folder, lock
 from nanostream.results.outcomes import Outcomes
@@ -45,6 +45,16 @@ def test_a_stored_section_says_what_it_was_made_from(store):
     made = (result.pixels_crc32, "f00", 0.25, result.pixel_size_nm)
     assert store.made_from(result.section) == made
     assert store.sections_by_pixels() == {result.pixels_crc32: result.section}
+
+
+def test_rows_have_seconds_since_the_first_section_of_their_file(folder, store):
+    for name, second in (("a.mrc#0", 10), ("a.mrc#1", 12.5), ("b.mrc#0", 40)):
+        acquired = Metadata(acquired=f"2026-12-01T10:00:{second:04.1f}")
+        known = {"metadata": acquired, "stream": TrackerSettings() if name[0] == "a" else None}
+        store.commit(a_result(LABELS, name, known=known))
+    session = ns.open_session(folder)
+    assert session.particles["time_s"].tolist() == [0.0, 2.5, 0.0]
+    assert session.tracks["time_s"].tolist() == [0.0, 2.5]
 
 
 def test_a_section_that_is_tried_again_is_in_quarantine_no_more(folder, store):
