@@ -6,7 +6,14 @@ values made in Python; `files` reads and writes TOML, `diagnostics` names every 
 with its line, `examples` has files to begin with.
 """
 
-from nanostream.config.files import as_toml, check_config, check_together, load_config, override
+from nanostream.config.files import (
+    as_toml,
+    check_config,
+    check_together,
+    load_config,
+    override,
+    worker_of_text,
+)
 from nanostream.config.patterns import matches
 from nanostream.config.sections import (
     Config,
@@ -42,4 +49,5 @@ __all__ = [
     "matches",
     "override",
     "tracker_of",
+    "worker_of_text",
 ]

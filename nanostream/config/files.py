@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,17 @@ from nanostream.config.diagnostics import (
     named,
     syntax_mistake,
 )
-from nanostream.config.sections import PATHS, RENAMED, Config, Stream, contradictions
+from nanostream.config.sections import PATHS, RENAMED, Config, Stream, Worker, contradictions
 from nanostream.errors import ConfigError
 
-__all__ = ["as_toml", "check_config", "check_together", "load_config", "override"]
+__all__ = [
+    "as_toml",
+    "check_config",
+    "check_together",
+    "load_config",
+    "override",
+    "worker_of_text",
+]
 
 
 def load_config(path: Path) -> Config:
@@ -86,6 +94,29 @@ def check_config(path: Path) -> tuple[Config | None, list[str]]:
         config = None
     lines = key_lines(text) if found and path.suffix != ".json" else {}
     return config, as_lines(str(path), lines, found)
+
+
+def worker_of_text(text: str, **changes: Any) -> Worker:
+    """Settings of the worker in a configuration that a session keeps as JSON, with some replaced.
+
+    Its other tables do not count: a later version may refuse what they have.
+
+    Raises
+    ------
+    ConfigError
+        If a key or value is not known.
+
+    Examples
+    --------
+    >>> worker_of_text('{"worker": {"batch": 4}, "sink": {"gone": 1}}', threshold=0.7).batch
+    4
+    """
+    tree = json.loads(text)
+    deque(_with_new_names(tree), maxlen=0)  # in place; nobody asks what they were called
+    kept = {"worker": tree.get("worker", {}) | changes}
+    if found := mismatches(kept, Config):
+        raise ConfigError("\n".join(f"{named(one.keys[0])}: {one.text}" for one in found))
+    return msgspec.convert(kept, Config).worker
 
 
 def _with_new_names(tree: Any) -> Iterator[Mistake]:

@@ -7,12 +7,12 @@ its, and stays.
 from __future__ import annotations
 
 import logging
-import math
 import zlib
 from collections.abc import Callable
 from contextlib import closing
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from msgspec.structs import replace
@@ -20,10 +20,11 @@ from msgspec.structs import replace
 from nanostream.analysis import Analyzer
 from nanostream.config import Worker
 from nanostream.errors import NanostreamError, SessionError
-from nanostream.records import Result, SectionId
+from nanostream.records import Result
 from nanostream.results.folders import lock
 from nanostream.results.mask_files import write_mask
 from nanostream.results.micrographs import read_micrograph
+from nanostream.results.origins import origin_of, worker_of
 from nanostream.results.session import Session
 from nanostream.results.verification import verify
 from nanostream.segmentation.models import find_model
@@ -43,11 +44,11 @@ class Repaired(NamedTuple):
 
 def repair(
     session: Session,
-    worker: Worker,
     root: Path,
     stop: Stop,
     *,
     progress: Callable[[int, int, str], None],
+    load: Callable[[Worker], Analyzer] = Analyzer,
 ) -> Repaired:
     """Make the damaged masks of a session again.
 
@@ -55,31 +56,31 @@ def repair(
     ----------
     session : Session
         That nobody writes to.
-    worker : Worker
-        Settings that it was made with; model and threshold are those of each section.
     root : Path
         Of `nanostream.results.micrographs.micrographs_folder`.
+    stop : Stop
+        Asked before each section: what is not made by then is left as it is.
     progress : callable
         Called with (sections done, sections in all, section id).
+    load : callable
+        Makes the analyzer of a worker's settings, once for each that the sections were made by.
 
     Raises
     ------
     SessionError
-        If the session is in use, or a mask cannot be written.
+        If the session is in use, or there is no room for a mask now.
     """
-    rows = session.sections.set_index("section", drop=False)
     made: list[str] = []
     failed: dict[str, str] = {}
-    analyzers: dict[tuple[str, float], Analyzer] = {}
+    loaded = cache(load)
     with closing(lock(session.folder / "writer.lock")):
         damaged = verify(session).damaged
         for done, name in enumerate(damaged):
             if stop.is_set():
                 break
             progress(done, len(damaged), name)
-            row = rows.loc[name]
             try:
-                result = _again(row, worker, root, analyzers)
+                result = _again(session.folder, name, root, loaded)
             except (NanostreamError, OSError) as error:
                 failed[name] = str(error)
                 continue
@@ -91,30 +92,24 @@ def repair(
 
 
 def _again(
-    row: Any, worker: Worker, root: Path, analyzers: dict[tuple[str, float], Analyzer]
+    session: Path, section: str, root: Path, loaded: Callable[[Worker], Analyzer]
 ) -> Result:
-    """Result of a section, the same as the stored one."""
-    frame = read_micrograph(root, row.section, pixels_crc32=row.pixels_crc32)
-    card, _ = find_model(row.model)
-    if card.weights_sha256 != row.model_sha256:
-        msg = f"model {row.model} has other weights now than those it was made with"
+    """Result of a section, with the stored labels."""
+    measured, pixels_crc32, labels_crc32 = origin_of(session, section)
+    frame = read_micrograph(root, section, pixels_crc32=pixels_crc32)
+    card, _ = find_model(measured.model)
+    if card.weights_sha256 != measured.model_sha256:
+        msg = f"model {measured.model} has other weights now than those it was made with"
         raise SessionError(msg)
-    key = (row.model, row.threshold)
-    if key not in analyzers:
-        analyzers[key] = Analyzer(replace(worker, model=row.model, threshold=row.threshold))
-    analyzer = analyzers[key]
-    analyzer.take_maximum(_known(row.normalization_maximum))
-    known = {"section": SectionId.parse(row.section), "pixel_size_nm": _known(row.pixel_size_nm)}
+    analyzer = loaded(worker_of(session, measured))
+    analyzer.take_maximum(measured.normalization_maximum)
+    known = {"section": measured.section, "pixel_size_nm": measured.pixel_size_nm}
     frame = replace(frame, **known)
     result = Result.of(frame, analyzer(frame), versions=analyzer.versions)
-    if zlib.crc32(np.ascontiguousarray(result.labels).data) != row.labels_crc32:
+    if zlib.crc32(np.ascontiguousarray(result.labels).data) != labels_crc32:
         msg = (
             "its mask would be another than the one that its particles were measured in: other "
             "settings or another version; segment it anew into another session"
         )
         raise SessionError(msg)
     return result
-
-
-def _known(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else float(value)

@@ -30,17 +30,14 @@ def repair(
     Exit code 1 if one could not be; the reason is printed. What verify calls missing is not made:
     start the session again, or segment it.
     """
-    from nanostream.config import Config, load_config
     from nanostream.results.micrographs import micrographs_folder
     from nanostream.results.session import Session
     from nanostream_services.repair import repair as make_again
 
     opened = Session(session)
-    written = session / "config.json"
-    settings = load_config(written) if written.is_file() else Config()
     root = micrographs_folder(session, watch)
     with stopping() as stop, shown_progress() as progress:
-        done = make_again(opened, settings.worker, root, stop, progress=progress)
+        done = make_again(opened, root, stop, progress=progress)
         interrupted = stop.is_set()
     for name, reason in done.failed.items():
         print_error(f"{name}: not repaired: {reason}")
