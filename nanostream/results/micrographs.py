@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from nanostream.acquisition.frames import read_section
 from nanostream.config import load_config
 from nanostream.errors import ConfigError, SessionError
-from nanostream.records import Frame, SectionId
+from nanostream.records import Frame
+from nanostream.results.origins import Origin
 
 __all__ = ["micrographs_folder", "read_micrograph"]
 
@@ -36,17 +39,17 @@ def micrographs_folder(session: Path, given: Path | None = None) -> Path:
     return root
 
 
-def read_micrograph(root: Path, section: str, *, pixels_crc32: int) -> Frame:
-    """The micrograph a section's mask was made from.
+def read_micrograph(root: Path, origin: Origin) -> Frame:
+    """The micrograph a section's mask was made from, with what was known of it then.
+
+    Pixel size and metadata may be of a configuration, or of a sidecar that has changed since.
 
     Parameters
     ----------
     root : Path
         Of `micrographs_folder`.
-    section : str
-        Name of the section.
-    pixels_crc32 : int
-        As the session's table of sections has it.
+    origin : Origin
+        Of `nanostream.results.origins.origin_of`.
 
     Raises
     ------
@@ -55,9 +58,13 @@ def read_micrograph(root: Path, section: str, *, pixels_crc32: int) -> Frame:
     MicrographError, OSError
         If it cannot be read.
     """
-    name = SectionId.parse(section)
-    frame = read_section(root / name.path, name.z)
-    if frame.pixels_crc32() != pixels_crc32:
+    stored = origin.measured
+    section, metadata = stored.section, stored.metadata
+    frame = read_section(root / section.path, section.z, section=section)
+    if frame.pixels_crc32() != origin.pixels_crc32:
         msg = "the file has changed since it was segmented"
         raise SessionError(msg)
-    return frame
+    if metadata.first_row is None:  # a session from before it was kept
+        metadata = replace(metadata, first_row=frame.metadata.first_row)
+    known = {"pixel_size_nm": stored.pixel_size_nm, "written_s": stored.written_s}
+    return replace(frame, metadata=metadata, **known)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal, get_args
 import msgspec
 import numpy as np
 import pandas as pd
-from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from nanostream.errors import SessionError, reason_of
@@ -344,7 +343,7 @@ class Session:
         )
 
     def micrograph(self, section: str, *, folder: Path | str | None = None) -> Frame:
-        """The micrograph that a section's mask was made from, with the pixel size used then.
+        """The micrograph that a section's mask was made from, with what was known of it then.
 
         Parameters
         ----------
@@ -363,16 +362,11 @@ class Session:
             If the file cannot be read.
         """
         from nanostream.results.micrographs import micrographs_folder, read_micrograph
+        from nanostream.results.origins import origin_of
 
-        table = self.sections.set_index("section")[["pixels_crc32", "pixel_size_nm"]]
-        if section not in table.index:
-            msg = f"section {section} is not in {self.folder}; .section_ids() has their names"
-            raise SessionError(msg)
+        origin = origin_of(self.folder, section)
         root = micrographs_folder(self.folder, Path(folder) if folder else None)
-        stored = table.loc[section].to_dict()
-        frame = read_micrograph(root, section, pixels_crc32=int(stored["pixels_crc32"]))
-        known = float(stored["pixel_size_nm"])
-        return replace(frame, pixel_size_nm=known if known > 0 else None)  # NaN is not above 0
+        return read_micrograph(root, origin)
 
     def _mask(
         self, section: str | SectionId, name: Literal["labels", "probability"]

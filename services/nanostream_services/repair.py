@@ -1,7 +1,8 @@
 """Masks of a session that are damaged or removed, made again from the micrographs.
 
-A mask counts only if it is the stored one bit for bit, by its checksum: the table of particles is
-its, and stays.
+A mask counts only if its labels are the stored ones bit for bit, by their checksum: the table of
+particles is theirs, and stays. Of the probability no checksum is kept; it is what the same network
+gives now. Attributes are those of the row.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from msgspec.structs import replace
 
 from nanostream.analysis import Analyzer
 from nanostream.config import Worker
-from nanostream.errors import NanostreamError, SessionError
-from nanostream.records import Result
+from nanostream.errors import MessageError, NanostreamError, SessionError
+from nanostream.records import Measured, Result, shared
 from nanostream.results.folders import lock
 from nanostream.results.mask_files import write_mask
 from nanostream.results.micrographs import read_micrograph
@@ -84,7 +85,11 @@ def repair(
             except (NanostreamError, OSError) as error:
                 failed[name] = str(error)
                 continue
-            write_mask(session.folder, result)
+            try:
+                write_mask(session.folder, result)
+            except MessageError as error:  # of this section alone; a full disk is of all
+                failed[name] = str(error)
+                continue
             made.append(name)
             logger.info("%s: its mask was made again", name)
         progress(len(damaged), len(damaged), "")
@@ -94,22 +99,20 @@ def repair(
 def _again(
     session: Path, section: str, root: Path, loaded: Callable[[Worker], Analyzer]
 ) -> Result:
-    """Result of a section, with the stored labels."""
-    measured, pixels_crc32, labels_crc32 = origin_of(session, section)
-    frame = read_micrograph(root, section, pixels_crc32=pixels_crc32)
+    """Result of a section with the stored labels, and in all but its arrays as its row has it."""
+    origin = origin_of(session, section)
+    measured, frame = origin.measured, read_micrograph(root, origin)
     card, _ = find_model(measured.model)
     if card.weights_sha256 != measured.model_sha256:
         msg = f"model {measured.model} has other weights now than those it was made with"
         raise SessionError(msg)
     analyzer = loaded(worker_of(session, measured))
     analyzer.take_maximum(measured.normalization_maximum)
-    known = {"section": measured.section, "pixel_size_nm": measured.pixel_size_nm}
-    frame = replace(frame, **known)
-    result = Result.of(frame, analyzer(frame), versions=analyzer.versions)
-    if zlib.crc32(np.ascontiguousarray(result.labels).data) != labels_crc32:
+    result = Result.of(frame, analyzer(frame))
+    if zlib.crc32(np.ascontiguousarray(result.labels).data) != origin.labels_crc32:
         msg = (
             "its mask would be another than the one that its particles were measured in: other "
             "settings or another version; segment it anew into another session"
         )
         raise SessionError(msg)
-    return result
+    return replace(result, **shared(measured, Measured))

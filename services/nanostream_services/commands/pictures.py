@@ -28,18 +28,18 @@ def draw_sections(
         As `nanostream.results.previews.draw_overlay` has them.
     """
     from nanostream.results.micrographs import read_micrograph
+    from nanostream.results.origins import origin_of
     from nanostream.results.previews import draw_overlay
 
     particles = session.particles
-    stored = session.sections.set_index("section")
     for name in names:
         of_section = particles[particles["section"] == name]
         try:
-            frame = read_micrograph(root, name, pixels_crc32=stored.pixels_crc32[name])
+            frame = read_micrograph(root, origin_of(session.folder, name))
             picture = draw_overlay(
                 frame.pixels,
                 session.labels(name),
-                pixel_size_nm=_known(stored.pixel_size_nm[name]),
+                pixel_size_nm=frame.pixel_size_nm,
                 first_row=frame.metadata.first_row,
                 classes=dict(zip(of_section["label"], of_section["shape_class"], strict=True)),
                 numbers=numbers,
@@ -49,7 +49,3 @@ def draw_sections(
             yield name, f"{name}: no picture: {error}"
             continue
         yield name, picture
-
-
-def _known(pixel_size_nm: float | None) -> float | None:
-    return pixel_size_nm if pixel_size_nm and pixel_size_nm > 0 else None  # NaN is not above 0

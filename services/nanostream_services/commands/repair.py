@@ -27,8 +27,9 @@ def repair(
 ) -> None:
     """Make masks that are damaged or were removed again, from the micrographs.
 
-    Exit code 1 if one could not be; the reason is printed. What verify calls missing is not made:
-    start the session again, or segment it.
+    Labels are compared with their stored checksum, and a mask with others is not written. Exit code
+    1 if one could not be made; the reason is printed. What verify calls missing is not made: start
+    the session again, or segment it.
     """
     from nanostream.results.micrographs import micrographs_folder
     from nanostream.results.session import Session
