@@ -123,7 +123,7 @@ def discs(radius_px: float, shape: tuple[int, ...]) -> NDArray[np.int32]:
 
 
 def rows_of(view: View) -> Iterator[dict[str, Any]]:
-    """What is found in each particle of a micrograph, beside what is there."""
+    """A row for each particle of a micrograph: the fringes found, beside those that are there."""
     pixel_size_nm, particles = view.scene["pixel_size_nm"], view.scene["particles"]
     if not particles:
         for radius_nm in DISCS_NM:

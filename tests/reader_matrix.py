@@ -531,7 +531,7 @@ def _tiff_row(name: str) -> str:
 
 
 def _tiff_cells() -> dict[str, Cell]:
-    """What `tiff_files` does not have because it is no matter of TIFF."""
+    """Cells of TIFF for the cases that `tiff_files` lacks, being no matter of TIFF."""
     pages = tiff_files.KINDS["form: pages"]
     image = tiff_files.KINDS["type: uint16"]
     whole = _written(pages.write)

@@ -94,7 +94,7 @@ def _packed(order: str, kind: int, values: Sequence[Any]) -> bytes:
 
 
 def page_tags(shape: tuple[int, int], bits: int, photometric: int = 1) -> dict[int, Tag]:
-    """What every page of grey values has."""
+    """Tags that every page of grey values has."""
     rows, columns = shape
     return {
         256: (4, [columns]),

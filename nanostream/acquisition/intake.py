@@ -335,7 +335,12 @@ class Intake:
             self._passed_over.clear()
         if self._backlog:
             waiting = _count(len(self._backlog), "section")
-            orders.append(o.Report(f"{waiting} of before this start wait until nothing new does"))
+            orders.append(
+                o.Report(
+                    f"{waiting} from before this start: taken while no new section waits, the "
+                    "newest first ([watch] start = newest-first)"
+                )
+            )
         if setting_apart and changed:
             self._changed.clear()
             orders += self._changed_files(changed)

@@ -1,4 +1,4 @@
-"""What a file that SerialEM writes beside a micrograph says of its sections.
+"""Metadata of sections, from the file that SerialEM writes beside a micrograph.
 
 `nanostream.acquisition.sidecars` finds the file, `nanostream.acquisition.autodoc` parses it.
 """
@@ -36,7 +36,7 @@ __all__ = [
 
 
 class Entry(NamedTuple):
-    """What a sidecar has of a section, as `metadata_of`, and a remark on it, or none."""
+    """Pixel size and metadata of a section in its sidecar, as `metadata_of`; a remark, or none."""
 
     found: tuple[float | None, Metadata] | None
     remark: str

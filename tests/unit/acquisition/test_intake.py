@@ -415,7 +415,7 @@ def test_what_was_there_can_wait_for_what_is_new_the_newest_first(folder):
     driver = Driver(folder, start="newest-first", mdoc_wait_s=0.0)
     assert driver.turn(idle=False) == []
     assert driver.intake.waiting == 6
-    assert driver.reported("6 sections of before this start wait") == 1
+    assert driver.reported("6 sections from before this start: taken while no new") == 1
     folder.save("new.mrc", 2)
     assert driver.turn("new.mrc", idle=False) == ["new.mrc#0", "new.mrc#1"]
     for section in list(driver.released):

@@ -1,4 +1,4 @@
-"""What is said of a file whose section was read, in Python as by the command."""
+"""Remarks on a file whose section was read, in Python as by the command."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""What someone asks for in Python: files, arrays, lists, folders; and what is refused in words."""
+"""Requests in Python: files, arrays, lists, folders; and those that are refused in words."""
 
 import re
 import sys
