@@ -5,8 +5,10 @@ The route of a micrograph through the library::
     acquisition   what the microscope wrote: a section of an MRC, complete   -> Frame
     transport     how records travel between processes (ZeroMQ)
     segmentation  filter, scale, tile, predict, threshold, label             -> Segmentation
-    particles     sizes, positions, identities over time                     -> table, tracks
-    results       masks and tables committed together, read back, exported   -> Session
+    particles     sizes, shapes, positions; identities over time, drift      -> table, tracks
+                  size distributions, lattice fringes and their phases
+    results       masks and tables committed together, read back, checked    -> Session
+                  for others: result files, exports, pictures, a report
     training      how a model comes to be
 
 The processes that do this while SerialEM acquires are in `nanostream_services`; the command line
