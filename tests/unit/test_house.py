@@ -1,13 +1,16 @@
 """The rules of the house: what a unit test may do, who imports whom, that examples are right."""
 
+import ast
 import doctest
 import graphlib
 import importlib
 import multiprocessing
 import os
+import re
 import socket
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import grimp
@@ -64,6 +67,33 @@ def test_no_file_imports_itself_by_way_of_others():
         graphlib.TopologicalSorter(imports).prepare()
     except graphlib.CycleError as error:
         pytest.fail("a cycle of imports: " + " -> ".join(reversed(error.args[1])))
+
+
+def imported_packages(file):
+    """Packages that a module imports as soon as it is imported itself."""
+    for node in ast.parse(file.read_bytes()).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.partition(".")[0]
+
+
+def test_the_api_pages_need_no_package_of_an_extra():
+    """Sphinx imports every module where `.[docs]` is installed: it mocks what is not there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    other_names = {"opencv-python-headless": "cv2", "pyzmq": "zmq"}
+    base = (re.match(r"[\w-]+", one)[0] for one in project["dependencies"])
+    conf = (ROOT / "docs" / "conf.py").read_text("utf-8")
+    there = {other_names.get(name, name) for name in base} | sys.stdlib_module_names
+    there |= {"nanostream", "nanostream_services"} | {"jinja2", "markupsafe"}  # Sphinx has these
+    there |= set(ast.literal_eval(re.search(r"^autodoc_mock_imports = (.+)$", conf, re.M)[1]))
+    lacking = {
+        f"{file.relative_to(ROOT)}: {package}"
+        for file in (ROOT / "nanostream").rglob("*.py")
+        for package in imported_packages(file)
+        if package not in there
+    }
+    assert lacking == set()
 
 
 def test_the_citation_names_the_version():
