@@ -84,7 +84,7 @@ class Files(Protocol):
 
 
 def run(target: Files, seconds: float, keep: Path) -> tuple[Counter[str], int]:
-    """Outcomes of files until the time is over or Ctrl-C, counted, and how many findings are kept."""
+    """Counts of outcomes until the time is over or Ctrl-C, and how many findings are kept."""
     end_s = time.monotonic() + seconds
 
     def stop(*_: object) -> None:

@@ -27,6 +27,17 @@ def squares(*corners: tuple[int, int], side: int, shape: tuple[int, int]) -> NDA
     return labels
 
 
+def discs(
+    *circles: tuple[float, float, float], shape: tuple[int, int] = (80, 100)
+) -> NDArray[np.int32]:
+    """A label mask with particles 1, 2, ... as discs by (y, x, radius), in px."""
+    labels = np.zeros(shape, np.int32)
+    rows, columns = np.indices(shape)
+    for number, (y, x, radius) in enumerate(circles, 1):
+        labels[(rows - y) ** 2 + (columns - x) ** 2 <= radius**2] = number
+    return labels
+
+
 def a_section(section: SectionId | str) -> SectionId:
     """A section by its id or its name, such as ``a.mrc~2#0``."""
     return SectionId.parse(section) if isinstance(section, str) else section

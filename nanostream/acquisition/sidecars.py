@@ -79,7 +79,7 @@ def _owner(sidecar: Path, path: Path) -> str:
 
 
 def _there(path: Path) -> Iterator[tuple[Path, int]]:
-    """Paths under the names that a sidecar can have, as far as they exist, likeliest first; modes."""
+    """Paths under a sidecar's names that exist, likeliest first, and their modes."""
     names = [f"{path.name}.mdoc", f"{path.stem}.mdoc"]
     if path.suffix.lower() == ".tif" and (digits := re.fullmatch(r".*?(\d{4,})", path.stem)):
         # The idoc of gold0003.tif is gold.idoc (KStoreADOC.cpp: root and %04d).

@@ -96,9 +96,7 @@ def repair(
     return Repaired(tuple(made), failed)
 
 
-def _again(
-    session: Path, section: str, root: Path, loaded: Callable[[Worker], Analyzer]
-) -> Result:
+def _again(session: Path, section: str, root: Path, loaded: Callable[[Worker], Analyzer]) -> Result:
     """Result of a section with the stored labels, and in all but its arrays as its row has it."""
     origin = origin_of(session, section)
     measured, frame = origin.measured, read_micrograph(root, origin)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -16,16 +17,10 @@ from scipy import ndimage
 from nanostream.particles import intensities
 from nanostream.particles.measures import measure_particles, summarize
 from nanostream.records import PARTICLE_DTYPE
+from tests import factories
 from tests.effort import examples
 
-
-def discs(*circles, shape=(120, 160)):
-    """Label mask with one disc for each (y, x, radius)."""
-    labels = np.zeros(shape, np.int32)
-    yy, xx = np.indices(shape)
-    for number, (y, x, radius) in enumerate(circles, start=1):
-        labels[(yy - y) ** 2 + (xx - x) ** 2 <= radius**2] = number
-    return labels
+discs = partial(factories.discs, shape=(120, 160))
 
 
 def measured(labels, image=None, probability=None, *, pixel_size_nm=None, frame=0):

@@ -15,14 +15,10 @@ from tests import factories
 MOVIE = TrackerSettings()
 
 
-def a_result(path, z, *discs, pixel_size_nm=0.5, stream=None, **known):
+def a_result(path, z, *circles, pixel_size_nm=0.5, stream=None, **known):
     """Discs given by (y, x, radius) on 80 x 100 px."""
-    rows, columns = np.mgrid[:80, :100]
-    labels = np.zeros((80, 100), np.int32)
-    for label, (y, x, radius) in enumerate(discs, start=1):
-        labels[(rows - y) ** 2 + (columns - x) ** 2 <= radius**2] = label
     known = {"pixel_size_nm": pixel_size_nm, "stream": stream} | known
-    return factories.a_result(labels, SectionId(path, z), known=known)
+    return factories.a_result(factories.discs(*circles), SectionId(path, z), known=known)
 
 
 @pytest.fixture(scope="module")

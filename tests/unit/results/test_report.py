@@ -17,14 +17,12 @@ from tests import factories
 HOSTILE = "</script><b>&.mrc"
 
 
-def a_result(path, z, *discs, warning="", **known):
+def a_result(path, z, *circles, warning="", **known):
     """Discs given by (y, x, radius) on 80 x 100 px."""
-    rows, columns = np.mgrid[:80, :100]
-    labels = np.zeros((80, 100), np.int32)
-    for label, (y, x, radius) in enumerate(discs, start=1):
-        labels[(rows - y) ** 2 + (columns - x) ** 2 <= radius**2] = label
     known = {"pixel_size_nm": 0.5} | known
-    return factories.a_result(labels, SectionId(path, z), known=known, warning=warning)
+    return factories.a_result(
+        factories.discs(*circles), SectionId(path, z), known=known, warning=warning
+    )
 
 
 @pytest.fixture

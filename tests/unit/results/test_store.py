@@ -40,12 +40,8 @@ MOVIE = TrackerSettings()
 
 def a_result(z, *, path="movie.mrc", stream=None, centres=((20, 20), (40, 60)), generation=1):
     """Discs at known places, 0.1 nm a pixel."""
-    rows, columns = np.mgrid[:80, :100]
-    labels = np.zeros((80, 100), np.int32)
-    for label, (y, x) in enumerate(centres, start=1):
-        labels[(rows - y) ** 2 + (columns - x) ** 2 <= 36] = label
     return factories.a_result(
-        labels,
+        factories.discs(*((y, x, 6) for y, x in centres)),
         SectionId(path, z, generation),
         known={
             "pixel_size_nm": 0.1,

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 from msgspec.structs import replace
 
@@ -21,9 +20,8 @@ def observer(tmp_path):
 
 
 def a_result(number, intensity, count=8):
-    labels = np.zeros((40, 80), np.int32)
-    for label in range(1, count + 1):
-        labels[10:15, 9 * label : 9 * label + 5] = label
+    corners = ((10, 9 * place) for place in range(1, count + 1))
+    labels = factories.squares(*corners, side=5, shape=(40, 80))
     result = factories.a_result(labels, f"a.mrc#{number}")
     summary = replace(result.summary, mean_intensity=intensity)
     return replace(result, summary=summary)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import sqlite3
 from contextlib import closing
+from typing import Any, cast
 
 import h5py
 import msgspec
@@ -28,9 +29,8 @@ SMALL, LARGE = Worker(min_area_px=5), Worker(min_area_px=50, threshold=0.7)
 class Network:
     """Finds the brightest pixels, and of those what its settings do not take for noise."""
 
-    versions = {"engine": "none"}
-
     def __init__(self, settings):
+        self.versions = {"engine": "none"}
         self._settings = settings
 
     def take_maximum(self, maximum):
@@ -81,7 +81,7 @@ def damage(session):
 
 
 def again(session, root, *, stop=None):
-    return repair(session, root, stop or Stop(), progress=lambda *_: None, load=Network)
+    return repair(session, root, stop or Stop(), progress=lambda *_: None, load=cast(Any, Network))
 
 
 def test_each_section_is_made_by_the_configuration_of_its_row(folder):
