@@ -27,7 +27,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nanostream.particles.lattice import measure_lattice
-from nanostream.particles.phases import PHASES, reflections
+from nanostream.particles.phases import PHASES
+from nanostream.particles.reflections import reflections
 
 #: Names of phases here, of material and structure there.
 NAMES = {

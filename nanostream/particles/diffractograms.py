@@ -28,31 +28,34 @@ class Diffractogram(NamedTuple):
     log_power : (n, n) float32
         Decadic logarithm of the power, frequency zero at ``[n // 2, n // 2]``; rows and columns in
         file order.
-    step_per_nm : float
-        Frequency from one value to the next; 1/px without a pixel size.
-    k_per_nm : (m,) float64
-        Frequencies of the rings, up to Nyquist.
+    pixel_size_nm : float or None
+        Width of a pixel, if it is known: frequencies in 1/px over it are in 1/nm.
+    step_per_px : float
+        Frequency from one value to the next.
+    k_per_px : (m,) float64
+        Frequencies of the rings, up to 0.5 (Nyquist).
     profile : (m,) float64
         Median power along each ring: peaks of single crystals do not count.
-    thon_per_nm : (t,) float64
+    thon_per_px : (t,) float64
         Where the profile dips: the zeros of the lens's transfer, the innermost first.
     """
 
     log_power: NDArray[np.float32]
-    step_per_nm: float
-    k_per_nm: Floats
+    pixel_size_nm: float | None
+    step_per_px: float
+    k_per_px: Floats
     profile: Floats
-    thon_per_nm: Floats
+    thon_per_px: Floats
 
 
-def power_spectrum(image: NDArray[Any], pixel_size_nm: float | None) -> Diffractogram:
+def power_spectrum(image: NDArray[Any], pixel_size_nm: float | None = None) -> Diffractogram:
     """Power spectrum of a section, averaged over overlapping fields [1]_.
 
     Parameters
     ----------
     image : (H, W) any number
-    pixel_size_nm : float or None
-        Width of a pixel; without it frequencies are in 1/px.
+    pixel_size_nm : float, optional
+        Width of a pixel; it is handed on.
 
     Raises
     ------
@@ -76,17 +79,17 @@ def power_spectrum(image: NDArray[Any], pixel_size_nm: float | None) -> Diffract
             field = np.nan_to_num(field) - np.float32(np.nanmean(field))
             total += np.abs(fft.fft2(field * window)) ** 2
     power = fft.fftshift(total)
-    step = 1.0 / (side * (pixel_size_nm or 1.0))
     y, x = np.indices(power.shape) - side // 2
     ring = np.rint(np.hypot(y, x)).astype(np.int64)
     rings = np.arange(1, side // 2)
     profile = np.asarray(ndimage.median(power, ring, rings), np.float64)
     return Diffractogram(
         log_power=np.log10(power + 1e-30).astype(np.float32),
-        step_per_nm=step,
-        k_per_nm=rings * step,
+        pixel_size_nm=pixel_size_nm,
+        step_per_px=1.0 / side,
+        k_per_px=rings / side,
         profile=profile,
-        thon_per_nm=rings[_dips(profile)] * step,
+        thon_per_px=rings[_dips(profile)] / side,
     )
 
 

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nanostream.particles.phases import Phase, Reflections, reflections
+from nanostream.particles.phases import Phase
+from nanostream.particles.reflections import Reflections, reflections
 
 __all__ = ["ANGLE_DEG", "TOLERANCE", "Match", "match_phases"]
 

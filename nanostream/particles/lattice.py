@@ -16,16 +16,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from nanostream.particles.indexing import TOLERANCE, Match, match_phases
-from nanostream.particles.phases import Phase, named_phases, reflections
-from nanostream.particles.spectra import (
-    Band,
-    Peaks,
-    Stripes,
-    find_peaks,
-    striped,
-    taper,
-    windowed_spectrum,
-)
+from nanostream.particles.peaks import Peaks, find_peaks
+from nanostream.particles.phases import PHASES, Phase
+from nanostream.particles.reflections import reflections
+from nanostream.particles.spectra import Band, taper, windowed_spectrum
+from nanostream.particles.stripes import Stripes, striped
 
 __all__ = ["CRYSTAL_COLUMNS", "PEAK_COLUMNS", "Lattice", "measure_lattice"]
 
@@ -67,42 +62,7 @@ class Lattice(NamedTuple):
     Attributes
     ----------
     peaks : DataFrame
-        One row per set of fringes.
-    particles : DataFrame
-        One row per particle.
-    """
-
-    peaks: pd.DataFrame
-    particles: pd.DataFrame
-
-
-def measure_lattice(
-    labels: NDArray[np.integer],
-    pixels: NDArray[Any],
-    *,
-    pixel_size_nm: float | None,
-    phases: Sequence[Phase] | None = None,
-    tolerance: float = TOLERANCE,
-) -> Lattice:
-    """Lattice fringes of each labelled particle, in order of the label.
-
-    Parameters
-    ----------
-    labels : (H, W) integer
-        0 is background; every other number is one particle.
-    pixels : (H, W) any number
-        The micrograph as stored, not filtered.
-    pixel_size_nm : float or None
-        Width of a pixel; without it nothing is resolved.
-    phases : sequence of Phase, optional
-        To compare with; all of `nanostream.particles.phases.PHASES` by default.
-    tolerance : float
-        Relative difference of spacings up to which a phase fits.
-
-    Returns
-    -------
-    Lattice
-        Its ``peaks``, the strongest of each particle first:
+        One row per set of fringes, in order of the particle's label, its strongest first:
 
         label
         d_nm, d_sd_nm
@@ -115,7 +75,8 @@ def measure_lattice(
         order
             2, 3 ... for the second, third ... order of other fringes of the particle, else 1.
 
-        and its ``particles``:
+    particles : DataFrame
+        One row per particle, in order of the label:
 
         label
         resolved
@@ -134,19 +95,42 @@ def measure_lattice(
             or "not resolved: ..." with the reason.
         misfit
             Of the first phase: root mean square of the relative differences of spacings.
+    """
+
+    peaks: pd.DataFrame
+    particles: pd.DataFrame
+
+
+def measure_lattice(
+    labels: NDArray[np.integer],
+    pixels: NDArray[Any],
+    *,
+    pixel_size_nm: float | None,
+    phases: Sequence[Phase] | None = None,
+    tolerance: float = TOLERANCE,
+) -> Lattice:
+    """Lattice fringes of each labelled particle, and the phases they fit.
+
+    Parameters
+    ----------
+    labels : (H, W) integer
+        0 is background; every other number is one particle.
+    pixels : (H, W) any number
+        The micrograph as stored, not filtered.
+    pixel_size_nm : float or None
+        Width of a pixel; without it nothing is resolved.
+    phases : sequence of Phase, optional
+        To compare with; all of `nanostream.particles.phases.PHASES` by default.
+    tolerance : float
+        Relative difference of spacings up to which a phase fits.
 
     Raises
     ------
     ValueError
         If the arrays are not 2-D of one shape, or the pixel size is not a positive number.
     """
-    if labels.ndim != 2 or labels.shape != pixels.shape:
-        msg = f"labels and pixels must be 2-D of one shape, not {labels.shape}, {pixels.shape}"
-        raise ValueError(msg)
-    if pixel_size_nm is not None and not 0 < pixel_size_nm < math.inf:
-        msg = f"pixel size {pixel_size_nm} nm is not a positive number; None if it is not known"
-        raise ValueError(msg)
-    known = named_phases() if phases is None else tuple(phases)
+    _check(labels, pixels, pixel_size_nm)
+    known = tuple(PHASES.values()) if phases is None else tuple(phases)
     band, largest_nm = _band(known, pixel_size_nm)
     stripes = striped(pixels)
     peaks: list[pd.DataFrame] = []
@@ -169,6 +153,18 @@ def measure_lattice(
         peaks=pd.concat([_empty(PEAK_COLUMNS), *peaks], ignore_index=True).astype(PEAK_COLUMNS),
         particles=pd.DataFrame(crystals, columns=[*CRYSTAL_COLUMNS]).astype(CRYSTAL_COLUMNS),
     )
+
+
+def _check(
+    labels: NDArray[np.integer], pixels: NDArray[Any], pixel_size_nm: float | None
+) -> None:
+    """Refuse what nothing can be measured in."""
+    if labels.ndim != 2 or labels.shape != pixels.shape:
+        msg = f"labels and pixels must be 2-D of one shape, not {labels.shape}, {pixels.shape}"
+        raise ValueError(msg)
+    if pixel_size_nm is not None and not 0 < pixel_size_nm < math.inf:
+        msg = f"pixel size {pixel_size_nm} nm is not a positive number; None if it is not known"
+        raise ValueError(msg)
 
 
 def _band(phases: Sequence[Phase], pixel_size_nm: float | None) -> tuple[Band, float]:

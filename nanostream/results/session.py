@@ -312,7 +312,7 @@ class Session:
         micrographs : path, optional
             Folder of the micrographs, if they are not where they were.
         phases : sequence of str
-            Names, or files as `nanostream.particles.phases.read_phases` takes; all by default.
+            Names, or files as `nanostream.particles.phase_files.read_phases` takes; all by default.
         tolerance : float
             Relative difference of spacings up to which a phase fits.
 
@@ -331,7 +331,7 @@ class Session:
             If the micrograph cannot be read.
         """
         from nanostream.particles.lattice import measure_lattice
-        from nanostream.particles.phases import named_phases
+        from nanostream.particles.phase_files import named_phases
 
         frame = self.micrograph(section, folder=micrographs)
         return measure_lattice(

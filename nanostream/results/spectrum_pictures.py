@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanostream.particles.diffractograms import Diffractogram
-from nanostream.particles.phases import Phase, reflections
+from nanostream.particles.phases import Phase
+from nanostream.particles.reflections import reflections
 from nanostream.records import FirstRow
 
 __all__ = ["draw_spectrum"]
@@ -35,7 +36,8 @@ def draw_spectrum(
     ----------
     found : Diffractogram
     phases : sequence of Phase
-        Their four greatest spacings are drawn, each phase in its colour, named at the left.
+        Their four greatest spacings are drawn, each phase in its colour, named at the left; none
+        without a pixel size.
     first_row : {"bottom", "top"}, optional
         Where SerialEM shows the first row; the picture is as on its display.
     side_px : int
@@ -57,18 +59,27 @@ def draw_spectrum(
     # Turned upside down, an even number of rows has its middle one row higher.
     down = (n - 1 - n // 2 if first_row == "bottom" else n // 2) + 0.5
     middle = (round((n // 2 + 0.5) * zoom), round(down * zoom))
-    for number, phase in enumerate(phases):
-        colour = _RINGS[number % len(_RINGS)]
-        spacings = np.unique(reflections(phase, 0.1).spacing_nm.round(4))[::-1][:_MOST_RINGS]
-        for spacing in spacings:
-            radius = round(zoom / spacing / found.step_per_nm)
-            if radius < side_px // 2:
-                cv2.circle(picture, middle, radius, colour, 1, cv2.LINE_AA)
-        place = (10, 24 + 22 * number)
-        cv2.putText(picture, phase.name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.6, colour, 1)
-    for k in found.thon_per_nm:
-        radius = round(zoom * k / found.step_per_nm)
+    if found.pixel_size_nm is not None:
+        nm = zoom * found.pixel_size_nm / found.step_per_px  # radius of a spacing of 1 nm
+        _draw_phases(picture, middle, nm, phases)
+    for k in found.thon_per_px:
+        radius = round(zoom * k / found.step_per_px)
         for start in range(0, 360, 20):
             ends = (float(start), float(start + 6))
             cv2.ellipse(picture, middle, (radius, radius), 0.0, *ends, _THON, 1, cv2.LINE_AA)
     return picture
+
+
+def _draw_phases(
+    picture: NDArray[np.uint8], middle: tuple[int, int], nm: float, phases: Sequence[Phase]
+) -> None:
+    """Draw the rings of phases and their names; a spacing d is ``nm / d`` px from the middle."""
+    for number, phase in enumerate(phases):
+        colour = _RINGS[number % len(_RINGS)]
+        spacings = np.unique(reflections(phase, 0.1).spacing_nm.round(4))[::-1][:_MOST_RINGS]
+        for spacing in spacings:
+            radius = round(nm / spacing)
+            if radius < len(picture) // 2:
+                cv2.circle(picture, middle, radius, colour, 1, cv2.LINE_AA)
+        place = (10, 24 + 22 * number)
+        cv2.putText(picture, phase.name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.6, colour, 1)

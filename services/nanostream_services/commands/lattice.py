@@ -30,48 +30,56 @@ _MOST_FRINGES = 4
 _COLUMNS = ("angle, °", "strength", "crystallinity", "phases")
 
 
+_Sections = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[SECTION]...", help="Their names; without any, the last one."),
+]
+_Phases = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--phase",
+        metavar="NAME|FILE",
+        help="Au, CdSe ..., or a .toml or .csv of yours; may be repeated.",
+    ),
+]
+_Tolerance = Annotated[
+    float,
+    typer.Option(metavar="0..0.2", min=0.001, max=0.2, help="Relative error of a spacing."),
+]
+_Spectra = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Write each section's power spectrum there as PNG."),
+]
+
+
 def lattice(
     session: SessionFolder,
-    sections: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[SECTION]...", help="Their names; without any, the last one."),
-    ] = None,
+    sections: _Sections = None,
     watch: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER", help="Where the micrographs are, if they are not where they were."
         ),
     ] = None,
-    phase: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME|FILE", help="Au, CdSe ..., or a .toml or .csv of yours; may be repeated."
-        ),
-    ] = None,
-    tolerance: Annotated[
-        float,
-        typer.Option(metavar="0..0.2", min=0.001, max=0.2, help="Relative error of a spacing."),
-    ] = 0.03,
-    spectra: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Write each section's power spectrum there as PNG."),
-    ] = None,
+    phases: _Phases = None,
+    tolerance: _Tolerance = 0.03,
+    spectra: _Spectra = None,
     as_json: Json = False,
 ) -> None:
     """Measure the lattice fringes of particles: spacings, directions, and the phases they fit."""
-    from nanostream.particles.phases import named_phases
+    from nanostream.particles.phase_files import named_phases
     from nanostream.results.micrographs import micrographs_folder
     from nanostream.results.session import Session
 
     opened = Session(session)
-    named_phases(phase or ())  # a wrong name or folder is wrong for all sections
+    named_phases(phases or ())  # a wrong name or folder is wrong for all sections
     root = micrographs_folder(session, watch)
     names = chosen_sections(opened, sections or opened.section_ids()[-1:] or None, 1)
     results: dict[str, Any] = {}
     for name in names:
         try:
-            found = opened.lattice(name, micrographs=root, phases=phase or (), tolerance=tolerance)
-            path = _draw(opened, name, root, phase or (), spectra) if spectra else None
+            found = opened.lattice(name, micrographs=root, phases=phases or (), tolerance=tolerance)
+            path = _draw(opened, name, root, phases or (), spectra) if spectra else None
         except (NanostreamError, OSError, ValueError) as error:
             print_error(f"{name}: no lattice: {error}")
             continue
@@ -136,18 +144,18 @@ def _fringes(peaks: Any) -> tuple[list[str], list[str], list[str]]:
     )
 
 
-def _draw(session: Session, name: str, root: Path, phase: Sequence[str], folder: Path) -> Path:
+def _draw(session: Session, name: str, root: Path, phases: Sequence[str], folder: Path) -> Path:
     """Power spectrum of a section as a picture."""
     import cv2
 
     from nanostream.particles.diffractograms import power_spectrum
-    from nanostream.particles.phases import named_phases
+    from nanostream.particles.phase_files import named_phases
     from nanostream.results.spectrum_pictures import draw_spectrum
 
     frame = session.micrograph(name, folder=root)
     picture = draw_spectrum(
         power_spectrum(frame.pixels, frame.pixel_size_nm),
-        named_phases(phase) if phase and frame.pixel_size_nm else (),
+        named_phases(phases) if phases else (),
         first_row=frame.metadata.first_row,
     )
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nanostream.particles.diffractograms import power_spectrum
-from nanostream.particles.phases import named_phases
+from nanostream.particles.phase_files import named_phases
 from nanostream.results.spectrum_pictures import draw_spectrum
 
 RNG = np.random.default_rng(8)
@@ -22,8 +22,8 @@ def test_thon_rings_are_where_the_lens_transfers_nothing():
     found = power_spectrum(500 + carbon((256, 320), 0.05, 0.4), 0.05)
     zeros = np.sqrt(np.arange(1, 5) * np.pi / 0.4)
     for zero in zeros:
-        assert np.abs(found.thon_per_nm - zero).min() < 2 * found.step_per_nm
-    assert len(found.k_per_nm) == len(found.profile) == 127
+        assert np.abs(found.thon_per_px - 0.05 * zero).min() < 2 * found.step_per_px
+    assert len(found.k_per_px) == len(found.profile) == 127
 
 
 def test_white_noise_has_no_thon_rings_and_a_crystal_does_not_raise_the_profile():
@@ -31,16 +31,20 @@ def test_white_noise_has_no_thon_rings_and_a_crystal_does_not_raise_the_profile(
     x = np.arange(256)
     plain = power_spectrum(noise, 0.05)
     crystal = power_spectrum(noise + 5 * np.cos(2 * np.pi * x * 0.05 / 0.25), 0.05)
-    assert not (plain.thon_per_nm > 1).any()
-    ring = np.abs(plain.k_per_nm - 4) < 0.2
+    assert not (plain.thon_per_px > 0.05).any()
+    ring = np.abs(plain.k_per_px - 0.2) < 0.01  # 0.25 nm
     assert crystal.profile[ring] == pytest.approx(plain.profile[ring], rel=0.2)
     row, column = np.unravel_index(crystal.log_power.argmax(), crystal.log_power.shape)
     assert row == 128
-    assert abs(column - 128) * crystal.step_per_nm == pytest.approx(4, abs=0.1)
+    assert abs(column - 128) * crystal.step_per_px == pytest.approx(0.2, abs=0.005)
 
 
-def test_a_spectrum_without_a_pixel_size_is_in_pixels():
-    assert power_spectrum(RNG.normal(size=(64, 64)), None).step_per_nm == 1 / 64
+def test_a_spectrum_without_a_pixel_size_has_the_same_frequencies_and_no_rings_of_phases():
+    image = RNG.normal(size=(64, 64))
+    found = power_spectrum(image)
+    assert found.step_per_px == power_spectrum(image, 0.1).step_per_px == 1 / 64
+    plain = draw_spectrum(found, side_px=128)
+    assert np.array_equal(draw_spectrum(found, named_phases(["Au"]), side_px=128), plain)
     with pytest.raises(ValueError, match="32 px"):
         power_spectrum(np.zeros((8, 64)), 0.1)
 

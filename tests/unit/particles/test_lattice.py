@@ -6,7 +6,9 @@ import pytest
 from nanostream.errors import ConfigError
 from nanostream.particles.indexing import match_phases
 from nanostream.particles.lattice import CRYSTAL_COLUMNS, PEAK_COLUMNS, measure_lattice
-from nanostream.particles.phases import PHASES, named_phases, read_phases, reflections
+from nanostream.particles.phase_files import named_phases, read_phases
+from nanostream.particles.phases import PHASES
+from nanostream.particles.reflections import reflections
 
 PIXEL_NM = 0.03
 SIDE = 160
