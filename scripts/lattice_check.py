@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nanostream.particles.lattice import measure_lattice
+from nanostream.particles.lattice import Evidence, measure_lattice
 from nanostream.particles.phases import PHASES
 from nanostream.particles.reflections import reflections
 
@@ -146,7 +146,7 @@ def rows_of(view: View) -> Iterator[dict[str, Any]]:
             "diameter_nm": 2 * there["radius_nm"],
             "fringes": crystal["peaks"] > 0,
             "right": phase in names,
-            "indexed": crystal["evidence"] == "spacings and angles",
+            "indexed": crystal["evidence"] == Evidence.ANGLES,
             "names": len(names),
         }
         if crystal["peaks"]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from nanostream.particles.reflections import reflections
 from nanostream.particles.spectra import Band, taper, windowed_spectrum
 from nanostream.particles.stripes import Stripes, striped
 
-__all__ = ["CRYSTAL_COLUMNS", "PEAK_COLUMNS", "Lattice", "measure_lattice"]
+__all__ = ["CRYSTAL_COLUMNS", "PEAK_COLUMNS", "Evidence", "Lattice", "measure_lattice"]
 
 #: Spacings below this are beyond what most microscopes transfer.
 SMALLEST_NM = 0.1
@@ -52,8 +53,22 @@ CRYSTAL_COLUMNS: dict[str, str] = {
     "peaks": "int64",
     "phases": "str",
     "evidence": "str",
+    "reason": "str",
     "misfit": "float64",
 }
+
+
+class Evidence(StrEnum):
+    """How surely phases are named, or why none is: values of ``evidence`` in `Lattice.particles`.
+
+    SPACINGS are of one set of fringes, or of several whose angles do not fit, and prove nothing.
+    """
+
+    ANGLES = "spacings and angles"
+    SPACINGS = "consistent with"
+    NO_PHASE = "no phase fits"
+    NO_FRINGES = "no fringes"
+    NOT_RESOLVED = "not resolved"
 
 
 class Lattice(NamedTuple):
@@ -81,7 +96,7 @@ class Lattice(NamedTuple):
         label
         resolved
             Whether fringes could be seen at all: false without a pixel size, with pixels too large,
-            or where the particle is too small. ``evidence`` has the reason.
+            or where the particle is too small.
         crystallinity
             Power in the peaks above their background, over all power between the greatest and the
             least spacing that are looked for, 0 to 1. Noise of the camera lowers it: compare
@@ -91,8 +106,9 @@ class Lattice(NamedTuple):
         phases
             Names of the phases that fit, the least misfit first, with ", " between them.
         evidence
-            "spacings and angles", "consistent with" (spacings only), "no phase fits", "no fringes",
-            or "not resolved: ..." with the reason.
+            A value of `Evidence`.
+        reason
+            For a person: why it is not resolved; else empty.
         misfit
             Of the first phase: root mean square of the relative differences of spacings.
     """
@@ -141,7 +157,8 @@ def measure_lattice(
         mask = labels[box] == label
         reason = _unresolved(mask, pixel_size_nm, band, largest_nm)
         if reason or pixel_size_nm is None:
-            crystals.append((label, False, math.nan, 0, "", f"not resolved: {reason}", math.nan))
+            kind = Evidence.NOT_RESOLVED.value
+            crystals.append((label, False, math.nan, 0, "", kind, reason, math.nan))
             continue
         found = _particle_peaks(pixels[box], mask, pixel_size_nm, band, stripes)
         matches = match_phases(
@@ -235,12 +252,12 @@ def _orders(found: Peaks) -> NDArray[np.int64]:
 def _crystal_row(label: int, found: Peaks, matches: list[Match]) -> tuple[Any, ...]:
     count = len(found.strength)
     if matches:
-        evidence = "spacings and angles" if matches[0].angles else "consistent with"
+        evidence = Evidence.ANGLES if matches[0].angles else Evidence.SPACINGS
     else:
-        evidence = "no phase fits" if count else "no fringes"
+        evidence = Evidence.NO_PHASE if count else Evidence.NO_FRINGES
     names = ", ".join(match.phase for match in matches)
     misfit = matches[0].misfit if matches else math.nan
-    return (label, True, found.power_share, count, names, evidence, misfit)
+    return (label, True, found.power_share, count, names, evidence.value, "", misfit)
 
 
 def _empty(columns: dict[str, str]) -> pd.DataFrame:

@@ -27,6 +27,8 @@ __all__ = ["lattice"]
 
 #: Fringes of a particle that the table has room for.
 _MOST_FRINGES = 4
+#: Reasons that are printed why particles are not resolved.
+_MOST_REASONS = 3
 _COLUMNS = ("angle, °", "strength", "crystallinity", "phases")
 
 
@@ -112,8 +114,9 @@ def _print(name: str, found: Lattice) -> None:
         f"{len(found.particles) - len(resolved)} could not"
     )
     if shown.empty:
-        for reason in found.particles[~found.particles.resolved].evidence.unique()[:3]:
-            print_line(f"  {reason}")
+        unresolved = found.particles[~found.particles.resolved]
+        for reason in unresolved.reason.unique()[:_MOST_REASONS]:
+            print_line(f"  not resolved: {reason}")
         return
     table = Table("label", Column("d, nm", no_wrap=True), *_COLUMNS)
     for crystal in shown.to_dict("records"):
@@ -129,10 +132,15 @@ def _print(name: str, found: Lattice) -> None:
 
 
 def _named(phases: str, evidence: str) -> str:
-    """Phases and how surely they are named."""
-    if evidence == "consistent with":
-        return f"consistent with {phases}"
-    return f"{phases}, by {evidence}" if phases else evidence
+    """Phases and how surely they are named, for a person."""
+    from nanostream.particles.lattice import Evidence
+
+    match Evidence(evidence):
+        case Evidence.ANGLES:
+            return f"{phases}, by spacings and angles"
+        case Evidence.SPACINGS:
+            return f"consistent with {phases}"
+    return evidence
 
 
 def _fringes(peaks: Any) -> tuple[list[str], list[str], list[str]]:

@@ -5,7 +5,12 @@ import pytest
 
 from nanostream.errors import ConfigError
 from nanostream.particles.indexing import match_phases
-from nanostream.particles.lattice import CRYSTAL_COLUMNS, PEAK_COLUMNS, measure_lattice
+from nanostream.particles.lattice import (
+    CRYSTAL_COLUMNS,
+    PEAK_COLUMNS,
+    Evidence,
+    measure_lattice,
+)
 from nanostream.particles.phase_files import named_phases, read_phases
 from nanostream.particles.phases import PHASES
 from nanostream.particles.reflections import reflections
@@ -74,7 +79,7 @@ def test_white_noise_and_thon_rings_have_no_fringes():
     images = [noise(seed) for seed in range(5)]
     images += [carbon(seed, astigmatic=a) for seed in range(5) for a in (0.0, 0.15)]
     found = [measured(image).particles.iloc[0] for image in images]
-    assert {crystal.evidence for crystal in found} == {"no fringes"}
+    assert {crystal.evidence for crystal in found} == {Evidence.NO_FRINGES}
     assert all(crystal.crystallinity == 0 and crystal.phases == "" for crystal in found)
 
 
@@ -121,7 +126,8 @@ def test_gold_along_110_is_named_by_spacings_and_angles():
     a = 0.407825
     image = noise() + fringes(a / 3**0.5, 10) + fringes(a / 3**0.5, 80.53) + fringes(a / 2, 135.26)
     crystal = measured(image).particles.iloc[0]
-    assert (crystal.phases, crystal.evidence) == ("Au, Ag", "spacings and angles")
+    assert (crystal.phases, crystal.evidence) == ("Au, Ag", Evidence.ANGLES)
+    assert crystal.reason == ""
     assert crystal.misfit < 0.005
 
 
@@ -137,8 +143,8 @@ def test_what_cannot_show_fringes_says_why(settings, reason):
     found = measured(noise() + fringes(0.2355, 40), **settings)
     crystal = found.particles.iloc[0]
     assert not crystal.resolved
-    assert crystal.evidence.startswith("not resolved: ")
-    assert reason in crystal.evidence
+    assert crystal.evidence == Evidence.NOT_RESOLVED
+    assert reason in crystal.reason
     assert np.isnan(crystal.crystallinity)
     assert found.peaks.empty
 
@@ -204,6 +210,7 @@ def test_phases_of_ones_own_are_read(tmp_path):
     assert read_phases(listed)[0].spacings_nm == (0.334, 0.21)
     found = measured(noise() + fringes(0.334, 40), phases=named_phases(["Pd", str(listed)]))
     assert found.particles.phases[0] == "film"
+    assert found.particles.evidence[0] == Evidence.SPACINGS
 
 
 @pytest.mark.parametrize(

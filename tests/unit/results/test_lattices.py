@@ -6,6 +6,7 @@ import pytest
 import nanostream as ns
 from nanostream.config import Config
 from nanostream.errors import ConfigError, SessionError
+from nanostream.particles.lattice import Evidence
 from nanostream.records import Result
 from nanostream.results.store import Store
 from tests.factories import a_segmentation, squares
@@ -38,7 +39,7 @@ def test_a_stored_sections_particles_have_fringes_and_phases(session, tmp_path):
     assert found.peaks.angle_deg[0] == pytest.approx(36.87, abs=0.5)
     assert found.particles.phases[0] == "Au, Ag"
     only = session.lattice(name, micrographs=tmp_path / "data", phases=["Pd"], tolerance=0.01)
-    assert only.particles.evidence[0] == "no phase fits"
+    assert only.particles.evidence[0] == Evidence.NO_PHASE
 
 
 def test_a_micrograph_that_changed_or_is_not_there_is_refused(session, tmp_path):
