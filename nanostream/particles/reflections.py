@@ -18,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nanostream.errors import ConfigError
 from nanostream.particles.phases import Phase
 
 __all__ = ["Reflections", "cell_axes", "reflections"]
@@ -52,6 +51,11 @@ class Reflections(NamedTuple):
 def reflections(phase: Phase, smallest_nm: float) -> Reflections:
     """Reflections of a phase down to a spacing.
 
+    Raises
+    ------
+    ValueError
+        If the angles of its cell enclose no volume.
+
     Examples
     --------
     >>> from nanostream.particles.phases import PHASES
@@ -79,15 +83,33 @@ def reflections(phase: Phase, smallest_nm: float) -> Reflections:
 
 
 def cell_axes(cell: tuple[float, ...]) -> Floats:
-    """Rows a, b, c in nm, a along the first axis and b in the plane of the first two."""
+    """Axes of a cell, a along the first direction and b in the plane of the first two.
+
+    Parameters
+    ----------
+    cell : tuple of 6 float
+        a, b, c in nm and alpha, beta, gamma in degrees.
+
+    Returns
+    -------
+    (3, 3) float64
+        Rows a, b, c in nm.
+
+    Raises
+    ------
+    ValueError
+        If the angles enclose no volume.
+    """
     a, b, c = cell[:3]
+    possible = all(0 < angle < 180 for angle in cell[3:])
     cos_alpha, cos_beta, cos_gamma = np.cos(np.radians(cell[3:]))
     sin_gamma = math.sin(math.radians(cell[5]))
-    across = (cos_alpha - cos_beta * cos_gamma) / sin_gamma
+    across = (cos_alpha - cos_beta * cos_gamma) / sin_gamma if possible else 1.0
     upward = 1.0 - cos_beta**2 - across**2
-    if upward <= 1e-9 or sin_gamma <= 0:
-        msg = f"a cell with the angles {cell[3:]} has no volume; check alpha, beta and gamma"
-        raise ConfigError(msg)
+    if upward <= 1e-9 or not possible:
+        angles = ", ".join(f"{angle:g}" for angle in cell[3:])
+        msg = f"the angles {angles} enclose no volume; check alpha, beta and gamma"
+        raise ValueError(msg)
     return np.array(
         [
             [a, 0.0, 0.0],

@@ -12,7 +12,7 @@ from nanostream.particles.lattice import (
     measure_lattice,
 )
 from nanostream.particles.phase_files import named_phases, read_phases
-from nanostream.particles.phases import PHASES
+from nanostream.particles.phases import PHASES, Phase
 from nanostream.particles.reflections import reflections
 
 PIXEL_NM = 0.03
@@ -206,30 +206,73 @@ def test_phases_of_ones_own_are_read(tmp_path):
     at = lines.hkl.tolist().index([1, 0, 0])
     assert lines.spacing_nm[at] == pytest.approx(0.4 * np.sin(np.radians(95)))
     listed = tmp_path / "own.csv"
-    listed.write_text("name,d_nm\nfilm,0.334\nfilm,0.21\n")
-    assert read_phases(listed)[0].spacings_nm == (0.334, 0.21)
+    for titles in ("", "name,d_nm\n", "# of last week\n\n name , d in nm\n# and\n"):
+        listed.write_text(f"{titles}film,0.334\nfilm,0.21\n")
+        assert read_phases(listed)[0].spacings_nm == (0.334, 0.21)
     found = measured(noise() + fringes(0.334, 40), phases=named_phases(["Pd", str(listed)]))
     assert found.particles.phases[0] == "film"
     assert found.particles.evidence[0] == Evidence.SPACINGS
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "said"),
-    [
-        ("a.toml", '[Cu]\nstructure = "fcc"\nnumbers = [29]\n', "a_nm"),
-        ("a.toml", "[Cu]\nspacings_nm = [-0.2]\n", "-0.2"),
-        ("a.toml", "[Cu]\ncell = [1, 1, 1, 90, 90, 200]\natoms = [[8, 0, 0, 0]]\n", "volume"),
-        ("a.toml", "[Cu\n", "a.toml"),
-        ("a.csv", "Cu,0.2\nCu,wide\n", "line 2"),
-        ("a.cif", "data_Cu\n", "give a .toml"),
-    ],
-)
-def test_a_wrong_file_of_phases_says_what_is_wrong(tmp_path, name, text, said):
+CUBIC = '[NaCl]\nstructure = "rocksalt"\na_nm = 0.564\n'
+WRONG_PHASES = [
+    ("a.toml", '[Cu]\nstructure = "fcc"\nnumbers = [29]\n', ":1: [Cu] a_nm: is missing"),
+    ("a.toml", '[Cu]\nstructure = "fccc"\n', ':2: [Cu] structure: expected one of "bcc"'),
+    ("a.toml", '[Cu]\nstructure = "fccc"\n', 'not "fccc"'),
+    ("a.toml", f"{CUBIC}numbers = [11]\n", ":4: [NaCl] numbers: expected 2, one for each"),
+    ("a.toml", f"{CUBIC}numbers = [11, 17, 8]\n", "not [11, 17, 8]"),
+    ("a.toml", f"{CUBIC}numbers = [11, 170]\n", "from 1 to 118, not 170"),
+    ("a.toml", f"{CUBIC}numbers = [11, 17]\nc_nm = 0.6\n", "c_nm: expected none, as rocksalt"),
+    ("a.toml", '[Mg]\nstructure = "hcp"\nnumbers = [12]\na_nm = 0.32\n', "[Mg] c_nm: is missing"),
+    ("a.toml", "[Cu]\nspacings_nm = [-0.2]\n", ":2: [Cu] spacings_nm: expected lengths and"),
+    ("a.toml", "[Cu]\nspacings_nm = []\n", "is empty"),
+    ("a.toml", "[Cu]\nspacing_nm = [0.2]\n", ":1: Cu: expected a table of a phase, with spacings"),
+    ("a.toml", "Cu = 3\n", ":1: Cu: expected a table"),
+    ("a.toml", "[Cu]\ncell = [1, 1, 1]\natoms = []\n", "[Cu] cell: expected a list [...] of"),
+    ("a.toml", "[Cu]\ncell = [1, 1, 1, 90, 90, 90]\natoms = []\n", ":3: [Cu] atoms: is empty"),
+    (
+        "a.toml",
+        "[Cu]\ncell = [1, 1, 1, 90, 90, 90]\natoms = [[8.5, 0, 0, 0]]\n",
+        "not 8.5",
+    ),
+    (
+        "a.toml",
+        "[Cu]\ncell = [1, 1, 1, 90, 90, 200]\natoms = [[8, 0, 0, 0]]\n",
+        ":2: [Cu] cell: the angles 90, 90, 200 enclose no volume; check",
+    ),
+    ("a.toml", "[Cu\n", ":1: "),
+    ("a.toml", "# none\n", ": there is no phase in it"),
+    ("a.csv", "name, d\n", ": there is no phase in it"),
+    ("a.csv", "Cu,0.2\nCu,wide\n", ":2: expected a name and a spacing in nm, not 'Cu,wide'"),
+    ("a.csv", "Cu,0.2nm\nCu,0.1\n", ":1: expected a name"),
+    ("a.csv", "Cu;0.2\n", ":1: expected a name"),
+    ("a.csv", "# mine\nname,d\n\nCu,-0.2\n", ":4: expected a name and a spacing above 0"),
+    ("a.cif", "data_Cu\n", ": give a .toml"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "said"), WRONG_PHASES)
+def test_a_wrong_file_of_phases_says_what_is_wrong_where(tmp_path, name, text, said):
     path = tmp_path / name
     path.write_text(text)
-    with pytest.raises(ConfigError, match=said) as raised:
+    with pytest.raises(ConfigError) as raised:
         named_phases([str(path)])
-    assert name in str(raised.value) or said == "volume"
+    assert str(raised.value).startswith(f"phases {path}:")
+    assert said in str(raised.value)
+
+
+def test_a_file_of_phases_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"phases .*a\.toml cannot be read: .*; give a file"):
+        read_phases(tmp_path / "a.toml")
+    (tmp_path / "a.csv").write_bytes("Müll,0.2\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"a\.csv: a letter is not UTF-8"):
+        read_phases(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("angles", [(90, 90, 200), (0, 90, 90), (60, 60, 130), (90, 180, 90)])
+def test_a_cell_without_volume_has_no_reflections(angles):
+    with pytest.raises(ValueError, match="enclose no volume"):
+        reflections(Phase("none", (0.4, 0.4, 0.4, *angles), ((8, 0.0, 0.0, 0.0),)), 0.1)
 
 
 def test_a_name_that_no_phase_has_is_refused_with_those_there_are():
