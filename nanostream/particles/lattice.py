@@ -172,9 +172,7 @@ def measure_lattice(
     )
 
 
-def _check(
-    labels: NDArray[np.integer], pixels: NDArray[Any], pixel_size_nm: float | None
-) -> None:
+def _check(labels: NDArray[np.integer], pixels: NDArray[Any], pixel_size_nm: float | None) -> None:
     """Refuse what nothing can be measured in."""
     if labels.ndim != 2 or labels.shape != pixels.shape:
         msg = f"labels and pixels must be 2-D of one shape, not {labels.shape}, {pixels.shape}"

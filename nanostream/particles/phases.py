@@ -103,7 +103,9 @@ PHASES: dict[str, Phase] = {
         phase_of_structure("Ag", "fcc", [47], 0.40862, 0.40862, _WYCKOFF),
         phase_of_structure("Pt", "fcc", [78], 0.39231, 0.39231, _WYCKOFF),
         phase_of_structure("Pd", "fcc", [46], 0.38898, 0.38898, _WYCKOFF),
-        phase_of_structure("CdSe wurtzite", "wurtzite", [48, 34], 0.4299, 0.7010, "NBS Circular 539-7 (1957)"),
+        phase_of_structure(
+            "CdSe wurtzite", "wurtzite", [48, 34], 0.4299, 0.7010, "NBS Circular 539-7 (1957)"
+        ),
         phase_of_structure("CdSe zinc blende", "zincblende", [48, 34], 0.605, 0.605, _WYCKOFF),
         phase_of_structure("CeO2", "fluorite", [58, 8], 0.5411, 0.5411, _WYCKOFF),
     )

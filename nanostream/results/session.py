@@ -300,6 +300,7 @@ class Session:
         section: str,
         *,
         micrographs: Path | str | None = None,
+        frame: Frame | None = None,
         phases: Sequence[str] = (),
         tolerance: float = TOLERANCE,
     ) -> Lattice:
@@ -311,6 +312,8 @@ class Session:
             Its name.
         micrographs : path, optional
             Folder of the micrographs, if they are not where they were.
+        frame : Frame, optional
+            As `micrograph` has given it; else it is read.
         phases : sequence of str
             Names, or files as `nanostream.particles.phase_files.read_phases` takes; all by default.
         tolerance : float
@@ -333,7 +336,7 @@ class Session:
         from nanostream.particles.lattice import measure_lattice
         from nanostream.particles.phase_files import named_phases
 
-        frame = self.micrograph(section, folder=micrographs)
+        frame = frame or self.micrograph(section, folder=micrographs)
         return measure_lattice(
             self.labels(section),
             frame.pixels,
@@ -381,9 +384,9 @@ class Session:
             )
             raise SessionError(msg) from error
 
-    def _read(self, query: str) -> pd.DataFrame:
+    def _read(self, query: str, *values: str) -> pd.DataFrame:
         with closing(self._connect()) as db:
-            table = pd.read_sql_query(query, db)
+            table = pd.read_sql_query(query, db, params=values)
         return table.astype({c: self._types[c] for c in table.columns if c in self._types})
 
     def _connect(self) -> sqlite3.Connection:

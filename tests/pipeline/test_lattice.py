@@ -28,7 +28,9 @@ def test_fringes_are_listed_and_spectra_drawn(tmp_path):
     done = nanostream(*ask, "--json", "gold.mrc#0")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["gold.mrc#0"]
-    assert {"label", "crystallinity", "phases", "evidence", "reason"} <= found["particles"][0].keys()
+    assert {"label", "crystallinity", "phases", "evidence", "reason"} <= found["particles"][
+        0
+    ].keys()
     assert all(0.09 < peak["d_nm"] < 0.3 for peak in found["peaks"])
 
     (tmp_path / "data" / "gold.mrc").unlink()

@@ -21,7 +21,7 @@ from nanostream_services.commands.printing import (
 
 if TYPE_CHECKING:
     from nanostream.particles.lattice import Lattice
-    from nanostream.results.session import Session
+    from nanostream.records import Frame
 
 __all__ = ["lattice"]
 
@@ -80,8 +80,9 @@ def lattice(
     results: dict[str, Any] = {}
     for name in names:
         try:
-            found = opened.lattice(name, micrographs=root, phases=phases or (), tolerance=tolerance)
-            path = _draw(opened, name, root, phases or (), spectra) if spectra else None
+            frame = opened.micrograph(name, folder=root)
+            found = opened.lattice(name, frame=frame, phases=phases or (), tolerance=tolerance)
+            path = _draw(name, frame, phases or (), spectra) if spectra else None
         except (NanostreamError, OSError, ValueError) as error:
             print_error(f"{name}: no lattice: {error}")
             continue
@@ -152,7 +153,7 @@ def _fringes(peaks: Any) -> tuple[list[str], list[str], list[str]]:
     )
 
 
-def _draw(session: Session, name: str, root: Path, phases: Sequence[str], folder: Path) -> Path:
+def _draw(name: str, frame: Frame, phases: Sequence[str], folder: Path) -> Path:
     """Power spectrum of a section as a picture."""
     import cv2
 
@@ -160,7 +161,6 @@ def _draw(session: Session, name: str, root: Path, phases: Sequence[str], folder
     from nanostream.particles.phase_files import named_phases
     from nanostream.results.spectrum_pictures import draw_spectrum
 
-    frame = session.micrograph(name, folder=root)
     picture = draw_spectrum(
         power_spectrum(frame.pixels, frame.pixel_size_nm),
         named_phases(phases) if phases else (),

@@ -8,6 +8,7 @@ from nanostream.config import Config
 from nanostream.errors import ConfigError, SessionError
 from nanostream.particles.lattice import Evidence
 from nanostream.records import Result
+from nanostream.results.session import Session
 from nanostream.results.store import Store
 from tests.factories import a_segmentation, squares
 
@@ -40,6 +41,23 @@ def test_a_stored_sections_particles_have_fringes_and_phases(session, tmp_path):
     assert found.particles.phases[0] == "Au, Ag"
     only = session.lattice(name, micrographs=tmp_path / "data", phases=["Pd"], tolerance=0.01)
     assert only.particles.evidence[0] == Evidence.NO_PHASE
+
+
+class OfOneRow(Session):
+    """A session whose table of all sections costs too much for one of them."""
+
+    @property
+    def sections(self):
+        pytest.fail("all sections were read for one")
+
+
+def test_one_sections_row_and_one_reading_of_its_micrograph_are_enough(session, tmp_path):
+    one = OfOneRow(session.folder)
+    (name,) = one.section_ids()
+    frame = one.micrograph(name, folder=tmp_path / "data")
+    (tmp_path / "data" / "gold.npy").unlink()
+    found = one.lattice(name, frame=frame)
+    assert found.peaks.d_nm[0] == pytest.approx(0.2355, rel=0.005)
 
 
 def test_a_micrograph_that_changed_or_is_not_there_is_refused(session, tmp_path):
