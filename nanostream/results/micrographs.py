@@ -30,24 +30,27 @@ def micrographs_folder(session: Path, given: Path | None = None) -> Path:
         If there is no such folder, or the session does not name one.
     """
     written = session / "config.json"
-    settled = load_config(written).watch.directory if written.is_file() else ""
-    root = given or (Path(settled) if settled else None)
-    if root is None or not root.is_dir():
-        said = f"{root} is no folder" if root else "the session does not say where they are"
-        msg = f"micrographs: {said}; give the folder that was watched by --watch"
+    watched = load_config(written).watch.directory if written.is_file() else ""
+    folder = given or (Path(watched) if watched else None)
+    if folder is None or not folder.is_dir():
+        what = f"{folder} is no folder" if folder else f"{session} does not say where they are"
+        msg = (
+            f"micrographs: {what}; give the folder of the micrographs (--watch FOLDER, or "
+            "micrographs= in Python)"
+        )
         raise ConfigError(msg)
-    return root
+    return folder
 
 
-def read_micrograph(root: Path, origin: Origin) -> Frame:
+def read_micrograph(micrographs: Path, origin: Origin) -> Frame:
     """The micrograph a section's mask was made from, with what was known of it then.
 
     Pixel size and metadata may be of a configuration, or of a sidecar that has changed since.
 
     Parameters
     ----------
-    root : Path
-        Of `micrographs_folder`.
+    micrographs : Path
+        Their folder, of `micrographs_folder`.
     origin : Origin
         Of `nanostream.results.origins.origin_of`.
 
@@ -60,9 +63,13 @@ def read_micrograph(root: Path, origin: Origin) -> Frame:
     """
     stored = origin.measured
     section, metadata = stored.section, stored.metadata
-    frame = read_section(root / section.path, section.z, section=section)
+    file = micrographs / section.path
+    frame = read_section(file, section.z, section=section)
     if frame.pixels_crc32() != origin.pixels_crc32:
-        msg = "the file has changed since it was segmented"
+        msg = (
+            f"{file} has changed since section {section} was segmented; give the folder with the "
+            "file as it was, or segment it anew into another session"
+        )
         raise SessionError(msg)
     if metadata.first_row is None:  # a session from before it was kept
         metadata = replace(metadata, first_row=frame.metadata.first_row)

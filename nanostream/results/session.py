@@ -336,7 +336,7 @@ class Session:
         from nanostream.particles.lattice import measure_lattice
         from nanostream.particles.phase_files import named_phases
 
-        frame = frame or self.micrograph(section, folder=micrographs)
+        frame = frame or self.micrograph(section, micrographs=micrographs)
         return measure_lattice(
             self.labels(section),
             frame.pixels,
@@ -345,14 +345,14 @@ class Session:
             tolerance=tolerance,
         )
 
-    def micrograph(self, section: str, *, folder: Path | str | None = None) -> Frame:
+    def micrograph(self, section: str, *, micrographs: Path | str | None = None) -> Frame:
         """The micrograph that a section's mask was made from, with what was known of it then.
 
         Parameters
         ----------
         section : str
             Its name.
-        folder : path, optional
+        micrographs : path, optional
             Folder of the micrographs, if they are not where they were.
 
         Raises
@@ -368,8 +368,8 @@ class Session:
         from nanostream.results.origins import origin_of
 
         origin = origin_of(self.folder, section)
-        root = micrographs_folder(self.folder, Path(folder) if folder else None)
-        return read_micrograph(root, origin)
+        folder = micrographs_folder(self.folder, Path(micrographs) if micrographs else None)
+        return read_micrograph(folder, origin)
 
     def _mask(
         self, section: str | SectionId, name: Literal["labels", "probability"]

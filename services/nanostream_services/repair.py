@@ -45,7 +45,7 @@ class Repaired(NamedTuple):
 
 def repair(
     session: Session,
-    root: Path,
+    micrographs: Path,
     stop: Stop,
     *,
     progress: Callable[[int, int, str], None],
@@ -57,8 +57,8 @@ def repair(
     ----------
     session : Session
         That nobody writes to.
-    root : Path
-        Of `nanostream.results.micrographs.micrographs_folder`.
+    micrographs : Path
+        Their folder, of `nanostream.results.micrographs.micrographs_folder`.
     stop : Stop
         Asked before each section: what is not made by then is left as it is.
     progress : callable
@@ -81,7 +81,7 @@ def repair(
                 break
             progress(done, len(damaged), name)
             try:
-                result = _again(session.folder, name, root, loaded)
+                result = _again(session.folder, name, micrographs, loaded)
             except (NanostreamError, OSError) as error:
                 failed[name] = str(error)
                 continue
@@ -96,10 +96,12 @@ def repair(
     return Repaired(tuple(made), failed)
 
 
-def _again(session: Path, section: str, root: Path, loaded: Callable[[Worker], Analyzer]) -> Result:
+def _again(
+    session: Path, section: str, micrographs: Path, loaded: Callable[[Worker], Analyzer]
+) -> Result:
     """Result of a section with the stored labels, and in all but its arrays as its row has it."""
     origin = origin_of(session, section)
-    measured, frame = origin.measured, read_micrograph(root, origin)
+    measured, frame = origin.measured, read_micrograph(micrographs, origin)
     card, _ = find_model(measured.model)
     if card.weights_sha256 != measured.model_sha256:
         msg = f"model {measured.model} has other weights now than those it was made with"

@@ -41,7 +41,8 @@ def test_sections_are_drawn_with_a_sheet_and_a_changed_file_is_not(tmp_path):
     shutil.copy(tmp_path / "other" / "gold.mrc", tmp_path / "data" / "gold.mrc")
     done = nanostream("preview", session, "gold.mrc#0", "--watch", tmp_path / "data")
     assert done.returncode == 1
-    assert "gold.mrc#0: no picture: the file has changed" in done.stderr
+    assert "gold.mrc#0: no picture: " in done.stderr
+    assert "gold.mrc has changed since section gold.mrc#0 was segmented" in done.stderr
 
     done = nanostream("preview", session, "gold.mrc#7", "--watch", tmp_path / "data")
     assert done.returncode == 2

@@ -59,7 +59,8 @@ def test_what_can_be_made_again_is_and_the_rest_is_named(session, tmp_path):
     done = nanostream("repair", session.folder, "--watch", tmp_path / "data")
     assert done.returncode == 1
     assert "2 masks were made again" in done.stdout
-    assert "other.mrc#0: not repaired: the file has changed" in done.stderr
+    assert "other.mrc#0: not repaired: " in done.stderr
+    assert "other.mrc has changed since section other.mrc#0 was segmented" in done.stderr
     for name, (labels, probability, attributes) in zip(names[:2], before, strict=False):
         now = whole(session, name)
         np.testing.assert_array_equal(now[0], labels)

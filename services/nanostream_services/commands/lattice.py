@@ -75,12 +75,12 @@ def lattice(
 
     opened = Session(session)
     named_phases(phases or ())  # a wrong name or folder is wrong for all sections
-    root = micrographs_folder(session, watch)
+    folder = micrographs_folder(session, watch)
     names = chosen_sections(opened, sections or opened.section_ids()[-1:] or None, 1)
     results: dict[str, Any] = {}
     for name in names:
         try:
-            frame = opened.micrograph(name, folder=root)
+            frame = opened.micrograph(name, micrographs=folder)
             found = opened.lattice(name, frame=frame, phases=phases or (), tolerance=tolerance)
             path = _draw(name, frame, phases or (), spectra) if spectra else None
         except (NanostreamError, OSError, ValueError) as error:

@@ -16,14 +16,14 @@ __all__ = ["draw_sections"]
 
 
 def draw_sections(
-    session: Session, names: Sequence[str], root: Path, *, numbers: bool, side_px: int = 1024
+    session: Session, names: Sequence[str], micrographs: Path, *, numbers: bool, side_px: int = 1024
 ) -> Iterator[tuple[str, Picture | str]]:
     """Each section's name and picture, or the reason why there is none.
 
     Parameters
     ----------
-    root : Path
-        Of `nanostream.results.micrographs.micrographs_folder`.
+    micrographs : Path
+        Their folder, of `nanostream.results.micrographs.micrographs_folder`.
     numbers, side_px
         As `nanostream.results.previews.draw_overlay` has them.
     """
@@ -35,7 +35,7 @@ def draw_sections(
     for name in names:
         of_section = particles[particles["section"] == name]
         try:
-            frame = read_micrograph(root, origin_of(session.folder, name))
+            frame = read_micrograph(micrographs, origin_of(session.folder, name))
             picture = draw_overlay(
                 frame.pixels,
                 session.labels(name),

@@ -53,10 +53,10 @@ def preview(
 
     opened = Session(session)
     names = chosen_sections(opened, sections, most)
-    root = micrographs_folder(session, watch)
+    micrographs = micrographs_folder(session, watch)
     folder = out or session / "previews"
     drawn: list[tuple[str, Picture]] = []
-    for name, picture in draw_sections(opened, names, root, numbers=numbers):
+    for name, picture in draw_sections(opened, names, micrographs, numbers=numbers):
         if isinstance(picture, str):
             print_error(picture)
             continue
@@ -76,8 +76,8 @@ def draw_one(session: Session) -> Path | None:
     from nanostream.results.micrographs import micrographs_folder
 
     last = session.section_ids()[-1:]
-    root = micrographs_folder(session.folder)
-    for name, picture in draw_sections(session, last, root, numbers=True):
+    micrographs = micrographs_folder(session.folder)
+    for name, picture in draw_sections(session, last, micrographs, numbers=True):
         if not isinstance(picture, str):
             return _write(session.folder / "previews", _file_name(name), picture)
     return None

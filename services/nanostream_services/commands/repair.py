@@ -36,9 +36,9 @@ def repair(
     from nanostream_services.repair import repair as make_again
 
     opened = Session(session)
-    root = micrographs_folder(session, watch)
+    micrographs = micrographs_folder(session, watch)
     with stopping() as stop, shown_progress() as progress:
-        done = make_again(opened, root, stop, progress=progress)
+        done = make_again(opened, micrographs, stop, progress=progress)
         interrupted = stop.is_set()
     for name, reason in done.failed.items():
         print_error(f"{name}: not repaired: {reason}")

@@ -90,11 +90,11 @@ def _gallery(session: Session, watch: Path | None) -> Iterator[Shown]:
     if not chosen:
         return
     try:
-        root = micrographs_folder(session.folder, watch)
+        micrographs = micrographs_folder(session.folder, watch)
     except ConfigError as error:
         print_error(f"no gallery: {error}")
         return
-    drawn = draw_sections(session, list(chosen), root, numbers=False, side_px=_SIDE_PX)
+    drawn = draw_sections(session, list(chosen), micrographs, numbers=False, side_px=_SIDE_PX)
     for name, picture in drawn:
         if isinstance(picture, str):
             yield Shown(name, picture, b"")

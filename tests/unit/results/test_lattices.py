@@ -54,7 +54,7 @@ class OfOneRow(Session):
 def test_one_sections_row_and_one_reading_of_its_micrograph_are_enough(session, tmp_path):
     one = OfOneRow(session.folder)
     (name,) = one.section_ids()
-    frame = one.micrograph(name, folder=tmp_path / "data")
+    frame = one.micrograph(name, micrographs=tmp_path / "data")
     (tmp_path / "data" / "gold.npy").unlink()
     found = one.lattice(name, frame=frame)
     assert found.peaks.d_nm[0] == pytest.approx(0.2355, rel=0.005)
@@ -62,11 +62,14 @@ def test_one_sections_row_and_one_reading_of_its_micrograph_are_enough(session, 
 
 def test_a_micrograph_that_changed_or_is_not_there_is_refused(session, tmp_path):
     (name,) = session.section_ids()
-    with pytest.raises(ConfigError, match="--watch"):
+    both = r"give the folder of the micrographs \(--watch FOLDER, or micrographs= in Python\)"
+    with pytest.raises(ConfigError, match=both):
         session.micrograph(name)
     with pytest.raises(SessionError, match=r"other\.npy"):
-        session.micrograph("other.npy#0", folder=tmp_path / "data")
-    assert session.micrograph(name, folder=tmp_path / "data").pixel_size_nm == 0.03
+        session.micrograph("other.npy#0", micrographs=tmp_path / "data")
+    assert session.micrograph(name, micrographs=tmp_path / "data").pixel_size_nm == 0.03
     np.save(tmp_path / "data" / "gold.npy", gold(2))
-    with pytest.raises(SessionError, match="has changed"):
-        session.micrograph(name, folder=tmp_path / "data")
+    with pytest.raises(
+        SessionError, match=r"gold\.npy has changed since section gold\.npy#0 was segmented"
+    ):
+        session.micrograph(name, micrographs=tmp_path / "data")
