@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nanostream.errors import NanostreamError
-from nanostream_services.commands.options import Json, SessionFolder
+from nanostream.particles.indexing import TOLERANCE
+from nanostream_services.commands.options import Json, Micrographs, SessionFolder
+from nanostream_services.commands.pictures import write_picture
 from nanostream_services.commands.preview import chosen_sections
 from nanostream_services.commands.printing import (
     FAILED,
@@ -57,14 +59,9 @@ _Spectra = Annotated[
 def lattice(
     session: SessionFolder,
     sections: _Sections = None,
-    watch: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Where the micrographs are, if they are not where they were."
-        ),
-    ] = None,
+    watch: Micrographs = None,
     phases: _Phases = None,
-    tolerance: _Tolerance = 0.03,
+    tolerance: _Tolerance = TOLERANCE,
     spectra: _Spectra = None,
     as_json: Json = False,
 ) -> None:
@@ -155,8 +152,6 @@ def _fringes(peaks: Any) -> tuple[list[str], list[str], list[str]]:
 
 def _draw(name: str, frame: Frame, phases: Sequence[str], folder: Path) -> Path:
     """Power spectrum of a section as a picture."""
-    import cv2
-
     from nanostream.particles.diffractograms import power_spectrum
     from nanostream.particles.phase_files import named_phases
     from nanostream.results.spectrum_pictures import draw_spectrum
@@ -166,8 +161,4 @@ def _draw(name: str, frame: Frame, phases: Sequence[str], folder: Path) -> Path:
         named_phases(phases) if phases else (),
         first_row=frame.metadata.first_row,
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name.replace('/', '_').replace('#', '.z')}.spectrum.png"
-    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
-    path.write_bytes(encoded.tobytes())
-    return path
+    return write_picture(folder, name, picture, kind="spectrum")

@@ -10,6 +10,7 @@ import typer
 __all__ = [
     "ConfigFile",
     "Json",
+    "Micrographs",
     "ModelName",
     "Out",
     "PixelSize",
@@ -78,6 +79,14 @@ ConfigFile = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Micrographs = Annotated[
+    Path | None,
+    typer.Option(
+        "--watch",
+        metavar="FOLDER",
+        help="Where the micrographs are, if they are not where they were.",
+    ),
+]
 ModelName = Annotated[
     str | None,
     typer.Option(

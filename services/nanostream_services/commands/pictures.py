@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nanostream.errors import NanostreamError
+from nanostream.records import SectionId
 
 if TYPE_CHECKING:
     from nanostream.results.previews import Picture
     from nanostream.results.session import Session
 
-__all__ = ["draw_sections"]
+__all__ = ["draw_sections", "write_picture", "write_png"]
 
 
 def draw_sections(
@@ -49,3 +50,25 @@ def draw_sections(
             yield name, f"{name}: no picture: {error}"
             continue
         yield name, picture
+
+
+def write_picture(folder: Path, section: str, picture: Picture, *, kind: str = "") -> Path:
+    """The file of a section's picture, below the folders that its micrograph is in.
+
+    So no two sections have one file, and masks that are exported as pictures lie alike:
+    ``day1/gold.mrc.z3.png`` is of ``day1/gold.mrc#3``, and ``day1/gold.mrc.z3.spectrum.png`` if the
+    kind is "spectrum".
+    """
+    name = SectionId.parse(section)
+    return write_png(folder / f"{name.file}.z{name.z}{kind and f'.{kind}'}.png", picture)
+
+
+def write_png(path: Path, picture: Picture) -> Path:
+    """The path of a picture, written to it with the folders that it needs."""
+    import cv2
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+    # Not imwrite, which opens no names outside the ANSI code page on Windows.
+    path.write_bytes(encoded.tobytes())
+    return path

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nanostream.errors import ConfigError
-from nanostream_services.commands.options import SessionFolder
-from nanostream_services.commands.pictures import draw_sections
+from nanostream_services.commands.options import Micrographs, SessionFolder
+from nanostream_services.commands.pictures import draw_sections, write_picture, write_png
 from nanostream_services.commands.printing import FAILED, print_error, print_line
 
 if TYPE_CHECKING:
@@ -28,12 +28,7 @@ def preview(
         list[str] | None,
         typer.Argument(metavar="[SECTION]...", help="Their names; without any, up to --most."),
     ] = None,
-    watch: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Where the micrographs are, if they are not where they were."
-        ),
-    ] = None,
+    watch: Micrographs = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Folder for the pictures; previews in the session."),
@@ -60,11 +55,11 @@ def preview(
         if isinstance(picture, str):
             print_error(picture)
             continue
-        print_line(str(_write(folder, _file_name(name), picture)))
+        print_line(str(write_picture(folder, name, picture)))
         drawn.append((name, picture))
     if len(drawn) > 1:
         sheet = contact_sheet(drawn[:_ON_A_SHEET])
-        print_line(str(_write(folder, "contact-sheet.png", sheet)))
+        print_line(str(write_png(folder / "contact-sheet.png", sheet)))
         if len(drawn) > _ON_A_SHEET:
             print_line(f"the sheet has the first {_ON_A_SHEET} of {len(drawn)}")
     if len(drawn) < len(names):
@@ -79,7 +74,7 @@ def draw_one(session: Session) -> Path | None:
     micrographs = micrographs_folder(session.folder)
     for name, picture in draw_sections(session, last, micrographs, numbers=True):
         if not isinstance(picture, str):
-            return _write(session.folder / "previews", _file_name(name), picture)
+            return write_picture(session.folder / "previews", name, picture)
     return None
 
 
@@ -104,17 +99,3 @@ def chosen_sections(session: Session, sections: list[str] | None, most: int) -> 
         return list(sections)
     count = min(most, len(stored))
     return [stored[k * len(stored) // count] for k in range(count)]
-
-
-def _file_name(section: str) -> str:
-    """Name of a section's picture: those of all folders lie beside each other, to be leafed."""
-    return f"{section.replace('/', '_').replace('#', '.z')}.png"
-
-
-def _write(folder: Path, name: str, picture: Picture) -> Path:
-    import cv2
-
-    folder.mkdir(parents=True, exist_ok=True)
-    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
-    (folder / name).write_bytes(encoded.tobytes())
-    return folder / name

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from nanostream_services.commands.options import SessionFolder
+from nanostream_services.commands.options import Micrographs, SessionFolder
 from nanostream_services.commands.printing import FAILED, INTERRUPTED, print_error, print_line
 from nanostream_services.commands.progress import shown_progress
 from nanostream_services.processes.lifecycle import stopping
@@ -18,12 +15,7 @@ __all__ = ["repair"]
 
 def repair(
     session: SessionFolder,
-    watch: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Where the micrographs are, if they are not where they were."
-        ),
-    ] = None,
+    watch: Micrographs = None,
 ) -> None:
     """Make masks that are damaged or were removed again, from the micrographs.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nanostream.errors import ConfigError
-from nanostream_services.commands.options import SessionFolder
+from nanostream_services.commands.options import Micrographs, SessionFolder
 from nanostream_services.commands.pictures import draw_sections
 from nanostream_services.commands.printing import print_error, print_line
 
@@ -35,12 +35,7 @@ def report(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The page; report.html in the session.")
     ] = None,
-    watch: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Where the micrographs are, if they are not where they were."
-        ),
-    ] = None,
+    watch: Micrographs = None,
     every: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", min=5.0, help="Write it anew so often, until Ctrl-C."),
