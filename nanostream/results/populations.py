@@ -144,8 +144,12 @@ def _each_once(
 
 def _weights(whole: pd.DataFrame) -> Any:
     box = {name: whole[name].to_numpy() for name in BOX}
-    if (box["right_px"] == 0).any():
-        msg = "weights need bounding boxes, which sections from before do not have: reprocess them"
+    without = whole["section"][box["right_px"] == 0].unique()
+    if without.size:
+        msg = (
+            f"weights need bounding boxes: {without[0]} was stored before those were, as the first "
+            f"of {without.size}; segment the files into another session, or use weighted=False"
+        )
         raise SessionError(msg)
     return edge_weights(
         box["right_px"] - box["left_px"],

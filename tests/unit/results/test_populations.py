@@ -145,5 +145,5 @@ def test_weights_are_refused_where_no_box_is_known(tmp_path):
         result.particles[name] = 0  # as in a session from before
     with Store(tmp_path / "session", Config()) as store:
         store.commit(result)
-    with pytest.raises(SessionError, match="reprocess"):
+    with pytest.raises(SessionError, match=r"a\.mrc#0 was .* or use weighted=False$"):
         ns.open_session(tmp_path / "session").populations(weighted=True)
