@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PARTICLE_DTYPE",
+    "RELATIVE_WIDTH",
     "SHAPE_CLASSES",
     "UNCLASSIFIED",
     "Acquired",
@@ -77,6 +78,9 @@ SHAPE_CLASSES = ("round", "elongated", "faceted", "irregular", "aggregate")
 
 #: Instead of a shape: the particle is cut by the edge, small, or of a session from before classes.
 UNCLASSIFIED = "unclassified"
+
+#: Widest interval of a median, over the median, that is enough unless another is asked for.
+RELATIVE_WIDTH = 0.05
 
 #: One row per particle. ``frame, particle, x, y`` come first: trackpy, napari and pandas users
 #: find what they expect. ``particle`` is the label in the section's mask until a stream's tracker
@@ -423,7 +427,7 @@ class Statistics(Struct, frozen=True, kw_only=True):
     gsd: float = math.nan
     lognormal_distance: float = math.nan
     calibration_percent: float = 0.0
-    relative_width: float = 0.05
+    relative_width: float = RELATIVE_WIDTH
     needed: float = math.nan
 
 

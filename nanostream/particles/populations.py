@@ -17,14 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from nanostream.records import Statistics
+from nanostream.records import RELATIVE_WIDTH, Statistics
 
-__all__ = ["RELATIVE_WIDTH", "Population", "describe", "edge_weights"]
+__all__ = ["Population", "describe", "edge_weights"]
 
 Floats = NDArray[np.float64]
-
-#: Widest interval of the median, over the median, that is enough unless another is asked for.
-RELATIVE_WIDTH = 0.05
 
 #: Two-sided 95 % of a normal distribution, in standard deviations.
 _Z = 1.959964
@@ -197,7 +194,7 @@ def describe(
     calibration_percent : float, default 0
         Standard uncertainty (one standard deviation) of the pixel size. It widens the interval of
         the median, however many particles there are.
-    relative_width : float, default 0.05
+    relative_width : float
         Width of the interval of the median, over the median, that would be enough.
 
     Raises

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from nanostream.errors import SessionError, reason_of
 from nanostream.particles.indexing import TOLERANCE
-from nanostream.records import PARTICLE_DTYPE, UNCLASSIFIED, Frame, SectionId, Statistics
+from nanostream.records import (
+    PARTICLE_DTYPE,
+    RELATIVE_WIDTH,
+    UNCLASSIFIED,
+    Frame,
+    SectionId,
+    Statistics,
+)
 from nanostream.results.columns import COLUMNS
 from nanostream.results.folders import DATABASE, SESSION_VERSION, connect
 from nanostream.results.mask_files import read_mask
@@ -196,7 +203,7 @@ class Session:
         window_s: float | None = None,
         weighted: bool = False,
         calibration_percent: float = 0.0,
-        relative_width: float = 0.05,
+        relative_width: float = RELATIVE_WIDTH,
     ) -> pd.DataFrame:
         """Size distributions: count, mean, quantiles and the interval of the median of each group.
 

@@ -8,7 +8,8 @@ import pytest
 import nanostream as ns
 from nanostream.config import Config
 from nanostream.errors import SessionError
-from nanostream.records import Metadata, SectionId, TrackerSettings
+from nanostream.particles.populations import Population, describe
+from nanostream.records import RELATIVE_WIDTH, Metadata, SectionId, Statistics, TrackerSettings
 from nanostream.results.store import Store
 from tests import factories
 
@@ -61,6 +62,16 @@ def test_the_session_holds_tracks_and_particles(session):
     assert (row["mean"], row["d50"]) == pytest.approx((np.mean(sizes), diameter_nm(9)))
     told = session.population
     assert (told.count, told.edge, told.mean, told.unit) == (5, 2, row["mean"], "nm")
+
+
+def test_the_width_that_is_enough_is_the_same_wherever_none_is_given(session):
+    widths = {
+        *session.populations(by="section")["relative_width"],
+        Statistics().relative_width,
+        Population().statistics("nm").relative_width,
+        describe([2.0], "nm").relative_width,
+    }
+    assert widths == {RELATIVE_WIDTH}
 
 
 def test_of_a_section_each_particle_counts_and_an_empty_one_has_a_row(session):
