@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -39,7 +41,8 @@ def population_table(
     by: By,
     window_s: float | None,
     weighted: bool,
-    **wanted: float,
+    calibration_percent: float,
+    relative_width: float,
 ) -> pd.DataFrame:
     """One row per group of particles; parameters as in `nanostream.results.session.Session`.
 
@@ -51,8 +54,6 @@ def population_table(
     particles : DataFrame
         All of the session: ``section, track, touches_edge, px, nm`` and `BOX`; ``track`` is NaN
         where a particle has no identity.
-    **wanted
-        For `nanostream.particles.populations.describe`.
     """
     if by not in _KEYS:
         msg = f'by = {by!r}: expected "section", "stream" or "session"'
@@ -72,11 +73,14 @@ def population_table(
     columns = {name: once[name].to_numpy() for name in ("edge", "px", "nm", "weight")}
     ends = np.searchsorted(once["group"], groups["group"], side="right")
     starts = np.searchsorted(once["group"], groups["group"], side="left")
+    describe_group = partial(
+        describe, calibration_percent=calibration_percent, relative_width=relative_width
+    )
     numbers = [
         _statistics(
             {name: column[start:end] for name, column in columns.items()},
             "nm" if in_nm else "px",
-            wanted,
+            describe_group,
         )
         for start, end, in_nm in zip(starts, ends, known, strict=True)
     ]
@@ -158,12 +162,10 @@ def _weights(whole: pd.DataFrame) -> Any:
     )
 
 
-def _statistics(once: dict[str, NDArray[Any]], unit: str, wanted: dict[str, float]) -> Statistics:
+def _statistics(
+    once: dict[str, NDArray[Any]], unit: str, describe_group: Callable[..., Statistics]
+) -> Statistics:
     edge = once["edge"].astype(bool)
-    return describe(
-        once[unit][~edge],
-        unit,
-        edge=int(edge.sum()),
-        weights=once["weight"][~edge],
-        **wanted,
+    return describe_group(
+        once[unit][~edge], unit, edge=int(edge.sum()), weights=once["weight"][~edge]
     )
