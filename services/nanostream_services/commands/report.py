@@ -36,9 +36,11 @@ def report(
         Path | None, typer.Option(metavar="FILE", help="The page; report.html in the session.")
     ] = None,
     watch: Micrographs = None,
-    every: Annotated[
+    every_s: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", min=5.0, help="Write it anew so often, until Ctrl-C."),
+        typer.Option(
+            "--every", metavar="SECONDS", min=5.0, help="Write it anew so often, until Ctrl-C."
+        ),
     ] = None,
 ) -> None:
     """Write a session on one page: sizes with their uncertainty, trends, pictures, provenance.
@@ -53,8 +55,8 @@ def report(
     opened = Session(session)
     page = out or session / "report.html"
     print_line(str(_write(opened, page, watch)))
-    while every is not None:
-        time.sleep(every)
+    while every_s is not None:
+        time.sleep(every_s)
         _write(opened, page, watch)
 
 

@@ -61,6 +61,7 @@ def test_every_command_explains_itself_in_80_columns(command):
         ("nanostream config example mi", ["microscope"]),
         ("nanostream run D:/data --model grosch", ["groschner2020"]),
         ("nanostream run D:/data --stop", ["--stop-when-idle"]),
+        ("nanostream report session --ev", ["--every"]),
     ],
 )
 def test_the_shell_completes_commands_options_and_names(typed, completed):
