@@ -17,9 +17,9 @@ def write_tables(session: Session, target: Target) -> list[Path]:
     """Files that were written, one per table: UTF-8, full precision."""
     written = []
     for name, table in tables(session):
-        path = target.path(f"{name}.csv")
-        _harmless(table).to_csv(path, index=False, encoding="utf-8")
-        written.append(path)
+        with target.whole(f"{name}.csv") as path:
+            _harmless(table).to_csv(path, index=False, encoding="utf-8")
+        written.append(target.path(f"{name}.csv"))
     return written
 
 

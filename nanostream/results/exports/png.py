@@ -25,9 +25,10 @@ def write_masks(session: Session, target: Target) -> list[Path]:
     for number, section in enumerate(sections):
         target.progress(number, len(sections), section)
         file, z = section.rsplit("#", 1)
-        path = target.path(f"{file}.z{z}_mask.png")
+        name = f"{file}.z{z}_mask.png"
         mask = np.where(session.labels(section) > 0, np.uint8(255), np.uint8(0))
-        # Not imwrite, which opens no names outside the ANSI code page on Windows.
-        path.write_bytes(cv2.imencode(".png", mask)[1].tobytes())
-        written.append(path)
+        with target.whole(name) as path:
+            # Not imwrite, which opens no names outside the ANSI code page on Windows.
+            path.write_bytes(cv2.imencode(".png", mask)[1].tobytes())
+        written.append(target.path(name))
     return written

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -325,6 +326,28 @@ def test_an_export_that_breaks_off_leaves_the_file_that_was_there(session, tmp_p
     with pytest.raises(KeyboardInterrupt):
         export(session, "tiff", tmp_path, progress=stop)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"older"]
+
+
+@pytest.mark.parametrize(
+    ("format", "writer", "name"),
+    [
+        ("csv", (pd.DataFrame, "to_csv"), "sections.csv"),
+        ("png", (Path, "write_bytes"), "a.mrc.z0_mask.png"),
+    ],
+)
+def test_a_file_that_is_half_written_has_not_its_name_yet(
+    session, tmp_path, monkeypatch, format, writer, name
+):
+    def stop_halfway(*given, **_):
+        path = next(one for one in given if isinstance(one, Path))
+        path.write_text("half of it")
+        raise KeyboardInterrupt
+
+    (tmp_path / name).write_text("older")
+    monkeypatch.setattr(*writer, stop_halfway)
+    with pytest.raises(KeyboardInterrupt):
+        export(session, format, tmp_path)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["older"]
 
 
 def test_an_empty_session_gives_empty_files_or_says_what_it_lacks(tmp_path):
