@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from nanostream.results.report.charts import draw_series, draw_sizes, draw_stage
 from nanostream.results.report.content import Content
+from nanostream.results.spreadsheets import harmless
 
 __all__ = ["Shown", "render"]
 
@@ -84,8 +85,11 @@ def _drawings(content: Content, whole: dict[str, Any]) -> dict[str, Markup]:
 
 
 def _for_script(series: pd.DataFrame) -> Markup:
-    """Rows of the series for the page's script; nothing in it can end the script."""
-    table = series[["section", "time_s", "count", "median", "area_percent"]]
+    """Rows of the series for the page's script, which saves them as CSV.
+
+    Nothing in them can end the script, or is a formula to a spreadsheet.
+    """
+    table = harmless(series[["section", "time_s", "count", "median", "area_percent"]])
     rows = json.loads(table.to_json(orient="values", double_precision=4))
     return Markup(json.dumps(rows).replace("<", "\\u003c"))
 

@@ -1,5 +1,6 @@
 """Report of a session: what its page says, and that nothing in it leads outside."""
 
+import json
 import re
 
 import numpy as np
@@ -68,6 +69,14 @@ def test_the_page_needs_nothing_beside_it_and_names_of_files_stay_texts(full):
     assert "<b>&.mrc" not in page
     assert page.count("</script>") == 1
     assert "&lt;/script&gt;&lt;b&gt;&amp;.mrc#0" in page
+
+
+def test_no_name_in_the_table_that_the_page_saves_is_a_formula(store):
+    name = "=HYPERLINK(1).mrc"
+    store.commit(a_result(name, 0, (20, 20, 9)))
+    rows = re.search(r"const rows = (.*);", page_of(store))
+    assert rows
+    assert json.loads(rows[1])[0][0] == f"'{name}#0"
 
 
 def test_a_session_without_a_section_has_a_page(store):
