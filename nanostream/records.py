@@ -38,6 +38,7 @@ __all__ = [
     "Frame",
     "Health",
     "Labels",
+    "Measure",
     "Measured",
     "Metadata",
     "Particles",
@@ -78,6 +79,9 @@ SHAPE_CLASSES = ("round", "elongated", "faceted", "irregular", "aggregate")
 
 #: Instead of a shape: the particle is cut by the edge, small, or of a session from before classes.
 UNCLASSIFIED = "unclassified"
+
+#: Lengths of a particle that are above 0 whatever its shape, in columns ``_px`` and ``_nm``.
+Measure = Literal["diameter", "feret_min", "feret_max"]
 
 #: Widest interval of a median, over the median, that is enough unless another is asked for.
 RELATIVE_WIDTH = 0.05
@@ -385,6 +389,9 @@ class Statistics(Struct, frozen=True, kw_only=True):
         Particles with a size; of a movie its tracks.
     edge : int
         Particles without one, for they touch the edge (of a movie: in each of their frames).
+    unsized : int
+        Particles without one though they are whole: their pixel size is not known, or what is
+        stored can be no size.
     unit : str
         "nm" or "px", of the mean, the standard deviations and the quantiles.
     effective_count : float
@@ -412,6 +419,7 @@ class Statistics(Struct, frozen=True, kw_only=True):
 
     count: int = 0
     edge: int = 0
+    unsized: int = 0
     unit: str = "nm"
     effective_count: float = 0.0
     mean: float = math.nan

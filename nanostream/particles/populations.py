@@ -19,10 +19,12 @@ from scipy import special
 
 from nanostream.records import RELATIVE_WIDTH, Statistics
 
-__all__ = ["Population", "describe", "edge_weights"]
+__all__ = ["Population", "describe", "edge_weights", "known_sizes"]
 
 Floats = NDArray[np.float64]
 
+#: In nm or px: beyond lies what damage has left, whose squares and ratios are no numbers any more.
+_LEAST, _GREATEST = 1e-12, 1e15
 #: Two-sided 95 % of a normal distribution, in standard deviations.
 _Z = 1.959964
 #: With fewer the least and the greatest value hold the median with less than 95 %.
@@ -42,6 +44,8 @@ class Population:
     ----------
     edge : int
         Particles that were left out because they touch the edge.
+    unsized : int
+        Particles that were left out because their size is not known, see `known_sizes`.
     sums : (5,) float64
         Of 1, d, d², ln d and (ln d)² over the sizes d.
     bins : (7680,) int64
@@ -64,6 +68,7 @@ class Population:
     """
 
     edge: int = 0
+    unsized: int = 0
     sums: Floats = field(default_factory=lambda: np.zeros(5))
     bins: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, np.int64))
     least: float = math.inf
@@ -72,6 +77,7 @@ class Population:
     def __add__(self, other: Population) -> Population:
         return Population(
             self.edge + other.edge,
+            self.unsized + other.unsized,
             self.sums + other.sums,
             self.bins + other.bins,
             min(self.least, other.least),
@@ -89,17 +95,12 @@ class Population:
         Parameters
         ----------
         sizes : (n,) floating
-            In one unit; NaN where the size is not known, which does not count.
+            In one unit. What is not among `known_sizes`, such as NaN, is counted in `unsized`.
         edge : int, default 0
             Particles that touch the edge.
-
-        Raises
-        ------
-        ValueError
-            If a size is not above 0.
         """
         self.edge += edge
-        known = _known(sizes)
+        known = self._known(sizes, 1)
         if known.size:
             self.least = min(self.least, float(known.min()))
             self.greatest = max(self.greatest, float(known.max()))
@@ -107,7 +108,7 @@ class Population:
 
     def remove(self, sizes: ArrayLike) -> None:
         """Take back sizes that were added, such as that of a track before its latest frame."""
-        self._count(_known(sizes), -1)
+        self._count(self._known(sizes, -1), -1)
 
     def statistics(
         self,
@@ -117,7 +118,7 @@ class Population:
         relative_width: float = RELATIVE_WIDTH,
     ) -> Statistics:
         """Numbers of what was counted so far; parameters as in `describe`."""
-        wanted = _Wanted(unit, self.edge, calibration_percent, relative_width)
+        wanted = _Wanted(unit, self.edge, self.unsized, calibration_percent, relative_width)
         count = self.count
         if not count:
             return _nothing(wanted)
@@ -156,6 +157,13 @@ class Population:
             "", calibration_percent=calibration_percent, relative_width=relative_width
         ).needed
 
+    def _known(self, sizes: ArrayLike, times: int) -> Floats:
+        """Those of the sizes that count; the others are put down, or taken back, as unsized."""
+        checked = known_sizes(sizes)
+        unknown = np.isnan(checked)
+        self.unsized += times * int(unknown.sum())
+        return checked[~unknown]
+
     def _count(self, known: Floats, times: int) -> None:
         logs = np.log(known)
         powers = (np.ones_like(known), known, known**2, logs, logs**2)
@@ -184,7 +192,8 @@ def describe(
     Parameters
     ----------
     sizes : (n,) floating
-        Of whole particles, in one unit; NaN where it is not known, which does not count.
+        Of whole particles, in one unit. What is not among `known_sizes`, such as NaN, is counted in
+        ``unsized``.
     unit : str
         Of the sizes.
     edge : int, default 0
@@ -200,7 +209,7 @@ def describe(
     Raises
     ------
     ValueError
-        If a size or a weight is not above 0, or another value is out of its range.
+        If a weight is not above 0, or another value is out of its range.
 
     Notes
     -----
@@ -223,18 +232,20 @@ def describe(
     .. [3] E. Bofinger, Estimation of a density function using order statistics, Australian Journal
        of Statistics 17, 1-7 (1975), doi:10.1111/j.1467-842X.1975.tb01366.x
     """
-    wanted = _Wanted(unit, edge, calibration_percent, relative_width)
-    given = np.asarray(sizes, np.float64)
-    known = np.sort(_known(given))
+    checked = known_sizes(sizes)
+    is_known = ~np.isnan(checked)
+    known = np.sort(checked[is_known])
+    unsized = checked.size - known.size
+    wanted = _Wanted(unit, edge, unsized, calibration_percent, relative_width)
     if not known.size:
         return _nothing(wanted)
     weight = np.ones(known.size)
     if weights is not None:
-        some = np.asarray(weights, np.float64)[~np.isnan(given)]
+        some = np.asarray(weights, np.float64)[is_known]
         if not ((some > 0) & np.isfinite(some)).all():
             msg = "weights: expected a positive number for each size"
             raise ValueError(msg)
-        weight = some[np.argsort(given[~np.isnan(given)], kind="stable")]
+        weight = some[np.argsort(checked[is_known], kind="stable")]
     moments = _moments(known, weight)
     upto = np.cumsum(weight) / weight.sum()
     before = upto - weight / weight.sum()
@@ -243,6 +254,20 @@ def describe(
         return np.interp(shares, (before + upto) / 2, known)
 
     return _statistics(moments, quantiles, _distance(known, before, upto, moments), wanted)
+
+
+def known_sizes(sizes: ArrayLike) -> Floats:
+    """The sizes, NaN where one can be none: not from 1e-12 to 1e15 (nm or px).
+
+    Sessions can hold such: results of earlier versions were not checked, and files get damaged.
+
+    Examples
+    --------
+    >>> known_sizes([2.5, 0.0, -2.5, np.inf])
+    array([2.5, nan, nan, nan])
+    """
+    given = np.asarray(sizes, np.float64)
+    return np.where((given >= _LEAST) & (given <= _GREATEST), given, np.nan)
 
 
 def edge_weights(
@@ -291,6 +316,7 @@ def edge_weights(
 class _Wanted(NamedTuple):
     unit: str
     edge: int
+    unsized: int
     calibration_percent: float
     relative_width: float
 
@@ -312,15 +338,6 @@ class _Moments(NamedTuple):
     sd: float
     log_mean: float
     log_sd: float
-
-
-def _known(sizes: ArrayLike) -> Floats:
-    given = np.asarray(sizes, np.float64)
-    known = given[~np.isnan(given)]
-    if not ((known > 0) & np.isfinite(known)).all():
-        msg = "sizes: expected positive numbers, or NaN where one is not known"
-        raise ValueError(msg)
-    return known
 
 
 def _edge(bins: NDArray[np.integer] | Floats) -> Floats:
@@ -360,6 +377,7 @@ def _nothing(wanted: _Wanted) -> Statistics:
     wanted.check()
     return Statistics(
         edge=wanted.edge,
+        unsized=wanted.unsized,
         unit=wanted.unit,
         calibration_percent=wanted.calibration_percent,
         relative_width=wanted.relative_width,
@@ -381,6 +399,7 @@ def _statistics(
     return Statistics(
         count=moments.number,
         edge=wanted.edge,
+        unsized=wanted.unsized,
         unit=wanted.unit,
         effective_count=moments.effective,
         mean=moments.mean,

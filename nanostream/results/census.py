@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nanostream.particles.populations import Population
+from nanostream.particles.populations import Population, known_sizes
 from nanostream.records import Statistics
 from nanostream.results.folders import connect
 
@@ -38,10 +38,11 @@ _QUERIES = {
 
 @dataclass
 class _Tracks:
-    """Tracks of one movie by their identities: frames in which each is whole, sums of its sizes."""
+    """Tracks of one movie by their identities; of frames with a size in px and in nm the sums."""
 
     seen: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
-    whole: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    whole: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    frames: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
 
     def reserve(self, identities: int) -> None:
@@ -49,6 +50,7 @@ class _Tracks:
         more = max(0, 2 * identities - self.seen.size) if identities > self.seen.size else 0
         self.seen = np.pad(self.seen, (0, more))
         self.whole = np.pad(self.whole, (0, more))
+        self.frames = np.pad(self.frames, ((0, more), (0, 0)))
         self.sums = np.pad(self.sums, ((0, more), (0, 0)))
 
 
@@ -118,15 +120,18 @@ class Census:
         concerned = np.unique(identities)
         self._enter(tracks, concerned, -1)
         tracks.seen[concerned] = True
-        np.add.at(tracks.whole, identities[~edge], 1)
-        np.add.at(tracks.sums, identities[~edge], sizes[~edge])
+        tracks.whole[identities[~edge]] = True
+        known = known_sizes(sizes[~edge])
+        np.add.at(tracks.frames, identities[~edge], ~np.isnan(known))
+        np.add.at(tracks.sums, identities[~edge], np.nan_to_num(known))
         self._enter(tracks, concerned, 1)
 
     def _enter(self, tracks: _Tracks, concerned: NDArray[np.int64], times: int) -> None:
-        whole = concerned[tracks.whole[concerned] > 0]
+        whole = concerned[tracks.whole[concerned]]
         cut = int(tracks.seen[concerned].sum()) - whole.size
         for column, unit in enumerate(_UNITS):
             population = self._populations[unit]
-            means = tracks.sums[whole, column] / tracks.whole[whole]
+            sums, frames = tracks.sums[whole, column], tracks.frames[whole, column]
+            means = np.divide(sums, frames, where=frames > 0, out=np.full(whole.size, np.nan))
             (population.add if times > 0 else population.remove)(means)
             population.edge += times * cut

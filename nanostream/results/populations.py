@@ -13,16 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nanostream.errors import SessionError
-from nanostream.particles.populations import describe, edge_weights
+from nanostream.particles.populations import describe, edge_weights, known_sizes
 from nanostream.records import Statistics
 
-__all__ = ["BOX", "By", "Measure", "population_table", "timed"]
+__all__ = ["BOX", "By", "population_table", "timed"]
 
 #: What makes a group of particles.
 By = Literal["section", "stream", "session"]
-
-#: Lengths of a particle that are always above 0.
-Measure = Literal["diameter", "feret_min", "feret_max"]
 
 #: Columns of the bounding box, which edge weights need.
 BOX = ("left_px", "right_px", "top_px", "bottom_px")
@@ -130,6 +127,7 @@ def _each_once(
     names = ["section", "file", "stream", "group", "height_px", "width_px"]
     rows = particles.merge(placed[names], on="section")
     rows["edge"] = rows["touches_edge"].astype(bool)
+    rows["px"], rows["nm"] = known_sizes(rows["px"]), known_sizes(rows["nm"])
     rows["weight"] = 1.0
     if weighted:
         rows.loc[~rows["edge"], "weight"] = _weights(rows[~rows["edge"]])

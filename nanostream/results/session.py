@@ -20,13 +20,14 @@ from nanostream.records import (
     RELATIVE_WIDTH,
     UNCLASSIFIED,
     Frame,
+    Measure,
     SectionId,
     Statistics,
 )
 from nanostream.results.columns import COLUMNS
 from nanostream.results.folders import DATABASE, SESSION_VERSION, connect
 from nanostream.results.mask_files import read_mask
-from nanostream.results.populations import BOX, By, Measure, population_table, timed
+from nanostream.results.populations import BOX, By, population_table, timed
 from nanostream.results.schema import ALARM_COLUMNS
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 import numpy as np
@@ -26,6 +26,7 @@ from nanostream.records import (
     UNCLASSIFIED,
     Frame,
     Labels,
+    Measure,
     Particles,
     Pixels,
     Probability,
@@ -323,9 +324,15 @@ def _check_result(result: Result) -> None:
         f"labels of {result.labels.shape}, probability of {result.probability.shape}",
     )
     _expect(result.summary.count == len(result.particles), "summary and particle table disagree")
-    for name in ("x", "y", "diameter_px"):
+    for name in ("x", "y"):
         finite = np.isfinite(result.particles[name]).all()
         _expect(bool(finite), f"a particle's {name} is not a number")
+    for name in (f"{measure}_{unit}" for measure in get_args(Measure) for unit in ("px", "nm")):
+        sizes = result.particles[name]
+        right = (sizes > 0) & np.isfinite(sizes)
+        if name.endswith("_nm"):
+            right |= np.isnan(sizes)  # the pixel size is not known
+        _expect(bool(right.all()), f"a particle's {name} is no length above 0: {sizes[~right][:1]}")
     known = np.isin(result.particles["shape_class"], (*SHAPE_CLASSES, UNCLASSIFIED)).all()
     _expect(bool(known), "a particle's shape class is none")
     score = result.domain_score

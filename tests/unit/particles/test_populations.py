@@ -110,12 +110,18 @@ def test_sizes_beyond_the_bins_are_counted_and_do_not_leave_the_range():
     assert 1e-9 <= told.d10 <= told.d90 <= 1e12
 
 
-@pytest.mark.parametrize("bad", [0.0, -1.0, math.inf])
-def test_a_size_is_a_positive_number(bad):
-    with pytest.raises(ValueError, match="positive numbers"):
-        Population().add([5.0, bad])
-    with pytest.raises(ValueError, match="positive numbers"):
-        describe([5.0, bad], "nm")
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.inf, -math.inf, math.nan, 1e200, 1e-200])
+def test_what_can_be_no_size_is_left_out_and_counted(bad):
+    sizes = [4.0, bad, 5.0, 6.0, 7.0, 8.0, 9.0]
+    right = describe([4.0, 5.0, 6.0, 7.0, 8.0, 9.0], "nm")
+    told = describe(sizes, "nm", weights=[1.0, 9.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+    assert as_dict(told) == as_dict(right) | {"unsized": 1}
+    running = a_population(sizes)
+    assert (running.count, running.unsized) == (6, 1)
+    assert running.statistics("nm").mean == pytest.approx(6.5)
+    assert (running + running).statistics("nm").unsized == 2
+    running.remove([bad])
+    assert (running.count, running.unsized) == (6, 0)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """The census of a session that grows is that of the session read back."""
 
+import math
+
+import numpy as np
 import pytest
 
 import nanostream as ns
@@ -63,6 +66,28 @@ def test_a_track_counts_with_the_mean_of_its_frames(store):
         taken(census)
     diameters = ns.open_session(store.folder).particles.diameter_nm
     assert taken(census)[3] == pytest.approx(diameters.mean())
+
+
+@pytest.mark.parametrize("bad", [0.0, -5.0, math.inf, 1e200])
+def test_what_is_stored_and_can_be_no_size_is_left_out_and_counted(store, bad):
+    """Results of before were not checked."""
+    odd = a_result("still.mrc", 0, (20, 20, 9), (20, 60, 9), (60, 40, 7))
+    odd.particles["diameter_nm"][0] = odd.particles["diameter_px"][0] = bad
+    store.commit(odd)
+    for z in range(3):
+        frame = a_result("movie.mrc", z, (30, 50, 7), stream=MOVIE)
+        if z == 1:
+            frame.particles["diameter_nm"] = bad
+        store.commit(frame)
+    session = ns.open_session(store.folder).population
+    assert (session.count, session.unsized) == (3, 1)
+    small, large = 0.5 * math.sqrt(4 / math.pi * 149), 0.5 * math.sqrt(4 / math.pi * 253)
+    assert session.mean == pytest.approx((2 * small + large) / 3)
+    census = Census(store.folder)
+    assert taken(census) == pytest.approx((3, 0, "nm", session.mean))
+    assert census.statistics.unsized == 1
+    store.commit(a_result("still.mrc", 1, (60, 40, 7)))
+    assert taken(census)[0] == 4
 
 
 def test_tracks_of_two_movies_are_different_ones(store):

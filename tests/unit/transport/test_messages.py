@@ -30,6 +30,9 @@ SECTION = SectionId("gold/a.mrc", 3)
 MOVIE = TrackerSettings(max_step_px=4.0, memory_frames=2)
 
 
+SIZES = [f"{one}_{unit}" for one in ("diameter", "feret_min", "feret_max") for unit in ("px", "nm")]
+
+
 def parts(message):
     """The message as it arrives at the other end: bytes."""
     return [bytes(part) for part in m.encode(message)]
@@ -48,6 +51,8 @@ def a_frame(pixels=None):
 def a_result(particles=2):
     table = np.zeros(particles, PARTICLE_DTYPE)
     table["x"] = 1.5
+    for name in SIZES:
+        table[name] = math.nan if name.endswith("_nm") else 2.0
     table["shape_class"] = "round"
     return Result(
         section=SECTION,
@@ -200,6 +205,15 @@ HOSTILE = {
 def test_a_hostile_message_is_refused(message):
     with pytest.raises(MessageError):
         m.decode(message)
+
+
+@pytest.mark.parametrize("size", [0.0, -5.0, math.inf])
+@pytest.mark.parametrize("name", SIZES)
+def test_a_size_that_can_be_none_is_refused_by_name(name, size):
+    result = a_result()
+    result.particles[name][1] = size
+    with pytest.raises(MessageError, match=rf"{name} is no length above 0: \[ ?{size:g}"):
+        m.decode(parts(result))
 
 
 @given(st.lists(st.binary(max_size=64), max_size=4), st.booleans())
