@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from nanostream.errors import SessionError
 from nanostream.particles.populations import describe, edge_weights, known_sizes
-from nanostream.records import Statistics
+from nanostream.records import RELATIVE_WIDTH, Statistics
 
-__all__ = ["BOX", "By", "population_table", "timed"]
+__all__ = ["BOX", "By", "Counted", "count_once", "describe_groups", "timed"]
 
 #: What makes a group of particles.
 By = Literal["section", "stream", "session"]
@@ -31,17 +28,34 @@ _KEYS: dict[By, list[str]] = {
 }
 
 
-def population_table(
+class Counted(NamedTuple):
+    """Particles that count, each once, and the groups that they are in.
+
+    Attributes
+    ----------
+    groups : DataFrame
+        A row per group, also where it has no particle: ``group`` (a number), ``unit`` ("nm" as
+        soon as a section of it has a pixel size, else "px"), and what the group is of: ``file,
+        section, frame, start_s, end_s`` as far as they are asked for.
+    particles : DataFrame
+        A row per particle, of a movie per track and group, in order of ``group``: ``edge`` (it has
+        no size), ``px, nm`` (NaN where that is not known), ``weight, shape_class``. Of a track the
+        medians of the frames in which it does not touch the edge, and its commonest class.
+    """
+
+    groups: pd.DataFrame
+    particles: pd.DataFrame
+
+
+def count_once(
     sections: pd.DataFrame,
     particles: pd.DataFrame,
     *,
     by: By,
     window_s: float | None,
     weighted: bool,
-    calibration_percent: float,
-    relative_width: float,
-) -> pd.DataFrame:
-    """One row per group of particles; parameters as in `nanostream.results.session.Session`.
+) -> Counted:
+    """Who counts in each group; parameters as in `nanostream.results.session.Session.populations`.
 
     Parameters
     ----------
@@ -49,8 +63,8 @@ def population_table(
         All of the session: ``file, section, frame, stream, time_s, pixel_size_nm, height_px,
         width_px``; ``stream`` is None where the file is no movie.
     particles : DataFrame
-        All of the session: ``section, track, touches_edge, px, nm`` and `BOX`; ``track`` is NaN
-        where a particle has no identity.
+        All of the session: ``section, track, touches_edge, px, nm, shape_class`` and `BOX`;
+        ``track`` is NaN where a particle has no identity.
     """
     if by not in _KEYS:
         msg = f'by = {by!r}: expected "section", "stream" or "session"'
@@ -61,35 +75,48 @@ def population_table(
     keys = _KEYS[by]
     placed = sections.assign(start_s=_starts(sections, keys, window_s))
     if window_s is not None:
-        keys = [*keys, "start_s"]
+        placed["end_s"] = placed["start_s"] + window_s
+        keys = [*keys, "start_s", "end_s"]
     placed["group"] = placed.groupby(keys, sort=False).ngroup() if keys else 0
-    once = _each_once(placed, particles, by=by, weighted=weighted).sort_values("group")
-    groups = placed.drop_duplicates("group")[["group", *keys]]
+    groups = placed.drop_duplicates("group")[["group", *keys]].reset_index(drop=True)
     known = placed["pixel_size_nm"].notna().groupby(placed["group"], sort=False).any()
+    groups["unit"] = np.where(known, "nm", "px")
+    if not (keys or len(groups)):  # nothing is stored; the session is a group all the same
+        groups = pd.DataFrame({"group": [0], "unit": [Statistics().unit]})
+    rows = _each_once(placed, particles, by=by, weighted=weighted)
+    return Counted(groups, rows.sort_values("group", ignore_index=True))
+
+
+def describe_groups(
+    counted: Counted,
+    *,
+    calibration_percent: float = 0.0,
+    relative_width: float = RELATIVE_WIDTH,
+) -> pd.DataFrame:
+    """One row per group: what it is of, then its `nanostream.records.Statistics`.
+
+    Parameters are those of `nanostream.particles.populations.describe`.
+    """
+    groups, rows = counted
     # Slices of arrays: tables in their place take four times as long for thousands of sections.
-    columns = {name: once[name].to_numpy() for name in ("edge", "px", "nm", "weight")}
-    ends = np.searchsorted(once["group"], groups["group"], side="right")
-    starts = np.searchsorted(once["group"], groups["group"], side="left")
-    describe_group = partial(
-        describe, calibration_percent=calibration_percent, relative_width=relative_width
-    )
-    numbers = [
-        _statistics(
-            {name: column[start:end] for name, column in columns.items()},
-            "nm" if in_nm else "px",
-            describe_group,
+    edge, weight = rows["edge"].to_numpy(bool), rows["weight"].to_numpy()
+    sizes = {unit: rows[unit].to_numpy() for unit in ("px", "nm")}
+    ends = np.searchsorted(rows["group"], groups["group"], side="right")
+    starts = np.searchsorted(rows["group"], groups["group"], side="left")
+    numbers = []
+    for start, end, unit in zip(starts, ends, groups["unit"], strict=True):
+        cut = edge[start:end]
+        described = describe(
+            sizes[unit][start:end][~cut],
+            unit,
+            edge=int(cut.sum()),
+            weights=weight[start:end][~cut],
+            calibration_percent=calibration_percent,
+            relative_width=relative_width,
         )
-        for start, end, in_nm in zip(starts, ends, known, strict=True)
-    ]
-    if not (numbers or keys):  # nothing is stored
-        numbers = [Statistics()]
-    described = pd.DataFrame(
-        [msgspec.structs.asdict(one) for one in numbers], columns=[*Statistics.__struct_fields__]
-    )
-    table = pd.concat([groups[keys].reset_index(drop=True), described], axis="columns")
-    if window_s is not None:
-        table.insert(len(keys), "end_s", table["start_s"] + window_s)
-    return table
+        numbers.append(msgspec.structs.asdict(described))
+    table = pd.DataFrame(numbers, columns=[*Statistics.__struct_fields__])
+    return pd.concat([groups.drop(columns=["group", "unit"]), table], axis="columns")
 
 
 def timed(sections: pd.DataFrame) -> pd.DataFrame:
@@ -123,7 +150,7 @@ def _starts(sections: pd.DataFrame, keys: list[str], window_s: float | None) -> 
 def _each_once(
     placed: pd.DataFrame, particles: pd.DataFrame, *, by: By, weighted: bool
 ) -> pd.DataFrame:
-    """One row per particle, of a movie per track and group: ``group, edge, px, nm, weight``."""
+    """Rows of `Counted.particles`."""
     names = ["section", "file", "stream", "group", "height_px", "width_px"]
     rows = particles.merge(placed[names], on="section")
     rows["edge"] = rows["touches_edge"].astype(bool)
@@ -131,17 +158,25 @@ def _each_once(
     rows["weight"] = 1.0
     if weighted:
         rows.loc[~rows["edge"], "weight"] = _weights(rows[~rows["edge"]])
-    wanted = ["group", "edge", "px", "nm", "weight"]
+    wanted = ["group", "edge", "px", "nm", "weight", "shape_class"]
     movies = rows["stream"].notna()
     if by == "section" or not movies.any():
         return rows[wanted]
+    by_track = ["group", "file", "track"]
     tracks = rows[movies & rows["track"].notna()]
-    whole = tracks.where(~tracks["edge"])[["px", "nm", "weight"]]
-    by_track = [tracks["group"], tracks["file"], tracks["track"]]
     # A median leaves out what is not there: a track that was never whole has none.
-    medians = whole.groupby(by_track).median()
-    medians["edge"] = tracks["edge"].groupby(by_track).all()
-    return pd.concat([rows.loc[~movies, wanted], medians.reset_index()[wanted]])
+    sizes = ["px", "nm", "weight"]
+    each = tracks[by_track].join(tracks[sizes].where(~tracks["edge"])).groupby(by_track).median()
+    each["edge"] = tracks.groupby(by_track)["edge"].all()
+    each["shape_class"] = _commonest(tracks[~tracks["edge"]], by_track)
+    return pd.concat([rows.loc[~movies, wanted], each.reset_index()[wanted]])
+
+
+def _commonest(whole: pd.DataFrame, by_track: list[str]) -> pd.Series[str]:
+    """Shape class that most frames of a track have, of several the first by name."""
+    frames = whole.groupby([*by_track, "shape_class"]).size().reset_index(name="frames")
+    most = frames.sort_values("frames", ascending=False, kind="stable").drop_duplicates(by_track)
+    return most.set_index(by_track)["shape_class"]
 
 
 def _weights(whole: pd.DataFrame) -> Any:
@@ -157,13 +192,4 @@ def _weights(whole: pd.DataFrame) -> Any:
         box["right_px"] - box["left_px"],
         box["bottom_px"] - box["top_px"],
         shape=(whole["height_px"].to_numpy(), whole["width_px"].to_numpy()),
-    )
-
-
-def _statistics(
-    once: dict[str, NDArray[Any]], unit: str, describe_group: Callable[..., Statistics]
-) -> Statistics:
-    edge = once["edge"].astype(bool)
-    return describe_group(
-        once[unit][~edge], unit, edge=int(edge.sum()), weights=once["weight"][~edge]
     )

@@ -27,7 +27,7 @@ from nanostream.records import (
 from nanostream.results.columns import COLUMNS
 from nanostream.results.folders import DATABASE, SESSION_VERSION, connect
 from nanostream.results.mask_files import read_mask
-from nanostream.results.populations import BOX, By, population_table, timed
+from nanostream.results.populations import BOX, By, Counted, count_once, describe_groups, timed
 from nanostream.results.schema import ALARM_COLUMNS
 
 if TYPE_CHECKING:
@@ -243,27 +243,43 @@ class Session:
         ValueError
             If an argument is out of its range.
         """
+        counted = self.counted(by, measure=measure, window_s=window_s, weighted=weighted)
+        return describe_groups(
+            counted, calibration_percent=calibration_percent, relative_width=relative_width
+        )
+
+    def counted(
+        self,
+        by: By = "session",
+        *,
+        measure: Measure = "diameter",
+        window_s: float | None = None,
+        weighted: bool = False,
+    ) -> Counted:
+        """The particles that `populations` counts, for a histogram; parameters and errors as there.
+
+        Examples
+        --------
+        ::
+
+            groups, particles = session.counted()
+            plt.hist(particles.nm[~particles.edge].dropna())
+        """
         if measure not in get_args(Measure):
             msg = f"measure = {measure!r}: expected one of {', '.join(get_args(Measure))}"
             raise ValueError(msg)
         size = [f"{measure}_{unit}" for unit in ("px", "nm")]
         columns = ", ".join(
             f"p.{name}" if name in self._columns else f"{_ABSENT[PARTICLE_DTYPE[name].kind]} {name}"
-            for name in ("section", "touches_edge", *size, *BOX)
+            for name in ("section", "touches_edge", "shape_class", *size, *BOX)
         )
         particles = self._read(
             f"SELECT {columns}, CAST(t.particle AS REAL) AS track FROM particles p"
             " LEFT JOIN tracks t ON t.section = p.section AND t.label = p.label"
         ).rename(columns=dict(zip(size, ("px", "nm"), strict=True)))
-        return population_table(
-            timed(self.sections),
-            particles.astype({"px": np.float64, "nm": np.float64, "track": np.float64}),
-            by=by,
-            window_s=window_s,
-            weighted=weighted,
-            calibration_percent=calibration_percent,
-            relative_width=relative_width,
-        )
+        particles = particles.astype({"px": np.float64, "nm": np.float64, "track": np.float64})
+        sections = timed(self.sections)
+        return count_once(sections, particles, by=by, window_s=window_s, weighted=weighted)
 
     @property
     def population(self) -> Statistics:

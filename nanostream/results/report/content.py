@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nanostream.records import SHAPE_CLASSES, UNCLASSIFIED, Statistics
-from nanostream.results.populations import timed
+from nanostream.records import SHAPE_CLASSES, UNCLASSIFIED
+from nanostream.results.populations import describe_groups, timed
 from nanostream.results.session import Session
 
 __all__ = ["Content", "collect"]
@@ -80,23 +80,23 @@ def collect(session: Session) -> Content:
         "warned": int((sections["warning"] != "").sum()),
         "particles": len(particles),
     }
-    whole = session.populations("session")
-    unit = str(whole["unit"].iloc[0]) if len(whole) else Statistics().unit
-    tables = [whole.assign(of="session")]
+    counted = session.counted()
+    unit = str(counted.groups["unit"].iloc[0])
+    whole = counted.particles[~counted.particles["edge"]]
+    tables = [describe_groups(counted).assign(of="session")]
     if sections["path"].nunique() > 1:
         each = session.populations("stream")
         tables.append(each.assign(of=each["file"]).head(_MOST_ROWS))
-    once = _once(sections, particles, unit)
     events, alarms = session.events, session.alarms
     return Content(
         folder=str(session.folder.resolve()),
         made=datetime.now(UTC).astimezone().isoformat(sep=" ", timespec="seconds"),
         counts=counts,
         statistics=pd.concat(tables, ignore_index=True),
-        sizes=once["size"].dropna().to_numpy(np.float64),
+        sizes=whole[unit].dropna().to_numpy(np.float64),
         unit=unit,
         classes={
-            name: int((once["shape_class"] == name).sum())
+            name: int((whole["shape_class"] == name).sum())
             for name in (*SHAPE_CLASSES, UNCLASSIFIED)
         },
         series=_series(sections, unit),
@@ -109,24 +109,6 @@ def collect(session: Session) -> Content:
         warnings=sections.loc[sections["warning"] != "", ["section", "warning"]].head(_MOST_ROWS),
         tracks=_tracks(session.tracks, unit),
     )
-
-
-def _once(sections: pd.DataFrame, particles: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """Size and shape class of each particle that does not touch the edge, of a movie's once.
-
-    As `Session.populations` counts: the median size of a track's frames; its commonest class.
-    """
-    whole = particles[~particles["touches_edge"]].rename(columns={f"diameter_{unit}": "size"})
-    movies = whole["section"].isin(sections.loc[sections["stream"].notna(), "section"])
-    tracks = whole[movies & (whole["particle"] >= 0)].groupby(["file", "particle"])
-    each = pd.DataFrame(
-        {"size": tracks["size"].median(), "shape_class": tracks["shape_class"].agg(_commonest)}
-    )
-    return pd.concat([whole.loc[~movies, ["size", "shape_class"]], each], ignore_index=True)
-
-
-def _commonest(names: pd.Series) -> str:
-    return str(names.mode().iloc[0])
 
 
 def _series(sections: pd.DataFrame, unit: str) -> pd.DataFrame:

@@ -74,6 +74,24 @@ def test_the_width_that_is_enough_is_the_same_wherever_none_is_given(session):
     assert widths == {RELATIVE_WIDTH}
 
 
+def test_who_counts_is_a_row_each_with_its_size_and_commonest_class(tmp_path):
+    with Store(tmp_path / "session", Config()) as store:
+        for z, shape in enumerate(("round", "faceted", "round", "faceted", "irregular")):
+            frame = a_result("movie.mrc", z, (20, 50, 6 + z), (60, 4 if z else 6, 5), stream=MOVIE)
+            frame.particles["shape_class"][0] = shape
+            store.commit(frame)
+        store.commit(a_result("still.mrc", 0, (20, 20, 9), (0, 90, 6)))
+    groups, rows = ns.open_session(tmp_path / "session").counted()
+    assert groups.to_dict("records") == [{"group": 0, "unit": "nm"}]
+    whole = rows[~rows["edge"]].sort_values("nm")
+    assert len(rows) - len(whole) == 1
+    sizes = [diameter_nm(radius) for radius in (5, 8, 9)]
+    assert whole["nm"].tolist() == pytest.approx(sizes)
+    assert whole["px"].tolist() == pytest.approx([2 * size for size in sizes])
+    assert whole["shape_class"].iloc[1] == "faceted"  # as often as round, and before it
+    assert not rows["weight"].ne(1.0).any()
+
+
 def test_of_a_section_each_particle_counts_and_an_empty_one_has_a_row(session):
     table = session.populations(by="section")
     assert table["section"].tolist() == [f"movie.mrc#{z}" for z in range(5)] + [

@@ -51,11 +51,24 @@ def test_a_particle_of_a_movie_counts_once_in_drawing_and_classes(full):
     content = collect(session)
     assert len(content.sizes) == session.population.count == 3
     assert np.median(content.sizes) == pytest.approx(session.population.d50)
-    assert sum(content.classes.values()) <= 3
+    assert sum(content.classes.values()) == 3
     assert content.counts == {"sections": 4, "quarantined": 0, "warned": 1, "particles": 8}
     assert content.statistics["of"].tolist() == ["session", HOSTILE, "movie.mrc"]
     assert content.series["time_s"].min() == 0
     assert content.tracks["frames"].max() == 3
+
+
+def test_what_is_drawn_is_what_is_described(full):
+    odd = a_result("odd.mrc", 0, (20, 20, 9), (60, 60, 12))
+    odd.particles["diameter_nm"][0] = -1.0  # from before sizes were checked
+    full.commit(odd)
+    content = collect(ns.open_session(full.folder))
+    (whole,) = content.statistics[content.statistics["of"] == "session"].to_dict("records")
+    assert (len(content.sizes), whole["unsized"]) == (whole["count"], 1)
+    assert (content.sizes.mean(), np.median(content.sizes)) == pytest.approx(
+        (whole["mean"], whole["d50"])
+    )
+    assert "1 of them without a known size left out" in page_of(full)
 
 
 def test_the_page_needs_nothing_beside_it_and_names_of_files_stay_texts(full):
