@@ -11,12 +11,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from nanostream.records import SectionId
-from nanostream.results.identities import number_tracks
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from nanostream.results.session import Session
 
 __all__ = ["LabelStack", "label_stacks"]
 
@@ -102,10 +99,20 @@ class LabelStack:
         return plane
 
 
-def label_stacks(session: Session) -> list[LabelStack]:
-    """The masks of a session, a stack for each file (and generation of it), in order."""
-    sections, tracks = session.sections, session.tracks
-    tracks = tracks.assign(track=number_tracks(tracks))
+def label_stacks(
+    sections: pd.DataFrame, tracks: pd.DataFrame, read: Callable[[str], NDArray[np.int32]]
+) -> list[LabelStack]:
+    """The masks of a session, a stack for each file (and generation of it), in order.
+
+    Parameters
+    ----------
+    sections : DataFrame
+        Of the session.
+    tracks : DataFrame
+        Of the session, as `nanostream.results.identities.numbered` gives them.
+    read : callable
+        Gives the mask of a section by its name.
+    """
     numbers = {
         str(name): (rows["label"].to_numpy(), rows["track"].to_numpy())
         for name, rows in tracks.groupby("section")
@@ -117,15 +124,15 @@ def label_stacks(session: Session) -> list[LabelStack]:
         is_movie = bool(table["stream"].notna().any())
         # Labels of a mask are 1, 2, ... without a gap.
         most = highest.get(file, 0) if is_movie else table["count"].max()
-        stacks.append(_stack(session, table, file, numbers, is_movie=is_movie, highest=int(most)))
+        stacks.append(_stack(table, file, numbers, read, is_movie=is_movie, highest=int(most)))
     return stacks
 
 
 def _stack(
-    session: Session,
     table: pd.DataFrame,
     file: str,
     tracks: Mapping[str, tuple[NDArray[np.int64], NDArray[np.int64]]],
+    read: Callable[[str], NDArray[np.int32]],
     *,
     is_movie: bool,
     highest: int,
@@ -141,6 +148,6 @@ def _stack(
         is_movie=is_movie,
         highest=highest,
         pixel_size_nm=None if math.isnan(size_nm) else size_nm,
-        read=session.labels,
+        read=read,
         tracks=tracks,
     )

@@ -6,18 +6,16 @@ napari draws row 0 at the top. So an MRC whose pixels are in file order, as `nan
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from nanostream.errors import SessionError
-from nanostream.results.identities import number_tracks
+from nanostream.results.identities import numbered
 from nanostream.results.label_stacks import LabelStack, label_stacks
-
-if TYPE_CHECKING:
-    from nanostream.results.session import Session
 
 __all__ = ["LayerData", "napari_layers", "tracks_array"]
 
@@ -39,14 +37,23 @@ def tracks_array(tracks: pd.DataFrame) -> NDArray[np.float64]:
     return tracks[["track", "frame", "y", "x"]].to_numpy(np.float64)
 
 
-def napari_layers(session: Session, file: str | None = None) -> list[LayerData]:
+def napari_layers(
+    sections: pd.DataFrame,
+    tracks: pd.DataFrame,
+    read: Callable[[str], NDArray[np.int32]],
+    *,
+    file: str | None = None,
+) -> list[LayerData]:
     """The masks of each file and the tracks of each movie, as layers for napari.
 
     Parameters
     ----------
-    session : Session
+    sections, tracks : DataFrame
+        Of a session.
+    read : callable
+        Gives the mask of a section by its name.
     file : str, optional
-        One of ``session.particles.file``; by default all are taken.
+        One of the column ``file`` of its particles; by default all are taken.
 
     Returns
     -------
@@ -59,19 +66,18 @@ def napari_layers(session: Session, file: str | None = None) -> list[LayerData]:
     SessionError
         If there is no such file.
     """
-    stacks = label_stacks(session)
+    with_numbers = numbered(tracks).sort_values(["track", "frame"])
+    stacks = label_stacks(sections, with_numbers, read)
     files = [stack.file for stack in stacks]
     if file is not None and file not in files:
         there = f"there is {', '.join(files[:5])}" if files else "nothing is stored yet"
-        msg = f"no file {file} in {session.folder}; {there}"
+        msg = f"no file {file} in this session; {there}"
         raise SessionError(msg)
-    tracks = session.tracks
-    tracks = tracks.assign(track=number_tracks(tracks)).sort_values(["track", "frame"])
     layers: list[LayerData] = []
     for stack in stacks:
         if file in (None, stack.file):
             layers.append(_labels(stack))
-            of_file = tracks[tracks["file"] == stack.file]
+            of_file = with_numbers[with_numbers["file"] == stack.file]
             if not of_file.empty:
                 layers.append(_tracks(of_file, stack))
     return layers

@@ -317,7 +317,7 @@ class Session:
         """
         from nanostream.results.napari_layers import napari_layers
 
-        return napari_layers(self, file)
+        return napari_layers(self.sections, self.tracks, self.labels, file=file)
 
     def lattice(
         self,

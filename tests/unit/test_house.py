@@ -57,10 +57,8 @@ def test_what_does_not_belong_in_this_folder_fails_with_the_folder_where_it_does
 
 
 def test_no_file_imports_itself_by_way_of_others():
-    """Imports inside of functions count as well; those for types alone do not."""
-    graph = grimp.build_graph(
-        "nanostream", "nanostream_services", exclude_type_checking_imports=True, cache_dir=None
-    )
+    """Imports inside of functions and those for types alone count as well."""
+    graph = grimp.build_graph("nanostream", "nanostream_services", cache_dir=None)
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     assert len(imports) > 100
     try:

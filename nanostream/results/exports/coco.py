@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nanostream import __version__
 from nanostream.particles.runs import runs_of
 from nanostream.records import SectionId
-from nanostream.results.exports.tables import with_tracks
+from nanostream.results.exports.movies import with_tracks
 from nanostream.results.exports.targets import Target
 from nanostream.results.session import Session
 

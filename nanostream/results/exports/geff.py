@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nanostream.results.exports.movies import movies
 from nanostream.results.exports.targets import Target
-from nanostream.results.identities import movie_tracks
 from nanostream.results.session import Session
 
 __all__ = ["write_graphs"]
@@ -33,16 +33,13 @@ def write_graphs(session: Session, target: Target) -> list[Path]:
     A node per particle and section, an edge from each to the next of its track, forward in time.
     Positions in px; the axes have the pixel size as their scale where it is known.
     """
-    tracks = movie_tracks(session, target.note).sort_values(["track", "frame"])
     sizes = session.sections.set_index("section")["pixel_size_nm"]
     written = []
-    files = tracks["file"].unique().tolist()
-    for number, file in enumerate(files):
-        target.progress(number, len(files), file)
-        of_file = tracks[tracks["file"] == file]
+    for file, tracks in movies(session, target):
         path, part = target.path(f"{file}.geff"), target.path(f"{file}.geff.part")
         shutil.rmtree(part, ignore_errors=True)  # of an export that was interrupted
-        _write(part, of_file, pixel_size_nm=float(sizes[of_file["section"].iloc[0]]))
+        size_nm = float(sizes[tracks["section"].iloc[0]])
+        _write(part, tracks.sort_values(["track", "frame"]), pixel_size_nm=size_nm)
         if path.exists():
             shutil.rmtree(path)
         part.replace(path)

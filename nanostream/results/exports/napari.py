@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nanostream.results.exports.movies import movies
 from nanostream.results.exports.targets import Target
-from nanostream.results.identities import movie_tracks
 from nanostream.results.session import Session
 
 __all__ = ["write_tracks"]
@@ -17,15 +17,10 @@ def write_tracks(session: Session, target: Target) -> list[Path]:
     Positions in px, by id and t: ``viewer.add_tracks(pandas.read_csv(...))`` draws them over the
     micrographs in file order.
     """
-    tracks = movie_tracks(session, target.note).sort_values(["track", "frame"])
     written = []
-    files = tracks["file"].unique().tolist()
-    for number, file in enumerate(files):
-        target.progress(number, len(files), file)
-        of_file = tracks[tracks["file"] == file]
+    for file, tracks in movies(session, target):
+        table = tracks.sort_values(["track", "frame"])[["track", "frame", "y", "x"]]
         with target.whole(f"{file}_tracks.csv") as path:
-            of_file[["track", "frame", "y", "x"]].to_csv(
-                path, index=False, header=["id", "t", "y", "x"]
-            )
+            table.to_csv(path, index=False, header=["id", "t", "y", "x"])
         written.append(target.path(f"{file}_tracks.csv"))
     return written

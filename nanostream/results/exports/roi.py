@@ -6,10 +6,11 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from nanostream.results.exports.movies import stacks
 from nanostream.results.exports.outlines import outlines
 from nanostream.results.exports.targets import Target
 from nanostream.results.identities import WITHOUT_IDENTITY
-from nanostream.results.label_stacks import LabelStack, label_stacks
+from nanostream.results.label_stacks import LabelStack
 from nanostream.results.session import Session
 
 __all__ = ["write_rois"]
@@ -22,11 +23,11 @@ def write_rois(session: Session, target: Target) -> list[Path]:
     section, called ``z00003_p00012`` by section and label, in a movie ``z00003_t00007`` by section
     and track. A second piece of a particle has ``_2`` at its end.
     """
-    stacks = label_stacks(session)
-    total = sum(len(stack.stored) for stack in stacks)
+    found = stacks(session)
+    total = sum(len(stack.stored) for stack in found)
     done = left_out = 0
     written = []
-    for stack in stacks:
+    for stack in found:
         name = f"{stack.file}_rois.zip"
         with (
             target.whole(name) as path,

@@ -10,8 +10,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from nanostream.results.exports.movies import stacks
 from nanostream.results.exports.targets import Target
-from nanostream.results.label_stacks import LabelStack, label_stacks
+from nanostream.results.label_stacks import LabelStack
 from nanostream.results.session import Session
 
 __all__ = ["write_stacks"]
@@ -32,11 +33,11 @@ def write_stacks(session: Session, target: Target) -> list[Path]:
     has the label of its particle, in a movie the number of its track, and 0 where there is none.
     One section is in memory at a time.
     """
-    stacks = label_stacks(session)
-    total = sum(len(stack) for stack in stacks)
+    found = stacks(session)
+    total = sum(len(stack) for stack in found)
     done = 0
     written = []
-    for stack in stacks:
+    for stack in found:
         name = f"{stack.file}_labels.tif"
         with target.whole(name) as path:
             _write(path, stack, _told(stack, target, done, total))

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
+from nanostream.results.exports.movies import movies
 from nanostream.results.exports.targets import Target
-from nanostream.results.identities import movie_tracks
 from nanostream.results.session import Session
 
 __all__ = ["write_spots"]
@@ -46,6 +45,12 @@ _FEATURES = (
     _Feature("SOLIDITY", "Solidity", "Solidity"),
 )
 
+#: Columns of ``particles`` that the features are made of.
+_MEASURES = (
+    *("x_nm", "y_nm", "mean_probability", "mean_intensity", "sd_intensity", "area_px", "area_nm2"),
+    *("perimeter_px", "perimeter_nm", "circularity", "solidity"),
+)
+
 
 def write_spots(session: Session, target: Target) -> list[Path]:
     """Files that were written, one per movie: ``gold.mrc_spots.csv``.
@@ -53,18 +58,10 @@ def write_spots(session: Session, target: Target) -> list[Path]:
     Four lines of head: key, name, short name, unit. Lengths are in nm where every section of the
     movie has its pixel size, else in pixels; the centre of the first pixel is 0, 0.
     """
-    tracks = movie_tracks(session, target.note)
-    names = ["section", "label", "x_nm", "y_nm", "mean_probability", "mean_intensity"]
-    names += ["sd_intensity", "area_px", "area_nm2", "perimeter_px", "perimeter_nm"]
-    names += ["circularity", "solidity"]
-    spots = tracks.merge(session.particles[names], on=["section", "label"])
-    spots.insert(0, "spot", np.arange(len(spots)))
     written = []
-    files = spots["file"].unique().tolist()
-    for number, file in enumerate(files):
-        target.progress(number, len(files), file)
+    for file, spots in movies(session, target, _MEASURES):
         with target.whole(f"{file}_spots.csv") as path:
-            _write(path, spots[spots["file"] == file])
+            _write(path, spots)
         written.append(target.path(f"{file}_spots.csv"))
     return written
 
@@ -74,8 +71,8 @@ def _write(path: Path, spots: pd.DataFrame) -> None:
     unit = "nm" if in_nm else "pixel"
     end = "_nm" if in_nm else "_px"
     columns = {
-        "LABEL": "ID" + spots["spot"].astype(str),
-        "ID": spots["spot"],
+        "LABEL": "ID" + spots.index.astype(str),
+        "ID": spots.index,
         "TRACK_ID": spots["track"],
         "QUALITY": spots["mean_probability"],
         "POSITION_X": spots["x_nm" if in_nm else "x"],
