@@ -126,7 +126,8 @@ def test_a_frame_travels_without_a_copy_of_its_pixels():
 def test_a_result_arrives_as_it_left(particles):
     result = m.decode(parts(a_result(particles)))
     np.testing.assert_array_equal(result.labels, np.eye(4))
-    np.testing.assert_array_equal(result.particles, a_result(particles).particles)
+    wanted = a_result(particles).particles  # sizes that are not known are NaN: compared as bytes
+    assert (result.particles.dtype, result.particles.tobytes()) == (wanted.dtype, wanted.tobytes())
     assert result.timings_s == {"predict_s": 0.1}
     assert (result.domain_score, result.warning) == (0.002, "unlike the training data")
 
