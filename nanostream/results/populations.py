@@ -119,23 +119,29 @@ def describe_groups(
     return pd.concat([groups.drop(columns=["group", "unit"]), table], axis="columns")
 
 
-def timed(sections: pd.DataFrame) -> pd.DataFrame:
+def timed(sections: pd.DataFrame, *, by_file: bool = False) -> pd.DataFrame:
     """The table of a session's sections with ``file``, ``frame`` and ``time_s`` (POSIX).
 
     Times are of one clock: of the acquisition, of writing, or of storing, whichever is the first
     that every section has.
+
+    Parameters
+    ----------
+    sections : DataFrame
+        Of a session.
+    by_file : bool
+        Whether each file has a clock of its own: then times are compared within a file only.
     """
+    file = sections["section"].str.rsplit("#", n=1).str[0]
     acquired = sections["acquired"] if "acquired" in sections else pd.Series(None, sections.index)
     # ISO 8601 without a zone: differences alone matter.
     when = pd.to_datetime(acquired, format="ISO8601", errors="coerce")
     seconds = (when - pd.Timestamp(0)) / pd.Timedelta(1, "s")
-    clocks = (seconds, sections["written_s"], sections["stored_s"])
-    time_s = next((clock for clock in clocks if clock.notna().all()), sections["stored_s"])
-    return sections.assign(
-        file=sections["section"].str.rsplit("#", n=1).str[0],
-        frame=sections["z"],
-        time_s=time_s.astype(np.float64),
-    )
+    one_clock = file if by_file else pd.Series(0, sections.index)
+    time_s = sections["stored_s"]
+    for clock in (sections["written_s"], seconds):
+        time_s = clock.where(clock.notna().groupby(one_clock).transform("all"), time_s)
+    return sections.assign(file=file, frame=sections["z"], time_s=time_s.astype(np.float64))
 
 
 def _starts(sections: pd.DataFrame, keys: list[str], window_s: float | None) -> pd.Series[float]:

@@ -133,9 +133,8 @@ class Session:
         In a stream ``particle`` is the identity that lasts, and -1 as long as an earlier section
         has no end yet; elsewhere it is the label in the mask. Frames and identities begin anew in
         each file: select or group by ``file`` first. ``time_s`` is since the first section of the
-        file, by acquisition where every section of the session has a time of it, else by writing or
-        storing. Sessions from before a column was
-        made have NaN, False or "unclassified" in it.
+        file, by acquisition where every section of it has a time of that, else by writing or
+        storing. Sessions from before a column was made have NaN, False or "unclassified" in it.
         """
         names = [name for name in PARTICLE_DTYPE.names or () if name not in ("frame", "particle")]
         columns = ", ".join(
@@ -289,7 +288,7 @@ class Session:
 
     def _time_s(self, sections: pd.Series[str]) -> NDArray[np.float64]:
         """Seconds since the first section of its file, for the section of each row."""
-        placed = timed(self.sections)
+        placed = timed(self.sections, by_file=True)
         since_s = placed["time_s"] - placed.groupby("file")["time_s"].transform("min")
         of_section = pd.Series(since_s.to_numpy(), placed["section"])
         return np.asarray(of_section.reindex(sections), np.float64)

@@ -63,10 +63,19 @@ def test_nanostream_segment_gives_the_same_masks_and_tables(live, files, tmp_pat
     assert done.returncode == 0, done.stderr + done.stdout
     offline, watched = ns.open_session(tmp_path / "offline"), live.session
     pd.testing.assert_frame_equal(offline.sections[COLUMNS], watched.sections[COLUMNS])
-    pd.testing.assert_frame_equal(offline.particles, watched.particles)
+    pd.testing.assert_frame_equal(*(_comparable(session) for session in (offline, watched)))
     for section in watched.sections["section"]:
         np.testing.assert_array_equal(offline.labels(section), watched.labels(section))
         np.testing.assert_array_equal(offline.probability(section), watched.probability(section))
+
+
+def _comparable(session):
+    """The particles, with a time where there is one of the acquisition: others are of the clock."""
+    sections, particles = session.sections, session.particles
+    acquired = set(sections.loc[sections["acquired"].notna(), "section"])
+    known = particles["section"].isin(acquired)
+    assert known.any()
+    return particles.assign(time_s=particles["time_s"].where(known))
 
 
 def test_segment_like_a_session_makes_every_mask_again(live, files, tmp_path):

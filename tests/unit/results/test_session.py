@@ -52,8 +52,9 @@ def test_rows_have_seconds_since_the_first_section_of_their_file(folder, store):
         acquired = Metadata(acquired=f"2026-12-01T10:00:{second:04.1f}")
         known = {"metadata": acquired, "stream": TrackerSettings() if name[0] == "a" else None}
         store.commit(a_result(LABELS, name, known=known))
+    store.commit(a_result(LABELS, "c.mrc#0"))  # its lack of a time is nothing to the others
     session = ns.open_session(folder)
-    assert session.particles["time_s"].tolist() == [0.0, 2.5, 0.0]
+    assert session.particles["time_s"].tolist() == [0.0, 2.5, 0.0, 0.0]
     assert session.tracks["time_s"].tolist() == [0.0, 2.5]
 
 
