@@ -10,7 +10,7 @@ import logging
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from time import perf_counter
 
@@ -23,15 +23,16 @@ from nanostream.config import Worker
 from nanostream.particles.measures import measure_particles, summarize
 from nanostream.records import Acquired, Frame, Segmentation, shared
 from nanostream.segmentation.domain import Verdict, doubt, judge
-from nanostream.segmentation.inference import Engine
+from nanostream.segmentation.handing_over import models_in_use, other_answers
+from nanostream.segmentation.inference import Engine, Network
 from nanostream.segmentation.masks import label_regions
-from nanostream.segmentation.models import ModelCard, find_model, load_network
+from nanostream.segmentation.models import ModelCard, load_network
 from nanostream.segmentation.normalization import median_filter, normalize, without_shift
 from nanostream.segmentation.resampling import needed_zoom, resample, to_shape, zoom_within
 from nanostream.segmentation.separation import fill_dark_holes, separate
 from nanostream.segmentation.tiles import predict_tiled
 
-__all__ = ["Analyzer", "cached_analyzer", "used_min_area_px", "used_threshold", "versions"]
+__all__ = ["Analyzer", "cached_analyzer", "used_threshold", "versions"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +47,46 @@ _FOR_SMALL = 'try model = "survey", set [worker] min_area_px or use a higher mag
 _FEW_DROPPED = 20
 
 
+class _Model:
+    """A model as the settings use it; its network is loaded when it is first asked for."""
+
+    def __init__(self, card: ModelCard, weights: Path, settings: Worker) -> None:
+        self.card, self._weights, self._settings = card, weights, settings
+        self.threshold = used_threshold(settings, card)
+        self.min_area_px = _used_min_area_px(settings, card)
+        # Who lowers the threshold wants to see what is faint.
+        self.peak = card.peak if self.threshold >= card.threshold else 0.0
+
+    @cached_property
+    def network(self) -> Network:
+        settings = self._settings
+        return load_network(
+            self.card,
+            self._weights,
+            engine=settings.engine,
+            device=settings.device,
+            mixed=settings.mixed,
+        )
+
+    def zoom(self, frame: Frame) -> float:
+        """By how much the network sees a frame enlarged."""
+        needed = needed_zoom(frame.pixel_size_nm, self.card.pixel_size_nm)
+        return zoom_within(needed, (frame.pixels.shape[0], frame.pixels.shape[1]))
+
+    def predict(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Outputs of the network for a micrograph as it sees it."""
+        return predict_tiled(
+            image,
+            self.network,
+            tile_px=self._settings.tile_px,
+            margin_px=self.network.margin_px,
+            step_px=self.network.step_px,
+            batch=self._settings.batch,
+        )
+
+
 class Analyzer:
-    """A loaded model; call it with a frame.
+    """A loaded model, and the one it hands over to; call it with a frame.
 
     Parameters
     ----------
@@ -72,25 +111,11 @@ class Analyzer:
         model: tuple[ModelCard, Path] | None = None,
     ) -> None:
         self.settings = settings
-        card, weights = model or find_model(settings.model)
-        self.card: ModelCard = card
-        self.threshold = used_threshold(settings, card)
-        self.min_area_px = used_min_area_px(settings, card)
-        # Who lowers the threshold wants to see what is faint.
-        self._peak = card.peak if self.threshold >= card.threshold else 0.0
-        self._network = load_network(
-            card,
-            weights,
-            engine=settings.engine,
-            device=settings.device,
-            mixed=settings.mixed,
-        )
+        own, *others = (_Model(*one, settings) for one in models_in_use(settings, model))
+        self._own, self._other = own, others[0] if others else None
+        self.card, self.threshold, self.min_area_px = own.card, own.threshold, own.min_area_px
+        self.engine: Engine = own.network.engine  # on its device
         self._running_maximum = normalization_maximum
-
-    @property
-    def engine(self) -> Engine:
-        """The network's engine, on its device."""
-        return self._network.engine
 
     @property
     def versions(self) -> dict[str, str]:
@@ -113,21 +138,34 @@ class Analyzer:
 
     def warm_up(self, shape: tuple[int, int] = (512, 512)) -> None:
         """Compile the network before the first frame is waited for."""
-        self._predict(np.zeros(shape, np.float32))
+        self._own.predict(np.zeros(shape, np.float32))
 
     def work_px(self, frame: Frame) -> int:
         """Pixels that the network has to process: those of the frame as it is resampled."""
-        zoom = self._zoom(frame)
+        # Where the pixel size is not known the network sees the frame as it is, whichever it is.
+        model = self._answering(frame, frame.pixels) if frame.pixel_size_nm else self._own
+        zoom = model.zoom(frame)
         return max(1, round(frame.pixels.size * zoom * zoom))
 
     def scaled(self, frame: Frame) -> tuple[NDArray[np.float32], float | None]:
         """A micrograph as the network sees it, and the maximum it was divided by, if by one."""
-        filtered = median_filter(frame.pixels)
-        if self.card.normalization in ("image-max", "dataset-max"):
+        return self._scaled(self._own, frame, median_filter(frame.pixels))
+
+    def _scaled(
+        self, model: _Model, frame: Frame, filtered: NDArray[np.generic]
+    ) -> tuple[NDArray[np.float32], float | None]:
+        if model.card.normalization in ("image-max", "dataset-max"):
             filtered = without_shift(filtered)
-        filtered = resample(filtered, self._zoom(frame))
-        maximum = self._maximum(filtered)
-        return normalize(filtered, self.card.normalization, maximum=maximum), maximum
+        filtered = resample(filtered, model.zoom(frame))
+        maximum = self._maximum(model.card, filtered)
+        return normalize(filtered, model.card.normalization, maximum=maximum), maximum
+
+    def _answering(self, frame: Frame, filtered: NDArray[np.generic]) -> _Model:
+        """The model for a micrograph."""
+        own, other = self._own, self._other
+        if other and other_answers(own.card, other.card, frame.pixel_size_nm, filtered):
+            return other
+        return own
 
     def __call__(self, frame: Frame) -> Segmentation:
         """Segment one micrograph."""
@@ -135,23 +173,25 @@ class Analyzer:
         frame, no_numbers = _finite(frame)
         shape = (frame.pixels.shape[0], frame.pixels.shape[1])
         with _timed(timings, "filter_s"):
-            image, maximum = self.scaled(frame)
+            filtered = median_filter(frame.pixels)
+            model = self._answering(frame, filtered)
+            image, maximum = self._scaled(model, frame, filtered)
         with _timed(timings, "predict_s"):
-            outputs = self._predict(image)
+            outputs = model.predict(image)
             seen, deep = _parted(outputs)
             probability = to_shape(seen, shape)
         with _timed(timings, "label_s"):
             labels, dropped = label_regions(
                 probability,
-                self.threshold,
-                min_area_px=self.min_area_px,
-                peak=self._peak,
+                model.threshold,
+                min_area_px=model.min_area_px,
+                peak=model.peak,
             )
             split = None
             if self.settings.separate:
                 labels = fill_dark_holes(labels, frame.pixels)
                 depth = None if deep is None else to_shape(deep, shape)
-                labels, split = separate(labels, depth, rule=self.card.separation)
+                labels, split = separate(labels, depth, rule=model.card.separation)
         with _timed(timings, "measure_s"):
             particles = measure_particles(
                 labels,
@@ -163,10 +203,10 @@ class Analyzer:
             )
             mean = float(frame.pixels.mean(dtype=np.float64))
             summary = summarize(particles, shape=shape, mean_intensity=mean)
-            verdict = self._judge(frame, image, doubt(probability, labels))
+            verdict = _judge(model, frame, image, doubt(probability, labels))
         if dropped > max(_FEW_DROPPED, summary.count):
             remark = (
-                f"{dropped} regions below {self.min_area_px} px were left out: if they are "
+                f"{dropped} regions below {model.min_area_px} px were left out: if they are "
                 f"particles, {_FOR_SMALL}"
             )
             verdict = verdict._replace(warning="; ".join(filter(None, [verdict.warning, remark])))
@@ -184,53 +224,40 @@ class Analyzer:
             probability=probability,
             particles=particles,
             summary=summary,
-            model=self.card.name,
-            model_sha256=self.card.weights_sha256,
-            threshold=self.threshold,
+            model=model.card.name,
+            model_sha256=model.card.weights_sha256,
+            threshold=model.threshold,
             normalization_maximum=maximum,
             dropped=dropped,
             domain_score=verdict.domain_score,
             warning=verdict.warning,
         )
 
-    def _zoom(self, frame: Frame) -> float:
-        needed = needed_zoom(frame.pixel_size_nm, self.card.pixel_size_nm)
-        return zoom_within(needed, (frame.pixels.shape[0], frame.pixels.shape[1]))
-
-    def _judge(self, frame: Frame, image: NDArray[np.float32], doubted: float) -> Verdict:
-        """Domain score and warning, from what the network saw and how sure it is of the mask."""
-        verdict = judge(self.card.domain, image, doubted)
-        if value := _only_value(frame.pixels):
-            # No other warning would be about a specimen.
-            reason = f"all pixels are {value}: blanked, saturated, or not written"
-            return verdict._replace(warning=reason)
-        known_nm, size_nm = self.card.pixel_size_nm, frame.pixel_size_nm
-        if known_nm and size_nm and needed_zoom(size_nm, known_nm) != self._zoom(frame):
-            far = (
-                f"pixel size {size_nm:.3g} nm is too far from the model's {known_nm[0]:.3g} to "
-                f"{known_nm[1]:.3g} nm to be resampled: check the mask"
-            )
-            warning = "; ".join(filter(None, [far, verdict.warning]))
-            return verdict._replace(warning=warning)
-        return verdict
-
-    def _predict(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        return predict_tiled(
-            image,
-            self._network,
-            tile_px=self.settings.tile_px,
-            margin_px=self._network.margin_px,
-            step_px=self._network.step_px,
-            batch=self.settings.batch,
-        )
-
-    def _maximum(self, filtered: NDArray[np.generic]) -> float | None:
-        if self.card.normalization != "dataset-max":
+    def _maximum(self, card: ModelCard, filtered: NDArray[np.generic]) -> float | None:
+        if card.normalization != "dataset-max":
             return None
-        if self.card.normalization_maximum is not None:
-            return self.card.normalization_maximum
+        if card.normalization_maximum is not None:
+            return card.normalization_maximum
         self.raise_maximum(max(0.0, float(filtered.max())))
         return self._running_maximum
+
+
+def _judge(model: _Model, frame: Frame, image: NDArray[np.float32], doubted: float) -> Verdict:
+    """Domain score and warning, from what the network saw and how sure it is of the mask."""
+    verdict = judge(model.card.domain, image, doubted)
+    if value := _only_value(frame.pixels):
+        # No other warning would be about a specimen.
+        reason = f"all pixels are {value}: blanked, saturated, or not written"
+        return verdict._replace(warning=reason)
+    known_nm, size_nm = model.card.pixel_size_nm, frame.pixel_size_nm
+    if known_nm and size_nm and needed_zoom(size_nm, known_nm) != model.zoom(frame):
+        far = (
+            f"pixel size {size_nm:.3g} nm is too far from the model's {known_nm[0]:.3g} to "
+            f"{known_nm[1]:.3g} nm to be resampled: check the mask"
+        )
+        warning = "; ".join(filter(None, [far, verdict.warning]))
+        return verdict._replace(warning=warning)
+    return verdict
 
 
 def used_threshold(settings: Worker, card: ModelCard) -> float:
@@ -238,7 +265,7 @@ def used_threshold(settings: Worker, card: ModelCard) -> float:
     return card.threshold if settings.threshold is None else settings.threshold
 
 
-def used_min_area_px(settings: Worker, card: ModelCard) -> int:
+def _used_min_area_px(settings: Worker, card: ModelCard) -> int:
     """Pixels of the smallest particle: the settings', else the model card's, else 100."""
     if settings.min_area_px is not None:
         return settings.min_area_px

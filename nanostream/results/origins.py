@@ -90,4 +90,6 @@ def worker_of(session: Path, measured: Measured) -> Worker:
             "not known; segment it anew into another session"
         )
         raise SessionError(msg)
-    return worker_of_text(kept[0], model=measured.model, threshold=measured.threshold)
+    return worker_of_text(
+        kept[0], model=measured.model, threshold=measured.threshold, hand_over=False
+    )

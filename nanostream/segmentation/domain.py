@@ -177,13 +177,13 @@ def judge(reference: DomainReference | None, image: NDArray[np.float32], doubted
     return Verdict(score, "; ".join(reasons))
 
 
-def describe(image: NDArray[np.float32]) -> NDArray[np.float64]:
+def describe(image: NDArray[np.generic]) -> NDArray[np.float64]:
     """The look of a micrograph in `FEATURES`, whatever its brightness and contrast.
 
     Parameters
     ----------
-    image : (H, W) float32
-        As the network sees it: filtered, resampled, scaled. The scale itself does not matter.
+    image : (H, W) integer or floating
+        As the network sees it: filtered, resampled. How it is scaled does not matter.
 
     Returns
     -------
@@ -368,7 +368,7 @@ def _block_mean(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(cv2.resize(stacked, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _tiles(image: NDArray[np.float32]) -> NDArray[np.float32]:
+def _tiles(image: NDArray[np.generic]) -> NDArray[np.float32]:
     """Copies of up to 9 tiles, evenly spread, (N, 256, 256)."""
 
     def starts(length: int) -> list[int]:
@@ -381,7 +381,8 @@ def _tiles(image: NDArray[np.float32]) -> NDArray[np.float32]:
             image[top : top + _TILE_PX, left : left + _TILE_PX]
             for top in starts(image.shape[0])
             for left in starts(image.shape[1])
-        ]
+        ],
+        dtype=np.float32,
     )
 
 

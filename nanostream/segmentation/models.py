@@ -82,6 +82,9 @@ class ModelCard(Struct, frozen=True):
         How touching particles are told apart.
     pixel_size_nm : tuple of float or None
         Range of the micrographs it was trained on; others are resampled to the nearest end of it.
+    hands_over_to : str or None
+        Name of the model that answers for the micrographs that this one is not for, see
+        `nanostream.segmentation.handing_over`.
     domain : DomainReference or None
         How the training images look; without it no micrograph gets a domain score.
     weights : str
@@ -103,6 +106,7 @@ class ModelCard(Struct, frozen=True):
     pixel_size_nm: tuple[float, float] | None = None
     min_area_px: int | None = None
     separation: SeparationRule = SeparationRule()
+    hands_over_to: str | None = None
     domain: DomainReference | None = None
     materials: tuple[str, ...] = ()
     training: dict[str, Any] = {}

@@ -18,12 +18,12 @@ from msgspec.structs import replace
 from nanostream.acquisition.frames import count_sections, read_section, section_of
 from nanostream.acquisition.remarks import remarks_on
 from nanostream.analysis import Analyzer, used_threshold
-from nanostream.config import Config, tracker_of
+from nanostream.config import Config, Worker, tracker_of
 from nanostream.errors import ConfigError, MicrographError, ModelError, SessionError, printable
 from nanostream.records import Frame, Result, SectionId
 from nanostream.results.session import Session
 from nanostream.results.store import Store
-from nanostream.segmentation.models import ModelCard, find_model
+from nanostream.segmentation.handing_over import models_in_use
 from nanostream_services.processes.lifecycle import Stop
 
 logger = logging.getLogger(__name__)
@@ -60,6 +60,9 @@ class GivenSize(NamedTuple):
 
 
 _NOT_GIVEN = GivenSize()
+
+#: SHA-256 of a model's weights, and threshold.
+_Way = tuple[str, float]
 
 #: So many files take a second to be inspected, on a share.
 _MANY_FILES = 100
@@ -105,13 +108,13 @@ def segment_files(
         If the session folder or the model cannot be used.
     """
     sections, failed = _sections_of(_names(files, root), stop, progress)
-    card, _ = find_model(config.worker.model)
+    ways = _ways(config.worker)
     if not sections:  # nothing that a session would be for
         return SegmentedFiles(0, 0, 0, tuple(failed))
     with Store(Path(config.sink.session), config) as store:
         on_session()
         given = GivenSize(pixel_size_nm, force_pixel_size)
-        run = _Run(store, config, card, given=given, like=like)
+        run = _Run(store, config, ways, given=given, like=like)
         for done, (file, section) in enumerate(sections):
             if stop.is_set():
                 break
@@ -132,7 +135,7 @@ class _Run:
         self,
         store: Store,
         config: Config,
-        card: ModelCard,
+        ways: frozenset[_Way],
         *,
         given: GivenSize,
         like: Session | None,
@@ -140,8 +143,7 @@ class _Run:
         self.stored = self.known = self.same = 0
         self.failed: list[str] = []
         self.warned: list[str] = []
-        self._store, self._config, self._card = store, config, card
-        self._threshold = used_threshold(config.worker, card)
+        self._store, self._config, self._ways = store, config, ways
         self._given = given
         self._like = like
         self._before = None if like is None else like.sections
@@ -174,12 +176,12 @@ class _Run:
         for remark in remarks_on(file, frame):
             self._warn(remark)
         if self._store.has(section):
-            _check_same(self._store, frame, self._card, self._threshold)
+            _check_same(self._store, frame, self._ways)
             self.known += 1
             return
         analyzer = self._loaded()
         if self._before is not None:
-            frame, maximum = _as_before(self._before, frame, self._card, self._threshold)
+            frame, maximum = _as_before(self._before, frame, self._ways)
             analyzer.take_maximum(maximum)
         _check_new(frame.section, self._stored_as.get(frame.pixels_crc32()))
         result = Result.of(frame, analyzer(frame), versions=analyzer.versions)
@@ -283,8 +285,14 @@ def _other_than(pixel_size_nm: float | None, frame: Frame) -> str:
     )
 
 
+def _ways(worker: Worker) -> frozenset[_Way]:
+    """The ways in which a worker with these settings may make a mask."""
+    cards = (card for card, _ in models_in_use(worker))
+    return frozenset((card.weights_sha256, used_threshold(worker, card)) for card in cards)
+
+
 def _as_before(
-    sections: pd.DataFrame, frame: Frame, card: ModelCard, threshold: float
+    sections: pd.DataFrame, frame: Frame, ways: frozenset[_Way]
 ) -> tuple[Frame, float | None]:
     """The frame under its name in a session, and the maximum that it was scaled by there."""
     rows = sections[
@@ -296,7 +304,7 @@ def _as_before(
         msg = "the other session has no section of this name and these pixels; give --root"
         raise _AnotherError(msg)
     row = rows.iloc[-1]
-    if (row.model_sha256, row.threshold) != (card.weights_sha256, threshold):
+    if (row.model_sha256, row.threshold) not in ways:
         msg = f"it was made by model {row.model} at {row.threshold:g}; give --model and --threshold"
         raise _AnotherError(msg)
     maximum = row.normalization_maximum
@@ -324,7 +332,7 @@ def _check_new(section: SectionId, other: SectionId | None) -> None:
         raise _AnotherError(msg)
 
 
-def _check_same(store: Store, frame: Frame, card: ModelCard, threshold: float) -> None:
+def _check_same(store: Store, frame: Frame, ways: frozenset[_Way]) -> None:
     """Refuse another micrograph under the name of one that is stored, or another way to see it."""
     crc32, model_sha256, used, stored_nm = store.made_from(frame.section)
     if crc32 != frame.pixels_crc32():
@@ -333,9 +341,10 @@ def _check_same(store: Store, frame: Frame, card: ModelCard, threshold: float) -
             "so that the names differ"
         )
         raise _AnotherError(msg)
-    if (model_sha256, used) != (card.weights_sha256, threshold):
+    if (model_sha256, used) not in ways:
+        now = " or ".join(f"{threshold:g}" for _, threshold in sorted(ways))
         msg = (
-            f"the session has it by another model or threshold ({used:g}, not {threshold:g}); "
+            f"the session has it by another model or threshold ({used:g}, not {now}); "
             "use another --out"
         )
         raise _AnotherError(msg)

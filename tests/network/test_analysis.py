@@ -181,7 +181,11 @@ def brought(tmp_path, monkeypatch):
         _, weights = find_model("default")
         folder = tmp_path / name
         shutil.copytree(weights.parent, folder)
-        card = json.loads((folder / "card.json").read_text()) | {"name": name} | changes
+        card = json.loads((folder / "card.json").read_text()) | {
+            "name": name,
+            "hands_over_to": None,
+        }
+        card |= changes
         (folder / "card.json").write_bytes(msgspec.json.encode(card))
         import_folder(folder)
         return name

@@ -51,6 +51,8 @@ def _facts(card: ModelCard) -> Iterator[tuple[str, str]]:
         yield "materials", ", ".join(card.materials)
     sizes = pixel_sizes(card)
     yield "pixel sizes", f"{sizes} nm; others are resampled" if sizes else "not known"
+    if other := card.hands_over_to:
+        yield "hands over", f"larger pixel sizes, and what looks more like its own, to {other}"
     scaling: str = card.normalization
     if card.normalization == "dataset-max":
         maximum = card.normalization_maximum

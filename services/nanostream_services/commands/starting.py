@@ -58,9 +58,9 @@ def check_worker(settings: Worker) -> None:
         If its engine has no such precision.
     """
     from nanostream.segmentation.engines import choose_engine
-    from nanostream.segmentation.models import find_model
+    from nanostream.segmentation.handing_over import models_in_use
 
-    find_model(settings.model)
+    models_in_use(settings)
     choose_engine(settings.engine, device=settings.device, mixed=settings.mixed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -43,6 +44,9 @@ def check_model(config: Config, role: Role) -> Iterator[Finding]:
     if pixel_size_nm is None:
         return
     low_nm, high_nm = card.pixel_size_nm
+    if pixel_size_nm > high_nm and config.worker.hand_over and card.hands_over_to:
+        card, _ = find_model(card.hands_over_to)
+        low_nm, high_nm = card.pixel_size_nm or (0.0, math.inf)
     fits = low_nm <= pixel_size_nm <= high_nm
     yield Finding(
         "pixel size",

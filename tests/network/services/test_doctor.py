@@ -265,7 +265,7 @@ def test_a_model_that_is_not_there_is_a_problem():
     assert "default" in found.text
 
 
-@pytest.mark.parametrize(("pixel_size_nm", "state"), [(0.03, "ok"), (2.0, "warning")])
+@pytest.mark.parametrize(("pixel_size_nm", "state"), [(0.03, "ok"), (2.0, "ok"), (20.0, "warning")])
 def test_the_pixel_size_is_held_against_the_models(watched, pixel_size_nm, state):
     saved(watched, pixel_size_nm=pixel_size_nm)
     config = Config(watch=Watch(directory=str(watched)))
