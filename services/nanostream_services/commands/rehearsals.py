@@ -68,7 +68,7 @@ def demo(
     if picture := draw_one(result.session):
         print_line(f"The last one with its outlines:             {picture}")
     print_line(
-        f"Next: nanostream report {folder / 'session'}\n"
+        f"Next: nanostream preview {folder / 'session'}\n"
         f"      nanostream export {folder / 'session'} --format csv --out tables"
     )
     exit_with(folder / "session", expected=result.sections)

@@ -28,8 +28,9 @@ def print_summary(folder: Path) -> None:
     session = Session(folder)
     table = Table(title="Session", show_header=False)
     _add_sections(table, session.sections, quarantined=len(session.quarantine))
-    _add_particles(table, session.particles, session.population)
-    _add_tracks(table, session.tracks)
+    tracks = session.tracks
+    _add_particles(table, session.particles, session.population, in_movies=not tracks.empty)
+    _add_tracks(table, tracks)
     Console().print(table)
 
 
@@ -43,18 +44,22 @@ def _add_sections(table: Table, sections: pd.DataFrame, *, quarantined: int) -> 
         each = (f"{row.n} by {row.model} above {row.threshold:g}" for row in made.itertuples())
         add_row(table, "models", f"{', '.join(each)}; below is what all found")
     if unknown := int(sections["pixel_size_nm"].isna().sum()):
-        which = "" if unknown == len(sections) else f" of {counted(unknown, 'section')}"
-        add_row(table, "pixel size", f"not known{which}: sizes in px")
+        text = "not known: sizes in px"
+        if unknown < len(sections):
+            text = f"not known of {counted(unknown, 'section')}: below are sizes of the others"
+        add_row(table, "pixel size", text)
 
 
-def _add_particles(table: Table, particles: pd.DataFrame, sizes: Statistics) -> None:
+def _add_particles(
+    table: Table, particles: pd.DataFrame, sizes: Statistics, *, in_movies: bool
+) -> None:
     whole = int((~particles["touches_edge"]).sum())
     add_row(table, "particles", f"{len(particles)} ({whole} whole, not cut by the edge)")
     if len(particles) and not whole:
         add_row(table, "equivalent circular diameter", "of whole particles only: there is none")
     if not sizes.count:
         return
-    of = f"N {sizes.count}" + (", each of a movie once" if sizes.count < whole else "")
+    of = f"N {sizes.count}" + (", each of a movie once" if in_movies else "")
     interval = ""
     if math.isfinite(sizes.d50_low) and math.isfinite(sizes.d50_high):
         interval = f", 95 % within {sizes.d50_low:.2f} to {sizes.d50_high:.2f}"

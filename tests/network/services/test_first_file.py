@@ -81,3 +81,11 @@ def test_a_folder_of_tiffs_with_capital_endings_and_other_things(here):
     again = type_("segment", "day1/*.tif", "--out", "session")
     assert again.exit_code == 0
     assert "2 sections were in the session before" in again.stdout
+
+
+def test_sizes_of_some_sections_are_said_to_be_of_those(here):
+    done = type_("segment", "gold.png", "gold.dm4", "--out", "session")
+    assert done.exit_code == 0, done.output
+    assert "not known of 1 section: below are sizes of the others" in done.stdout
+    assert "95 % within" in done.stdout
+    assert "of a movie" not in done.stdout
