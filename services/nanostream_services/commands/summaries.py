@@ -46,7 +46,7 @@ def _add_sections(table: Table, sections: pd.DataFrame, *, quarantined: int) -> 
     if unknown := int(sections["pixel_size_nm"].isna().sum()):
         text = "not known: sizes in px"
         if unknown < len(sections):
-            text = f"not known of {counted(unknown, 'section')}: below are sizes of the others"
+            text = f"not known of {counted(unknown, 'section')}, left out below"
         add_row(table, "pixel size", text)
 
 
