@@ -9,13 +9,15 @@ none outlives it.
 
 from __future__ import annotations
 
+import getpass
 import logging
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -23,7 +25,7 @@ from typing import NamedTuple, cast
 import msgspec
 
 from nanostream.config import Config, Network, override
-from nanostream.errors import ConfigError
+from nanostream.errors import ConfigError, SessionError
 from nanostream.records import Role, Snapshot
 from nanostream.results.folders import check_folder, lock
 from nanostream.transport.messages import MAX_TEXT, Crashed, Pong
@@ -165,8 +167,9 @@ def run_session(
     """
     session = Path(config.sink.session)
     check_folder(session)
-    with closing(lock(session / "run.lock")):
-        config, moved = _on_free_ports(config)
+    with ExitStack() as held:
+        held.enter_context(closing(lock(session / "run.lock")))
+        config, moved = _on_free_ports(config, held)
         (session / "logs").mkdir(parents=True, exist_ok=True)
         written = session / "config.json"
         write_config(config, written)
@@ -180,8 +183,11 @@ def run_session(
         return supervisor.crashes
 
 
-def _on_free_ports(config: Config) -> tuple[Config, str]:
+def _on_free_ports(config: Config, held: ExitStack) -> tuple[Config, str]:
     """The configuration on ports that are free, and what to report if they are not the usual ones.
+
+    The usual ones go to one session of a user at a time: two that start together would both find
+    them free, seconds before their processes take them.
 
     Raises
     ------
@@ -190,7 +196,9 @@ def _on_free_ports(config: Config) -> tuple[Config, str]:
     """
     try:
         check_free(config.network)
-    except ConfigError:
+        if config.network == Network():
+            held.enter_context(closing(lock(_usual_ports())))
+    except (ConfigError, SessionError):
         if config.network != Network():
             raise
         network = free_network()
@@ -201,6 +209,11 @@ def _on_free_ports(config: Config) -> tuple[Config, str]:
             f"port {queries}"
         )
     return config, ""
+
+
+def _usual_ports() -> Path:
+    """File that is locked by the session which has the usual ports."""
+    return Path(tempfile.gettempdir()) / f"nanostream-{getpass.getuser()}.lock"
 
 
 def write_config(config: Config, file: Path) -> None:

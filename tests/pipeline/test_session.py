@@ -2,6 +2,7 @@
 
 import json
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from nanostream.acquisition.simulator import DemoMicrograph, StackWriter, demo_m
 from nanostream.config import Network, load_config
 from tests.pipeline.movie import drifting_particles, score_links
 from tests.pipeline.running import RunningSession, nanostream
+from tests.waiting import LONGEST_S
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc"),
@@ -227,6 +229,40 @@ def test_a_session_that_nobody_gave_ports_takes_others_where_the_usual_ones_are_
     assert f"scripts in SerialEM need port {used.queries_port}" in done.stdout
     assert used.results_port != Network().results_port
     assert len(ns.open_session(tmp_path / "session").sections) == 1
+
+
+def test_two_sessions_that_start_together_do_not_want_the_same_ports(tmp_path):
+    started = []
+    for name in ("one", "two"):
+        (tmp_path / name / "watch").mkdir(parents=True)
+        play(
+            [pixels for pixels, _ in demo_movie(1, shape=(256, 256), seed=5)],
+            tmp_path / name / "watch",
+            name="gold",
+            interval_s=0.0,
+            pixel_size_nm=0.026,
+        )
+        words = ("run", tmp_path / name / "watch", "--out", tmp_path / name / "session", "--plain")
+        started.append(
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "nanostream_services",
+                    *map(str, words),
+                    "--stop-when-idle",
+                    "0.5",
+                ],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    said = [process.communicate(timeout=LONGEST_S)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    folders = [tmp_path / name / "session" for name in ("one", "two")]
+    one, two = (load_config(folder / "config.json").network for folder in folders)
+    assert not {one.frames_port, one.queries_port} & {two.frames_port, two.queries_port}
 
 
 def test_a_busy_port_is_said_and_ends_the_session(tmp_path):
