@@ -6,6 +6,7 @@ both give the same masks and tables.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import platform
 from collections.abc import Iterator
@@ -30,7 +31,9 @@ from nanostream.segmentation.models import ModelCard, load_network
 from nanostream.segmentation.normalization import median_filter, normalize, without_shift
 from nanostream.segmentation.resampling import needed_zoom, resample, to_shape, zoom_within
 from nanostream.segmentation.separation import fill_dark_holes, separate
+from nanostream.segmentation.separation_rule import SeparationRule
 from nanostream.segmentation.tiles import predict_tiled
+from nanostream.segmentation.weights import WITH_DEPTH
 
 __all__ = ["Analyzer", "cached_analyzer", "used_threshold", "versions"]
 
@@ -191,7 +194,7 @@ class Analyzer:
             if self.settings.separate:
                 labels = fill_dark_holes(labels, frame.pixels)
                 depth = None if deep is None else to_shape(deep, shape)
-                labels, split = separate(labels, depth, rule=model.card.separation)
+                labels, split = separate(labels, depth, rule=_separation(self.settings, model.card))
         with _timed(timings, "measure_s"):
             particles = measure_particles(
                 labels,
@@ -258,6 +261,14 @@ def _judge(model: _Model, frame: Frame, image: NDArray[np.float32], doubted: flo
         warning = "; ".join(filter(None, [far, verdict.warning]))
         return verdict._replace(warning=warning)
     return verdict
+
+
+def _separation(settings: Worker, card: ModelCard) -> SeparationRule:
+    """The card's rule, with the settings' rise if they have one."""
+    if settings.separation_rise is None:
+        return card.separation
+    name = "rise" if card.architecture in WITH_DEPTH else "distance_rise"
+    return dataclasses.replace(card.separation, **{name: settings.separation_rise})
 
 
 def used_threshold(settings: Worker, card: ModelCard) -> float:

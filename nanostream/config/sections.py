@@ -178,18 +178,20 @@ class Worker(Section, frozen=True):
     ``threshold`` overrides the model card's; with a lower one its minimum peak probability does not
     count. Components of the mask below ``min_area_px`` are noise; without it the model card says
     how small a particle its network can be trusted with, else 100 px count. With ``separate``
-    touching particles get their own labels, and dark holes are filled. With ``hand_over`` a model
-    leaves the micrographs that it is not for to the one that its card names, as ``default`` does to
-    ``survey``. ``tile_px`` bounds the memory of one step of the network, ``batch`` says how many
-    tiles go to the device at once. ``engine`` "auto" takes ONNX Runtime where it is installed and
-    TensorFlow where only that can use the GPU. ``precision`` "mixed" computes in bfloat16 on a CPU
-    and float16 on a GPU, and needs TensorFlow.
+    touching particles get their own labels, and dark holes are filled; ``separation_rise``, instead
+    of the card's, is how much a hill rises above the pass to the next to be a particle of its own.
+    With ``hand_over`` a model leaves the micrographs that it is not for to the one that its card
+    names, as ``default`` does to ``survey``. ``tile_px`` bounds the memory of one step of the
+    network, ``batch`` says how many tiles go to the device at once. ``engine`` "auto" takes ONNX
+    Runtime where it is installed and TensorFlow where only that can use the GPU. ``precision``
+    "mixed" computes in bfloat16 on a CPU and float16 on a GPU, and needs TensorFlow.
     """
 
     model: str = "default"
     threshold: Annotated[float, Meta(gt=0, lt=1)] | None = None
     min_area_px: Annotated[int, Meta(ge=0)] | None = None
     separate: bool = True
+    separation_rise: Annotated[float, Meta(gt=0, lt=10)] | None = None
     hand_over: bool = True
     tile_px: Annotated[int, Meta(ge=256, le=8192)] = 2048
     batch: Count = 1

@@ -31,6 +31,7 @@ from nanostream_services.commands.lattice import lattice
 from nanostream_services.commands.metrics import metrics
 from nanostream_services.commands.mistakes import without_usage
 from nanostream_services.commands.preview import preview
+from nanostream_services.commands.preview_separation import preview_separation
 from nanostream_services.commands.repair import repair
 from nanostream_services.commands.report import report
 from nanostream_services.commands.simulate_training import simulate_training
@@ -65,6 +66,7 @@ _PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Models": {
         "models": models.app,
         "evaluate": evaluate,
+        "preview-separation": preview_separation,
         "train": training.train,
         "simulate-training": simulate_training,
     },
