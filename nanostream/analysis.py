@@ -26,7 +26,7 @@ from nanostream.records import Acquired, Frame, Segmentation, shared
 from nanostream.segmentation.domain import Verdict, doubt, judge
 from nanostream.segmentation.handing_over import models_in_use, other_answers
 from nanostream.segmentation.inference import Engine, Network
-from nanostream.segmentation.masks import label_regions
+from nanostream.segmentation.masks import Regions, label_regions
 from nanostream.segmentation.models import ModelCard, load_network
 from nanostream.segmentation.normalization import median_filter, normalize, without_shift
 from nanostream.segmentation.resampling import needed_zoom, resample, to_shape, zoom_within
@@ -184,13 +184,13 @@ class Analyzer:
             seen, deep = _parted(outputs)
             probability = to_shape(seen, shape)
         with _timed(timings, "label_s"):
-            labels, dropped = label_regions(
+            regions = label_regions(
                 probability,
                 model.threshold,
                 min_area_px=model.min_area_px,
                 peak=model.peak,
             )
-            split = None
+            labels, split = regions.labels, None
             if self.settings.separate:
                 labels = fill_dark_holes(labels, frame.pixels)
                 depth = None if deep is None else to_shape(deep, shape)
@@ -207,12 +207,8 @@ class Analyzer:
             mean = float(frame.pixels.mean(dtype=np.float64))
             summary = summarize(particles, shape=shape, mean_intensity=mean)
             verdict = _judge(model, frame, image, doubt(probability, labels))
-        if dropped > max(_FEW_DROPPED, summary.count):
-            remark = (
-                f"{dropped} regions below {model.min_area_px} px were left out: if they are "
-                f"particles, {_FOR_SMALL}"
-            )
-            verdict = verdict._replace(warning="; ".join(filter(None, [verdict.warning, remark])))
+        warnings = filter(None, [verdict.warning, *_left_out(model, regions, summary.count)])
+        verdict = verdict._replace(warning="; ".join(warnings))
         if no_numbers == frame.pixels.size:
             verdict = verdict._replace(warning="no pixel is a finite number: check the file")
         elif no_numbers:
@@ -231,7 +227,7 @@ class Analyzer:
             model_sha256=model.card.weights_sha256,
             threshold=model.threshold,
             normalization_maximum=maximum,
-            dropped=dropped,
+            dropped=regions.dropped,
             domain_score=verdict.domain_score,
             warning=verdict.warning,
         )
@@ -261,6 +257,21 @@ def _judge(model: _Model, frame: Frame, image: NDArray[np.float32], doubted: flo
         warning = "; ".join(filter(None, [far, verdict.warning]))
         return verdict._replace(warning=warning)
     return verdict
+
+
+def _left_out(model: _Model, regions: Regions, count: int) -> Iterator[str]:
+    """Warnings of regions that are not in the mask, where they are more than those that are."""
+    if regions.dropped > max(_FEW_DROPPED, count):
+        yield (
+            f"{regions.dropped} regions below {model.min_area_px} px were left out: if they are "
+            f"particles, {_FOR_SMALL}"
+        )
+    if regions.withheld > count:
+        yield (
+            f"{regions.withheld} of {regions.withheld + count} regions are nowhere above the "
+            f"minimum peak probability of {model.peak:g} and were left out; a threshold below "
+            f"{model.threshold:g} shows them"
+        )
 
 
 def _separation(settings: Worker, card: ModelCard) -> SeparationRule:

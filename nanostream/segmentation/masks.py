@@ -24,10 +24,13 @@ class Regions(NamedTuple):
         (H, W) int32, see `label_mask`.
     dropped
         How many regions were left out for their size alone.
+    withheld
+        How many large enough ones were left out for their peak.
     """
 
     labels: NDArray[np.int32]
     dropped: int
+    withheld: int
 
 
 def label_mask(
@@ -196,10 +199,13 @@ def _renumbered(
     first = np.empty(area_px.size, np.int64)
     first[of_run[::-1]] = np.arange(of_run.size - 1, -1, -1)
     wanted[0] = False
-    kept = np.flatnonzero(wanted & (area_px >= min_area_px))
+    large = area_px >= min_area_px
+    large[0] = False  # the background
+    kept = np.flatnonzero(wanted & large)
+    withheld = int(np.count_nonzero(large)) - kept.size
     dropped = int(np.count_nonzero(wanted)) - kept.size
     # OpenCV numbers by 2x2 blocks and, with several threads, by stripes: not in raster order.
     kept = kept[np.argsort(first[kept])]
     renumber = np.zeros(area_px.size, np.int32)
     renumber[kept] = np.arange(1, kept.size + 1, dtype=np.int32)
-    return Regions(np.repeat(renumber[of_run], lengths).reshape(labels.shape), dropped)
+    return Regions(np.repeat(renumber[of_run], lengths).reshape(labels.shape), dropped, withheld)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from typing import Any
 
@@ -208,6 +209,18 @@ def test_regions_below_the_cards_peak_are_left_out_unless_a_lower_threshold_is_g
     own = find_model("default")[0].threshold
     assert np.array_equal(labels(0.999, own), sure)
     assert labels(0.999, 0.9 * own).max() == labels(0.0, 0.9 * own).max()
+
+
+def test_who_leaves_out_more_for_their_peak_than_is_found_says_so(micrograph, brought):
+    pixels, _ = micrograph
+    model = brought("strict", peak=0.9999999)
+    found = ns.segment(pixels, model=model, pixel_size_nm=PIXEL_NM)
+    assert found.summary.count == 0
+    number, every = re.findall(r"(\d+) of (\d+) regions are nowhere above", found.warning)[0]
+    usual = ns.segment(pixels, model=brought("usual", peak=0.0), pixel_size_nm=PIXEL_NM)
+    assert int(number) == int(every) >= usual.summary.count - usual.particles["split"].sum()
+    assert "a threshold below 0.51 shows them" in found.warning
+    assert "nowhere above" not in usual.warning
 
 
 # Pixels twice as large hold less: what is faint is not seen alike, and the network knows them, too.
