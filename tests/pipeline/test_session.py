@@ -17,7 +17,7 @@ from nanostream.acquisition.simulator import DemoMicrograph, StackWriter, demo_m
 from nanostream.config import Network, load_config
 from tests.pipeline.movie import drifting_particles, score_links
 from tests.pipeline.running import RunningSession, nanostream
-from tests.waiting import LONGEST_S
+from tests.waiting import LONGEST_S, until
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc"),
@@ -217,8 +217,15 @@ def test_a_session_that_nobody_gave_ports_takes_others_where_the_usual_ones_are_
         pixel_size_nm=0.026,
     )
     with ExitStack() as stack:
-        with suppress(OSError):  # if it is taken already, all the better
-            stack.enter_context(socket.create_server(("127.0.0.1", Network().results_port)))
+
+        def taken() -> bool:
+            """Not by another session, which may end before this one looks."""
+            with suppress(OSError):
+                stack.enter_context(socket.create_server(("127.0.0.1", Network().results_port)))
+                return True
+            return False
+
+        until(taken, "the port of another session")
         done = nanostream(
             *("run", tmp_path / "watch", "--out", tmp_path / "session"),
             *("--plain", "--stop-when-idle", 0.5),
