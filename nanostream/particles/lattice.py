@@ -80,6 +80,7 @@ class Lattice(NamedTuple):
         One row per set of fringes, in order of the particle's label, its strongest first:
 
         label
+            Of the particle.
         d_nm, d_sd_nm
             Spacing of the planes, and its standard deviation (not that of the pixel size).
         angle_deg
@@ -94,6 +95,7 @@ class Lattice(NamedTuple):
         One row per particle, in order of the label:
 
         label
+            Of the particle.
         resolved
             Whether fringes could be seen at all: false without a pixel size, with pixels too large,
             or where the particle is too small.
