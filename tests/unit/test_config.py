@@ -361,7 +361,10 @@ def test_the_effective_configuration_has_every_key():
         for key in (keys if isinstance(keys, dict) else ())
     }
     missing = every - {f"{table}.{key}" for table, keys in tree.items() for key in keys}
-    assert missing == {"watch.pixel_size_nm", "worker.threshold", "worker.min_area_px"}
+    assert missing == {
+        *("watch.pixel_size_nm", "worker.threshold", "worker.min_area_px"),
+        "worker.separation_rise",
+    }
     assert "# threshold is not set" in as_toml(Config())
 
 
