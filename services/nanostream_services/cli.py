@@ -26,6 +26,7 @@ from nanostream_services.commands import (
     simulate,
     training,
 )
+from nanostream_services.commands.bench import bench
 from nanostream_services.commands.evaluate import evaluate
 from nanostream_services.commands.lattice import lattice
 from nanostream_services.commands.metrics import metrics
@@ -61,6 +62,7 @@ _PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "keys": keys.app,
         "demo": rehearsals.demo,
         "drill": rehearsals.drill,
+        "bench": bench,
         "simulate": simulate.simulate,
     },
     "Models": {

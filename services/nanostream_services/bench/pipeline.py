@@ -1,0 +1,85 @@
+"""Time from the write of a section to its stored result, in a session of its own processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanostream.acquisition.simulator import StackWriter
+from nanostream.config import Config, as_toml, override
+from nanostream.errors import NanostreamError
+from nanostream.results.session import Session
+from nanostream.transport.sockets import free_network
+from nanostream_services.bench.workload import PIXEL_SIZE_NM, micrograph
+from nanostream_services.processes.lifecycle import Stop
+
+__all__ = ["latencies_s"]
+
+_IDLE_S = 2.0
+
+
+def latencies_s(
+    folder: Path, config: Config, side: int, count: int, every_s: float, stop: Stop
+) -> NDArray[np.float64]:
+    """Seconds of each section but the first from SerialEM's write of its header to the commit.
+
+    Parameters
+    ----------
+    folder : Path
+        New; for the watched folder and the session.
+    config : Config
+        Of the worker.
+    side : int
+        Of the sections, px.
+    count : int
+        How many.
+    every_s : float
+        From one to the next: more than a section takes, else they wait for one another.
+    stop : Stop
+        Looked at before each section.
+
+    Raises
+    ------
+    NanostreamError
+        If the session does not store them.
+    """
+    watched, session = folder / "microscope", folder / "session"
+    watched.mkdir(parents=True)
+    file = folder / "bench.toml"
+    file.write_text(as_toml(override(config, network=free_network())), encoding="utf-8")
+    command: list[object] = ["run", watched, "--out", session, "--config", file, "--plain"]
+    command += ["--stop-when-idle", _IDLE_S + every_s]
+    with (folder / "run.log").open("w", encoding="utf-8") as log:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "nanostream_services", *map(str, command)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            _acquire(watched / "bench.mrc", side, count, every_s, stop)
+            run.wait()
+        finally:
+            run.terminate()
+            run.wait()
+    sections = Session(session).sections
+    if len(sections) < count and not stop.is_set():
+        msg = f"the session stored {len(sections)} of {count} sections; see {folder / 'run.log'}"
+        raise NanostreamError(msg)
+    return np.asarray((sections["stored_s"] - sections["written_s"]).iloc[1:], np.float64)
+
+
+def _acquire(path: Path, side: int, count: int, every_s: float, stop: Stop) -> None:
+    """Write sections as SerialEM does, at a pace."""
+    pixels = [micrograph(side, seed=k) for k in range(min(count, 4))]
+    with StackWriter(path, pixel_size_nm=PIXEL_SIZE_NM) as stack:
+        for z in range(count):
+            if stop.is_set():
+                return
+            stack.append(pixels[z % len(pixels)])
+            time.sleep(every_s)
