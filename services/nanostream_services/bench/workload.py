@@ -17,8 +17,8 @@ PIXEL_SIZE_NM = DemoMicrograph.load().pixel_size_nm
 def micrograph(side: int, seed: int) -> NDArray[np.int16]:
     """Counts (side, side) of a camera: the demo's gold on carbon, as often as it takes.
 
-    Mirrored from one time to the next, so that no edge is in it; a 4096 x 4096 one has about 500
-    particles. Shot noise differs from seed to seed.
+    Mirrored from one time to the next, so that no edge is in it; a 4096 x 4096 one has some
+    hundred particles. Shot noise differs from seed to seed.
     """
     counts = DemoMicrograph.load().expected_counts
     again = math.ceil(side / counts.shape[0])

@@ -89,11 +89,10 @@ def _sides(text: str) -> tuple[int, ...]:
 def _show(found: Bench, before: Bench | None) -> None:
     """Tables of the figures, and a sentence for each size."""
     speed = Table(
-        *("side, px", "section, ms", "published, ms", "times faster", "network alone"),
-        *("per minute", "stored after, ms", "particles"),
+        *("side", "ms", "published", "faster", "network", "a minute", "stored after, ms"),
         title=f"{found.model} on {found.machine}, {counted(found.cores, 'core', 'cores')}",
     )
-    stages = Table("side, px", "engine", *_STAGES, title="Stages, ms")
+    stages = Table("side", "engine", *_STAGES, title="Stages, ms")
     for side, of in found.sizes.items():
         late = of.latency
         add_row(
@@ -105,13 +104,20 @@ def _show(found: Bench, before: Bench | None) -> None:
             "–" if of.inference_speedup is None else f"{of.inference_speedup:.1f}",
             f"{60_000 / of.section_ms:.0f}",
             f"{late.p50_ms:.0f}, 95 % {late.p95_ms:.0f}, 99 % {late.p99_ms:.0f}" if late else "–",
-            str(of.particles),
         )
-        engine = f"{of.engine}, {of.precision}"
-        add_row(stages, side, engine, *(f"{of.stages.get(stage, 0.0):.1f}" for stage in _STAGES))
+        add_row(
+            stages,
+            side,
+            of.engine.split(" ")[0],
+            *(f"{of.stages.get(stage, 0.0):.1f}" for stage in _STAGES),
+        )
     Console().print(speed)
     Console().print(stages)
+    print_line(
+        "published: the workflow of the paper, in ms; faster, network: how many times we are"
+    )
     for side, of in found.sizes.items():
+        print_line(f"{of.engine}, {of.precision}: {of.particles} particles in a section")
         print_line(f"keeps up with one {side} x {side} image every {of.section_ms / 1000:.2g} s")
     for line in _compared(found, before) if before else ():
         print_line(line)

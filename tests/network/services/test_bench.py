@@ -1,7 +1,6 @@
 """``nanostream bench`` at small sizes: every figure is there, and measured."""
 
 import msgspec
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
