@@ -62,7 +62,7 @@ def latencies_s(
             stderr=subprocess.STDOUT,
         )
         try:
-            _acquire(watched / "bench.mrc", side, count, every_s, stop)
+            written_s = _acquire(watched / "bench.mrc", side, count, every_s, stop)
             run.wait()
         finally:
             run.terminate()
@@ -71,15 +71,19 @@ def latencies_s(
     if len(sections) < count and not stop.is_set():
         msg = f"the session stored {len(sections)} of {count} sections; see {folder / 'run.log'}"
         raise NanostreamError(msg)
-    return np.asarray((sections["stored_s"] - sections["written_s"]).iloc[1:], np.float64)
+    stored_s = sections.sort_values("z")["stored_s"].to_numpy(np.float64)
+    return np.asarray(stored_s - written_s[: len(stored_s)], np.float64)[1:]
 
 
-def _acquire(path: Path, side: int, count: int, every_s: float, stop: Stop) -> None:
-    """Write sections as SerialEM does, at a pace."""
+def _acquire(path: Path, side: int, count: int, every_s: float, stop: Stop) -> NDArray[np.float64]:
+    """Write sections as SerialEM does, at a pace; when the header of each was written."""
+    written_s: list[float] = []
     pixels = [micrograph(side, seed=k) for k in range(min(count, 4))]
     with StackWriter(path, pixel_size_nm=PIXEL_SIZE_NM) as stack:
         for z in range(count):
             if stop.is_set():
-                return
-            stack.append(pixels[z % len(pixels)])
+                break
+            steps = stack.append_steps(pixels[z % len(pixels)])
+            written_s.extend(time.time() for step in steps if step == "header")
             time.sleep(every_s)
+    return np.array(written_s)
