@@ -60,6 +60,7 @@ _ADVICE = {
     errno.ENOENT: "make the folder first, or choose another",
     errno.ENOTDIR: "a file is in the place of a folder; choose another",
     errno.EEXIST: "it stays; choose another name",
+    errno.ENAMETOOLONG: "give the file a shorter name",
 }
 
 
@@ -77,6 +78,8 @@ def advice_on(error: OSError) -> str:
 def reason_of(error: Exception) -> str:
     """The reason of an error of the system or a library, without numbers and wording of theirs.
 
+    Errors of nanostream's own have it in their words.
+
     Examples
     --------
     >>> reason_of(OSError(28, "No space left on device", "session.db"))
@@ -87,6 +90,8 @@ def reason_of(error: Exception) -> str:
     'damaged at its key threshold'
     """
     text = str(error)
+    if isinstance(error, NanostreamError):
+        return text
     # h5py puts those of the C library into its own.
     if found := re.search(r"error message = '(.*?)'", text):
         return found[1]

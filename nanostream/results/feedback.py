@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nanostream.config import Feedback
-from nanostream.errors import ConfigError
+from nanostream.errors import ConfigError, advice_on, reason_of
 from nanostream.records import SectionId
 from nanostream.results import navigator
 from nanostream.results.folders import is_never
@@ -104,7 +104,7 @@ class FeedbackFiles:
         except (OSError, sqlite3.Error) as error:
             self._again_s = now_s + _RETRY_S
             if not self._trouble:
-                text = f"feedback for SerialEM cannot be written: {error}"
+                text = f"feedback for SerialEM cannot be written: {reason_of(error)}"
                 news.append(f"{text}; tried again until it can")
             self._trouble = True
         else:
@@ -119,7 +119,9 @@ class FeedbackFiles:
             self._write(path, z, news)
         except OSError as error:
             if is_never(error):
-                self._report_once(f"no feedback for {path} section {z}: {error}", news, kind=path)
+                self._report_once(
+                    f"no feedback for {path} section {z}: {advice_on(error)}", news, kind=path
+                )
                 return
             self._due = {(path, z): None, **self._due}  # the others go first
             raise

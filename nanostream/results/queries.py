@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from nanostream.errors import MessageError
+from nanostream.errors import MessageError, reason_of
 from nanostream.records import SectionId
 from nanostream.results.file_names import Files
 from nanostream.results.outcomes import Outcomes
@@ -125,7 +125,7 @@ class Questions:
         except MessageError as error:
             self._refuse(asker, "error", str(error))
         except sqlite3.Error as error:
-            self._refuse(asker, "error", f"the session cannot be read: {error}")
+            self._refuse(asker, "error", f"the session cannot be read: {reason_of(error)}")
         else:
             self._send(asker, reply)
         return True

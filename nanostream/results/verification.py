@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from nanostream.acquisition import frames
 from nanostream.acquisition.readiness import Contents
-from nanostream.errors import MicrographError, NotReadyError, SessionError
+from nanostream.errors import MicrographError, NotReadyError, SessionError, reason_of
 from nanostream.records import SectionId
 from nanostream.results.session import Session
 
@@ -120,7 +120,7 @@ def acquired_files(
             not_ready.append(str(error))
             continue
         except (MicrographError, OSError) as error:
-            unreadable.append(str(error))
+            unreadable.append(_unreadable(path, error))
             continue
         title, complete = contents.title, contents.complete_sections(stat.st_size)
         passed = min(complete, passed_over.get((path, title), 0))
@@ -129,12 +129,17 @@ def acquired_files(
         try:
             generations = _generations(folder / path, contents, read)
         except OSError as error:
-            unreadable.append(str(error))
+            unreadable.append(_unreadable(path, error))
         cut_off = contents.lacks(stat.st_size)
         acquired.append(
             AcquiredFile(path, complete, title or None, passed, generations, cut_off=cut_off)
         )
     return AcquiredFiles(acquired, tuple(unreadable), tuple(not_ready))
+
+
+def _unreadable(path: str, error: Exception) -> str:
+    """Line about a file that cannot be read; readers' own messages begin with its name."""
+    return f"{path}: {reason_of(error)}" if isinstance(error, OSError) else str(error)
 
 
 def _generations(

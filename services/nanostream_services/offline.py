@@ -19,7 +19,14 @@ from nanostream.acquisition.frames import count_sections, read_section, section_
 from nanostream.acquisition.remarks import remarks_on
 from nanostream.analysis import Analyzer, used_threshold
 from nanostream.config import Config, Worker, tracker_of
-from nanostream.errors import ConfigError, MicrographError, ModelError, SessionError, printable
+from nanostream.errors import (
+    ConfigError,
+    MicrographError,
+    ModelError,
+    SessionError,
+    printable,
+    reason_of,
+)
 from nanostream.records import Frame, Result, SectionId
 from nanostream.results.session import Session
 from nanostream.results.store import Store
@@ -159,7 +166,7 @@ class _Run:
         except _AnotherError as error:
             self.failed.append(f"{section}: {error}")
         except Exception as error:  # noqa: BLE001 - one bad section must not stop the rest
-            reason = str(error).removeprefix(f"{printable(file.name)}: ")
+            reason = reason_of(error).removeprefix(f"{printable(file.name)}: ")
             self.failed.append(f"{section}: {reason}")
             movie = tracker_of(section.path, self._config.streams)
             self._store.quarantine(section, reason, attempts=1, stream=movie)

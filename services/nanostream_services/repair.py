@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from nanostream.analysis import Analyzer
 from nanostream.config import Worker
-from nanostream.errors import MessageError, NanostreamError, SessionError
+from nanostream.errors import MessageError, NanostreamError, SessionError, reason_of
 from nanostream.records import Measured, Result, shared
 from nanostream.results.folders import lock
 from nanostream.results.mask_files import write_mask
@@ -83,7 +83,7 @@ def repair(
             try:
                 result = _again(session.folder, name, micrographs, loaded)
             except (NanostreamError, OSError) as error:
-                failed[name] = str(error)
+                failed[name] = reason_of(error)
                 continue
             try:
                 write_mask(session.folder, result)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nanostream.errors import NanostreamError
+from nanostream.errors import NanostreamError, reason_of
 from nanostream.particles.indexing import TOLERANCE
 from nanostream_services.commands.options import Json, Micrographs, SessionFolder
 from nanostream_services.commands.pictures import write_picture
@@ -81,7 +81,7 @@ def lattice(
             found = opened.lattice(name, frame=frame, phases=phases or (), tolerance=tolerance)
             path = _draw(name, frame, phases or (), spectra) if spectra else None
         except (NanostreamError, OSError, ValueError) as error:
-            print_error(f"{name}: no lattice: {error}")
+            print_error(f"{name}: no lattice: {reason_of(error)}")
             continue
         results[name] = _as_json(found)
         if not as_json:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanostream.errors import NanostreamError
+from nanostream.errors import NanostreamError, reason_of
 from nanostream.records import SectionId
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def draw_sections(
                 side_px=side_px,
             )
         except (NanostreamError, OSError, ValueError) as error:
-            yield name, f"{name}: no picture: {error}"
+            yield name, f"{name}: no picture: {reason_of(error)}"
             continue
         yield name, picture
 

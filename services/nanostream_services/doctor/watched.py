@@ -10,7 +10,7 @@ from nanostream.acquisition import frames
 from nanostream.acquisition.folder import WatchedFolder
 from nanostream.acquisition.readiness import FileStat
 from nanostream.config import Config
-from nanostream.errors import MicrographError
+from nanostream.errors import MicrographError, reason_of
 from nanostream_services.doctor.findings import Finding, Role, State
 from nanostream_services.processes.shares import share_type
 from nanostream_services.quantities import counted
@@ -70,7 +70,7 @@ def _of_newest(root: Path, files: Mapping[str, FileStat]) -> Iterator[Finding]:
         sections, _, _ = look_into(root / path)
     except (MicrographError, OSError) as error:
         advice = "wait if SerialEM has just opened it; else give this user the right to read it"
-        yield Finding("newest file", "warning", str(error), advice)
+        yield Finding("newest file", "warning", reason_of(error), advice)
         return
     yield Finding("newest file", "ok", f"{path}, complete sections: {sections}")
 

@@ -21,6 +21,7 @@ from watchdog.observers.api import BaseObserver
 
 from nanostream.acquisition.folder import WatchedFolder, lists
 from nanostream.config import Watch
+from nanostream.errors import reason_of
 from nanostream.transport.sockets import Waker
 from nanostream_services.processes.shares import share_type
 
@@ -162,7 +163,9 @@ class FileEvents:
             )
             observer.start()
         except OSError as error:
-            self._report_once(f"no file events of {self._folder.root} ({error}): {scanned}")
+            self._report_once(
+                f"no file events of {self._folder.root} ({reason_of(error)}): {scanned}"
+            )
             return
         self._observer = observer
 

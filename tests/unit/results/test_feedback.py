@@ -233,7 +233,7 @@ def test_a_full_disk_is_said_once_and_what_is_missing_is_written_later(desk, mon
     with monkeypatch.context() as patch:
         patch.setattr("nanostream.failpoints.disk_is_full", full)
         (said,) = desk.step()
-        assert "No space left on device" in said
+        assert "feedback for SerialEM cannot be written: No space left on device" in said
         assert [desk.step(2) for _ in range(3)] == [[], [], []]
         assert desk.files.waiting == 2
     (said,) = desk.step(2)
@@ -274,7 +274,8 @@ def test_a_name_that_the_disk_cannot_have_keeps_no_other_waiting(desk):
     desk.store.quarantine(SectionId(long, 0), "why", attempts=1)
     desk.files.ended(SectionId(long, 0), now_s=0.0)
     (said,) = desk.step()
-    assert "no feedback for xxx" in said
+    assert said.startswith("no feedback for xxx")
+    assert said.endswith("section 0: File name too long; give the file a shorter name")
     assert desk.files.waiting == 0
     assert keys(desk.result("a.mrc.z0"))["n"] == ["2"]
 

@@ -112,7 +112,7 @@ def test_a_file_that_cannot_be_read_again_is_named_and_ends_nothing(desk, monkey
         desk.watch, ["a.mrc"], last_read=last_read(desk.ledger)
     )
     assert file.sections == 3
-    assert unreadable == ("[Errno 5] Input/output error",)
+    assert unreadable == ("a.mrc: Input/output error",)
 
 
 def test_a_file_that_is_cut_off_is_named_and_the_session_is_not_complete(tmp_path):
