@@ -11,7 +11,7 @@ import logging
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 from time import perf_counter
 
@@ -23,8 +23,8 @@ from nanostream.acquisition.sections import installed_versions
 from nanostream.config import Worker
 from nanostream.particles.measures import measure_particles, summarize
 from nanostream.records import Acquired, Frame, Segmentation, shared
-from nanostream.segmentation.domain import Verdict, doubt, judge
-from nanostream.segmentation.handing_over import models_in_use, other_answers
+from nanostream.segmentation.domain import Verdict, describe, doubt, judge
+from nanostream.segmentation.handing_over import Look, models_in_use, other_answers
 from nanostream.segmentation.inference import Engine, Network
 from nanostream.segmentation.masks import Regions, label_regions
 from nanostream.segmentation.models import ModelCard, load_network
@@ -43,8 +43,8 @@ logger = logging.getLogger(__name__)
 #: says nothing else.
 _MIN_AREA_PX = 100
 
-#: The shipped model for small particles has a minimum of its own.
-_FOR_SMALL = 'try model = "survey", set [worker] min_area_px or use a higher magnification'
+#: What helps where particles are too small.
+_FOR_SMALL = "set [worker] min_area_px or use a higher magnification"
 
 #: So many regions that are too small are noise, more of them than particles may be particles.
 _FEW_DROPPED = 20
@@ -145,9 +145,9 @@ class Analyzer:
 
     def work_px(self, frame: Frame) -> int:
         """Pixels that the network has to process: those of the frame as it is resampled."""
-        # Where the pixel size is not known the network sees the frame as it is, whichever it is.
-        model = self._answering(frame, frame.pixels) if frame.pixel_size_nm else self._own
-        zoom = model.zoom(frame)
+        zoom = 1.0  # where the pixel size is not known, whichever model answers
+        if frame.pixel_size_nm:
+            zoom = self._answering(frame, partial(describe, frame.pixels)).zoom(frame)
         return max(1, round(frame.pixels.size * zoom * zoom))
 
     def scaled(self, frame: Frame) -> tuple[NDArray[np.float32], float | None]:
@@ -163,10 +163,10 @@ class Analyzer:
         maximum = self._maximum(model.card, filtered)
         return normalize(filtered, model.card.normalization, maximum=maximum), maximum
 
-    def _answering(self, frame: Frame, filtered: NDArray[np.generic]) -> _Model:
+    def _answering(self, frame: Frame, look: Look) -> _Model:
         """The model for a micrograph."""
         own, other = self._own, self._other
-        if other and other_answers(own.card, other.card, frame.pixel_size_nm, filtered):
+        if other and other_answers(own.card, other.card, frame.pixel_size_nm, look):
             return other
         return own
 
@@ -177,8 +177,11 @@ class Analyzer:
         shape = (frame.pixels.shape[0], frame.pixels.shape[1])
         with _timed(timings, "filter_s"):
             filtered = median_filter(frame.pixels)
-            model = self._answering(frame, filtered)
+            look: Look = cache(partial(describe, filtered))
+            model = self._answering(frame, look)
             image, maximum = self._scaled(model, frame, filtered)
+            if frame.pixel_size_nm or not self._other:  # nothing was chosen by it
+                look = partial(describe, image)
         with _timed(timings, "predict_s"):
             outputs = model.predict(image)
             seen, deep = _parted(outputs)
@@ -206,7 +209,7 @@ class Analyzer:
             )
             mean = float(frame.pixels.mean(dtype=np.float64))
             summary = summarize(particles, shape=shape, mean_intensity=mean)
-            verdict = _judge(model, frame, image, doubt(probability, labels))
+            verdict = _judge(model, frame, look, doubt(probability, labels))
         warnings = filter(None, [verdict.warning, *_left_out(model, regions, summary.count)])
         verdict = verdict._replace(warning="; ".join(warnings))
         if no_numbers == frame.pixels.size:
@@ -241,9 +244,9 @@ class Analyzer:
         return self._running_maximum
 
 
-def _judge(model: _Model, frame: Frame, image: NDArray[np.float32], doubted: float) -> Verdict:
+def _judge(model: _Model, frame: Frame, look: Look, doubted: float) -> Verdict:
     """Domain score and warning, from what the network saw and how sure it is of the mask."""
-    verdict = judge(model.card.domain, image, doubted)
+    verdict = judge(model.card.domain, look, doubted)
     if value := _only_value(frame.pixels):
         # No other warning would be about a specimen.
         reason = f"all pixels are {value}: blanked, saturated, or not written"
@@ -262,14 +265,17 @@ def _judge(model: _Model, frame: Frame, image: NDArray[np.float32], doubted: flo
 def _left_out(model: _Model, regions: Regions, count: int) -> Iterator[str]:
     """Warnings of regions that are not in the mask, where they are more than those that are."""
     if regions.dropped > max(_FEW_DROPPED, count):
+        other = model.card.hands_over_to  # the shipped one for small particles
+        advice = f'try model = "{other}", {_FOR_SMALL}' if other else _FOR_SMALL
         yield (
             f"{regions.dropped} regions below {model.min_area_px} px were left out: if they are "
-            f"particles, {_FOR_SMALL}"
+            f"particles, {advice}"
         )
     if regions.withheld > count:
         yield (
-            f"{regions.withheld} of {regions.withheld + count} regions are nowhere above the "
-            f"minimum peak probability of {model.peak:g} and were left out; a threshold below "
+            f"{regions.withheld} regions are nowhere above the minimum peak probability of "
+            f"{model.peak:g} and were left out, {count or 'no'} "
+            f"{'particle was' if count == 1 else 'particles were'} found; a threshold below "
             f"{model.threshold:g} shows them"
         )
 

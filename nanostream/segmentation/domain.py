@@ -15,6 +15,7 @@ NeurIPS (2018), https://arxiv.org/abs/1807.03888.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -151,22 +152,24 @@ class Verdict(NamedTuple):
     warning: str
 
 
-def judge(reference: DomainReference | None, image: NDArray[np.float32], doubted: float) -> Verdict:
+def judge(
+    reference: DomainReference | None, look: Callable[[], NDArray[np.float64]], doubted: float
+) -> Verdict:
     """Domain score of a micrograph, and a warning where its mask may be wrong.
 
     Parameters
     ----------
     reference : DomainReference or None
         Of the model's card; without one there is no score.
-    image : (H, W) float32
-        As the network saw it: filtered, resampled, scaled.
+    look : callable
+        Gives `describe` of the micrograph as the network saw it; called if there is a reference.
     doubted : float
         `doubt` of the mask.
     """
     score, most_doubt = math.nan, MOST_DOUBT
     reasons = []
     if reference is not None:
-        score, most_doubt = reference.score(describe(image)), reference.most_doubt
+        score, most_doubt = reference.score(look()), reference.most_doubt
         if score < reference.least_score:  # False for NaN
             reasons.append(f"unlike the training data (domain score {score:.2g}): check the mask")
     if doubted > most_doubt:

@@ -7,17 +7,19 @@ a user need not know which of them a micrograph is for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nanostream.config import Worker
-from nanostream.segmentation.domain import describe
 from nanostream.segmentation.models import ModelCard, find_model
 
-__all__ = ["models_in_use", "other_answers"]
+__all__ = ["Look", "models_in_use", "other_answers"]
 
+
+Look = Callable[[], NDArray[np.float64]]
 
 #: A micrograph of a higher domain score is usual enough: the model that was asked for answers.
 _USUAL = 0.3
@@ -45,7 +47,7 @@ def models_in_use(
 
 
 def other_answers(
-    card: ModelCard, other: ModelCard, pixel_size_nm: float | None, image: NDArray[np.generic]
+    card: ModelCard, other: ModelCard, pixel_size_nm: float | None, look: Look
 ) -> bool:
     """Whether the model that a card hands over to answers for a micrograph.
 
@@ -59,8 +61,9 @@ def other_answers(
         The model that was asked for, and the one that it hands over to.
     pixel_size_nm : float or None
         Of the micrograph; None is not known.
-    image : (H, W) integer or floating
-        The micrograph after the 3x3 median, of finite pixels.
+    look : callable
+        Gives the descriptor (`nanostream.segmentation.domain.describe`) of the micrograph after the
+        3x3 median; called only where no pixel size decides.
 
     Notes
     -----
@@ -72,6 +75,5 @@ def other_answers(
         return pixel_size_nm > card.pixel_size_nm[1]
     if card.domain is None or other.domain is None:
         return False
-    look = describe(image)
-    own = card.domain.score(look)
-    return own < _USUAL and other.domain.score(look) > own  # False for NaN
+    own = card.domain.score(look())
+    return own < _USUAL and other.domain.score(look()) > own  # False for NaN

@@ -216,10 +216,10 @@ def test_who_leaves_out_more_for_their_peak_than_is_found_says_so(micrograph, br
     model = brought("strict", peak=0.9999999)
     found = ns.segment(pixels, model=model, pixel_size_nm=PIXEL_NM)
     assert found.summary.count == 0
-    number, every = re.findall(r"(\d+) of (\d+) regions are nowhere above", found.warning)[0]
+    (number,) = re.findall(r"(\d+) regions are nowhere above", found.warning)
     usual = ns.segment(pixels, model=brought("usual", peak=0.0), pixel_size_nm=PIXEL_NM)
-    assert int(number) == int(every) >= usual.summary.count - usual.particles["split"].sum()
-    assert "a threshold below 0.51 shows them" in found.warning
+    assert int(number) >= usual.summary.count - usual.particles["split"].sum()
+    assert "no particles were found; a threshold below 0.51 shows them" in found.warning
     assert "nowhere above" not in usual.warning
 
 

@@ -2,6 +2,7 @@
 
 import math
 import time
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -68,7 +69,7 @@ STRANGE = {
 @pytest.mark.parametrize("pixels", STRANGE.values(), ids=STRANGE.keys())
 def test_what_is_no_such_micrograph_scores_low_and_is_warned_of(reference, pixels):
     image = scaled(np.round(pixels).astype(np.int16))
-    verdict = judge(reference, image, 0.0)
+    verdict = judge(reference, partial(describe, image), 0.0)
     assert 0 <= verdict.domain_score < 0.001
     assert verdict.warning.startswith("unlike the training data (domain score ")
 
@@ -117,7 +118,7 @@ def test_a_large_micrograph_looks_like_a_small_one_of_its_kind(reference):
     ids=["too small to tell", "not finite"],
 )
 def test_what_cannot_be_told_has_no_score_and_no_warning(reference, image):
-    verdict = judge(reference, image, 0.0)
+    verdict = judge(reference, partial(describe, image), 0.0)
     assert math.isnan(verdict.domain_score)
     assert verdict.warning == ""
 
@@ -132,7 +133,7 @@ def particle(inside, *, rim=0.5):
 
 @pytest.mark.parametrize(("doubted", "said"), [(0.06, ""), (0.2, "uncertain: the mean prob")])
 def test_without_a_reference_there_is_no_score_and_guesses_are_still_said(doubted, said):
-    verdict = judge(None, np.zeros((512, 512), np.float32), doubted)
+    verdict = judge(None, partial(describe, np.zeros((512, 512), np.float32)), doubted)
     assert math.isnan(verdict.domain_score)
     assert verdict.warning.startswith(said)
     assert bool(verdict.warning) == bool(said)
@@ -155,8 +156,8 @@ def test_an_empty_mask_is_no_doubt_and_a_thin_one_counts_as_it_is():
 def test_a_network_that_is_not_sure_is_warned_of_with_its_number(reference):
     image = scaled(next(windows(1, seed=10)))
     limit = 1 - reference.most_doubt
-    assert judge(reference, image, 1 - limit).warning == ""
-    assert judge(reference, image, 0.3).warning == (
+    assert judge(reference, partial(describe, image), 1 - limit).warning == ""
+    assert judge(reference, partial(describe, image), 0.3).warning == (
         "uncertain: the mean probability inside the particles is 0.70, less than "
         f"{limit:.2f}: check the mask"
     )
