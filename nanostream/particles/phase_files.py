@@ -234,7 +234,7 @@ def _of_toml(path: Path, text: str) -> list[Phase]:
 
 
 def _mistakes(name: str, table: Any) -> Iterator[Mistake]:
-    """What is wrong in a phase's table, by its keys in the file."""
+    """Mistakes in a phase's table, by its keys in the file."""
     form = _form(table)
     if form is None:
         yield Mistake(((name,),), f"expected a table of a phase, with {_FORMS}")

@@ -23,7 +23,7 @@ __all__ = ["Population", "describe", "edge_weights", "known_sizes"]
 
 Floats = NDArray[np.float64]
 
-#: In nm or px: beyond lies what damage has left, whose squares and ratios are no numbers any more.
+#: In nm or px. Sizes beyond are damage, and their squares and ratios overflow.
 _LEAST, _GREATEST = 1e-12, 1e15
 #: Two-sided 95 % of a normal distribution, in standard deviations.
 _Z = 1.959964

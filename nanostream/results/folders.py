@@ -62,7 +62,7 @@ def lock(path: Path) -> sqlite3.Connection:
         except sqlite3.Error:
             held.close()
             raise
-    except sqlite3.OperationalError as error:
+    except sqlite3.Error as error:
         why = reason_of(error)
         msg = f"session {path.parent} is in use by another nanostream, or read-only ({why})"
         raise SessionError(msg) from error

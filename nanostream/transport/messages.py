@@ -332,7 +332,9 @@ def _check_result(result: Result) -> None:
         right = (sizes > 0) & np.isfinite(sizes)
         if name.endswith("_nm"):
             right |= np.isnan(sizes)  # the pixel size is not known
-        _expect(bool(right.all()), f"a particle's {name} is no length above 0: {sizes[~right][:1]}")
+        _expect(
+            bool(right.all()), f"a particle's {name} is not a length above 0: {sizes[~right][:1]}"
+        )
     known = np.isin(result.particles["shape_class"], (*SHAPE_CLASSES, UNCLASSIFIED)).all()
     _expect(bool(known), "a particle's shape class is none")
     score = result.domain_score

@@ -9,7 +9,6 @@ none outlives it.
 
 from __future__ import annotations
 
-import getpass
 import logging
 import os
 import subprocess
@@ -212,8 +211,12 @@ def _on_free_ports(config: Config, held: ExitStack) -> tuple[Config, str]:
 
 
 def _usual_ports() -> Path:
-    """File that is locked by the session which has the usual ports."""
-    return Path(tempfile.gettempdir()) / f"nanostream-{getpass.getuser()}.lock"
+    """File that is locked by the session which has the usual ports; one for each user.
+
+    In the folder for temporary files: on this machine's own disk, unlike many a home.
+    """
+    user = os.getuid() if sys.platform != "win32" else ""  # Windows has a folder for each
+    return Path(tempfile.gettempdir()) / f"nanostream-{user}.lock"
 
 
 def write_config(config: Config, file: Path) -> None:

@@ -1,4 +1,4 @@
-"""What this machine does: ``nanostream bench``.
+"""Speed of this machine: ``nanostream bench``.
 
 ::
 

@@ -7,7 +7,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -29,6 +29,8 @@ __all__ = ["Bench", "Figures", "Latency", "keep", "last_kept", "measure"]
 #: Seconds that the sections of one size may take, about; each size has three at least.
 _LONG_S, _QUICK_S = 20.0, 6.0
 _FEWEST, _MOST = 3, 30
+#: No machine is thought to segment more, so that no more sections are written than are needed.
+_PX_PER_S = 2e7
 #: Sections of a session whose latencies are measured, and the most time for them.
 _SESSION, _SESSION_S = 40, 40.0
 
@@ -152,7 +154,8 @@ def _of_size(
     ours: list[dict[str, float]] = []
     theirs: list[dict[str, float]] = []
     start = time.perf_counter()
-    for times in _sections(folder, analyzer, side, seconds):
+    most = max(_FEWEST, min(_MOST, round(seconds * _PX_PER_S / side**2)))
+    for times in sections_through(folder, analyzer, side, most):
         ours.append(times)
         if published:
             theirs.append(published(pixels))
@@ -180,14 +183,6 @@ def _of_size(
         inference_speedup=reference["predict_s"] / stages["predict_s"],
         reference_stages={name.removesuffix("_s"): ms for name, ms in reference.items()},
     )
-
-
-def _sections(
-    folder: Path, analyzer: Analyzer, side: int, seconds: float
-) -> Iterator[dict[str, float]]:
-    """Timed sections, as many as disk and time allow."""
-    most = max(_FEWEST, min(_MOST, round(seconds * 2e7 / side**2)))
-    yield from sections_through(folder, analyzer, side, most)
 
 
 def _medians(times: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from nanostream.acquisition.simulator import StackWriter
 from nanostream.config import Config, as_toml, override
-from nanostream.errors import NanostreamError
+from nanostream.errors import NanostreamError, SessionError
 from nanostream.results.session import Session
 from nanostream.transport.sockets import free_network
 from nanostream_services.bench.workload import PIXEL_SIZE_NM, micrograph
@@ -21,12 +23,15 @@ from nanostream_services.processes.lifecycle import Stop
 __all__ = ["latencies_s"]
 
 _IDLE_S = 2.0
+_POLL_S = 0.1
 
 
 def latencies_s(
     folder: Path, config: Config, side: int, count: int, every_s: float, stop: Stop
 ) -> NDArray[np.float64]:
     """Seconds of each section but the first from SerialEM's write of its header to the commit.
+
+    The others follow when the first is stored: until then the session's processes are starting.
 
     Parameters
     ----------
@@ -61,8 +66,12 @@ def latencies_s(
             stdout=log,
             stderr=subprocess.STDOUT,
         )
+
+        def started() -> bool:
+            return run.poll() is not None or _has_stored(session)
+
         try:
-            written_s = _acquire(watched / "bench.mrc", side, count, every_s, stop)
+            written_s = _acquire(watched / "bench.mrc", side, count, every_s, started, stop)
             run.wait()
         finally:
             run.terminate()
@@ -75,7 +84,21 @@ def latencies_s(
     return np.asarray(stored_s - written_s[: len(stored_s)], np.float64)[1:]
 
 
-def _acquire(path: Path, side: int, count: int, every_s: float, stop: Stop) -> NDArray[np.float64]:
+def _has_stored(session: Path) -> bool:
+    """Whether a section is in a session, which may not be there yet."""
+    with suppress(SessionError):
+        return bool(Session(session).section_ids())
+    return False
+
+
+def _acquire(
+    path: Path,
+    side: int,
+    count: int,
+    every_s: float,
+    started: Callable[[], bool],
+    stop: Stop,
+) -> NDArray[np.float64]:
     """Write sections as SerialEM does, at a pace; when the header of each was written."""
     written_s: list[float] = []
     pixels = [micrograph(side, seed=k) for k in range(min(count, 4))]
@@ -86,4 +109,6 @@ def _acquire(path: Path, side: int, count: int, every_s: float, stop: Stop) -> N
             steps = stack.append_steps(pixels[z % len(pixels)])
             written_s.extend(time.time() for step in steps if step == "header")
             time.sleep(every_s)
+            while z == 0 and not (started() or stop.is_set()):
+                time.sleep(_POLL_S)
     return np.array(written_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
@@ -26,26 +26,24 @@ def sections_through(
     Parameters
     ----------
     folder : Path
-        For the file and the session, which are gone afterwards.
+        Where the file and the session are until the last section, or until it is closed.
     analyzer : Analyzer
     side : int
         Of the sections, px.
     count : int
-        How many are measured; one more goes before, of which nothing is said: memory is found and
-        the network compiled with it.
+        How many are measured, after one that is not: memory is found and the network compiled
+        with it.
     """
-    work = folder / f"{side}px"
-    work.mkdir()
-    path = work / "bench.mrc"
-    with StackWriter(path, pixel_size_nm=PIXEL_SIZE_NM) as stack:
-        for z in range(count + 1):
-            stack.append(micrograph(side, seed=z))
-    with Store(work / "session", Config(worker=analyzer.settings)) as store:
-        for z in range(count + 1):
-            times = _through(path, SectionId(path.name, z), analyzer, store)
-            if z:
-                yield times
-    shutil.rmtree(work)
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        path = Path(work) / "bench.mrc"
+        with StackWriter(path, pixel_size_nm=PIXEL_SIZE_NM) as stack:
+            for z in range(count + 1):
+                stack.append(micrograph(side, seed=z))
+        with Store(Path(work) / "session", Config(worker=analyzer.settings)) as store:
+            for z in range(count + 1):
+                times = _through(path, SectionId(path.name, z), analyzer, store)
+                if z:
+                    yield times
 
 
 def _through(path: Path, section: SectionId, analyzer: Analyzer, store: Store) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""``nanostream bench``: what this machine does, in numbers and in a sentence."""
+"""``nanostream bench``: the speed of this machine, in tables and in a sentence."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def _values(text: str) -> list[float]:
 def _tried(
     worker: Worker, frame: Frame, rises: Sequence[float]
 ) -> Iterator[tuple[str, Segmentation]]:
-    """What is found without separation, by the settings as they are, and by each value."""
+    """Name and result of each way: without separation, by the settings, and by each value."""
     from nanostream.analysis import Analyzer
 
     analyzer = Analyzer(worker)

@@ -203,3 +203,12 @@ def test_five_thousand_particles_take_a_moment() -> None:
     found = separate(labels, depth)
     assert process_time() - start < 5.0
     assert count(found) == pytest.approx(5000, rel=0.02)
+
+
+@pytest.mark.parametrize("value", [0, 100])
+def test_holes_of_a_micrograph_of_one_value_are_left(value):
+    labels = np.zeros((40, 40), np.int32)
+    labels[5:30, 5:30] = 1
+    labels[12:20, 12:20] = 0
+    image = np.full(labels.shape, value, np.int16)
+    assert np.array_equal(fill_dark_holes(labels, image), labels)

@@ -213,7 +213,7 @@ def test_a_hostile_message_is_refused(message):
 def test_a_size_that_can_be_none_is_refused_by_name(name, size):
     result = a_result()
     result.particles[name][1] = size
-    with pytest.raises(MessageError, match=rf"{name} is no length above 0: \[ ?{size:g}"):
+    with pytest.raises(MessageError, match=rf"{name} is not a length above 0: \[ ?{size:g}"):
         m.decode(parts(result))
 
 
