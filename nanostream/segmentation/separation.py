@@ -425,7 +425,7 @@ def fill_dark_holes(
         owner = int(np.bincount(around[rim & (around > 0)]).argmax())
         grey = np.asarray(image[box], np.float32)
         difference = float(grey[around == owner].mean()) - background
-        if abs(difference) < least:
+        if abs(difference) <= least:  # as where all pixels are equal
             continue
         if (float(grey[inside].mean()) - background) / difference >= darkness:
             filled[box][inside] = owner
